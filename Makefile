@@ -1,0 +1,41 @@
+# The commands of this repository. `make up` runs the platform, `make test` proves it, `make check` reads the code.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+BIN := $(CURDIR)/.venv/bin
+
+# Node and npm come from the venv, so every machine runs the same ones.
+export PATH := $(BIN):$(PATH)
+export PYTHONPATH :=
+# Hard links into a shared cache break packages that are later written to, and fail across file systems.
+export UV_LINK_MODE := copy
+
+.PHONY: help install lock
+
+help: ## show the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+install: .venv/installed ## create .venv from requirements.lock; needs Python 3.11 or newer and nothing else
+
+# uv does not read pip's settings; where only pip can reach the packages, pip installs them, slower.
+.venv/installed: requirements.lock Makefile
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python %d.%d is too old: Octopus needs 3.11 or newer. Install one and run: make PYTHON=python3.11 $(MAKECMDGOALS)" % sys.version_info[:2])'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	uv pip sync --quiet --python .venv/bin/python requirements.lock \
+	  || { .venv/bin/python -m ensurepip --upgrade && .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock; }
+	@# The repository's root and the generated code are import roots, and `octopus` is a command.
+	printf '%s\n' '$(CURDIR)' '$(CURDIR)/gen/python' > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/octopus.pth"
+	printf '%s\n' '#!$(BIN)/python' 'from mesh.process.cli import main' '' 'main()' > .venv/bin/octopus
+	chmod +x .venv/bin/octopus
+	touch $@
+
+# Keeps the versions that are locked, unless told otherwise: make lock UPGRADE=--upgrade
+lock: ## pin in requirements.lock what pyproject.toml names, and all that it brings
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) 2>/dev/null || true
+	uv pip compile pyproject.toml --group dev --universal --generate-hashes --quiet \
+	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UPGRADE) --output-file requirements.lock
