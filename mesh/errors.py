@@ -1,0 +1,205 @@
+"""One mapping between what goes wrong inside and what a caller is told.
+
+```
+Refused                       a failure with a reason that the caller may know
+├── raised here               Refused(REASON_RATE_LIMITED, "...", retry_after=2.0)
+├── made from a domain error  an exception with a class attribute `reason = "SESSION_ENDED"`
+└── come back over the wire   from_rpc_error(error)
+anything else                 REASON_INTERNAL and a trace id, nothing more
+```
+
+Every failed call ends with a `google.rpc.Status` that holds one `ErrorInfo` (domain "octopus", reason from
+`octopus.errors.v1.Reason` without its prefix), and `BadRequest` or `RetryInfo` where they help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from google.protobuf import duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from octopus.errors.v1 import errors_pb2 as pb
+
+DOMAIN: Final = "octopus"
+
+# The one table. A test walks it both ways and fails when the contract has a reason that is missing here.
+CODES: Final[dict[pb.Reason.ValueType, grpc.StatusCode]] = {
+    pb.REASON_INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
+    pb.REASON_TOKEN_MISSING: grpc.StatusCode.UNAUTHENTICATED,
+    pb.REASON_TOKEN_INVALID: grpc.StatusCode.UNAUTHENTICATED,
+    pb.REASON_TOKEN_EXPIRED: grpc.StatusCode.UNAUTHENTICATED,
+    pb.REASON_CREDENTIALS_WRONG: grpc.StatusCode.UNAUTHENTICATED,
+    pb.REASON_CALLER_NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
+    pb.REASON_ROLE_NOT_ALLOWED: grpc.StatusCode.PERMISSION_DENIED,
+    pb.REASON_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    pb.REASON_ALREADY_EXISTS: grpc.StatusCode.ALREADY_EXISTS,
+    pb.REASON_VERSION_CONFLICT: grpc.StatusCode.ABORTED,
+    pb.REASON_SESSION_STATE: grpc.StatusCode.FAILED_PRECONDITION,
+    pb.REASON_SESSION_ENDED: grpc.StatusCode.FAILED_PRECONDITION,
+    pb.REASON_RATE_LIMITED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    pb.REASON_TEXT_TOO_LONG: grpc.StatusCode.INVALID_ARGUMENT,
+    pb.REASON_SLOW_READER: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    pb.REASON_HEARTBEAT_MISSED: grpc.StatusCode.ABORTED,
+    pb.REASON_STREAM_TOO_OLD: grpc.StatusCode.ABORTED,
+    pb.REASON_PROTOCOL: grpc.StatusCode.FAILED_PRECONDITION,
+    pb.REASON_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    pb.REASON_DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    pb.REASON_AGENT_NOT_AVAILABLE: grpc.StatusCode.FAILED_PRECONDITION,
+    pb.REASON_DISABLED: grpc.StatusCode.PERMISSION_DENIED,
+    pb.REASON_INTERNAL: grpc.StatusCode.INTERNAL,
+}
+
+# What a status means that came without an `ErrorInfo`: from the gRPC core or from Envoy, not from a servicer.
+_BARE: Final[dict[grpc.StatusCode, pb.Reason.ValueType]] = {
+    grpc.StatusCode.CANCELLED: pb.REASON_UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: pb.REASON_DEADLINE_EXCEEDED,
+    grpc.StatusCode.INVALID_ARGUMENT: pb.REASON_INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND: pb.REASON_NOT_FOUND,
+    grpc.StatusCode.PERMISSION_DENIED: pb.REASON_CALLER_NOT_ALLOWED,
+    # The core answers a message above the size limit with this.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: pb.REASON_TEXT_TOO_LONG,
+    grpc.StatusCode.UNAUTHENTICATED: pb.REASON_TOKEN_INVALID,
+    grpc.StatusCode.UNAVAILABLE: pb.REASON_UNAVAILABLE,
+}
+
+
+class Refused(Exception):
+    """A failure the caller is told about: why, what, and what to do.
+
+    `description` is English, for developers, and goes over the wire: it names no person and no secret.
+    `retry_after` is in seconds. `violations` are pairs of a field path and what is wrong with it.
+    `remote` is true when another service said so and `from_rpc_error` brought it here.
+    """
+
+    def __init__(
+        self,
+        reason: pb.Reason.ValueType,
+        description: str,
+        *,
+        retry_after: float | None = None,
+        violations: Sequence[tuple[str, str]] = (),
+        trace_id: str = "",
+        remote: bool = False,
+    ) -> None:
+        super().__init__(description)
+        self.reason = reason
+        self.description = description
+        self.retry_after = retry_after
+        self.violations = tuple(violations)
+        self.trace_id = trace_id
+        self.remote = remote
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The gRPC status code of the reason."""
+        return CODES[self.reason]
+
+    @property
+    def reason_name(self) -> str:
+        """The reason as it stands in `ErrorInfo`, e.g. "SESSION_ENDED"."""
+        return pb.Reason.Name(self.reason).removeprefix("REASON_")
+
+    def __repr__(self) -> str:
+        return f"Refused({self.reason_name}, {self.description!r})"
+
+
+def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
+    """Says what a caller may know about any exception.
+
+    A `Refused` stays as it is, a domain error gets its reason and keeps its text, a failed outgoing call is
+    mapped back, and everything else becomes REASON_INTERNAL with the trace id alone.
+    """
+    match error:
+        case Refused(remote=True, reason=pb.REASON_CALLER_NOT_ALLOWED | pb.REASON_INTERNAL):
+            # Our own caller did nothing wrong when a service behind us refuses *us*.
+            return internal(trace_id)
+        case Refused():
+            return error
+        case grpc.aio.AioRpcError():
+            return refused_from(from_rpc_error(error), trace_id=trace_id)
+        case TimeoutError():
+            return Refused(pb.REASON_DEADLINE_EXCEEDED, "the deadline passed before the work was done")
+    reason = getattr(error, "reason", None)
+    # Other libraries' exceptions have a `reason` too (ssl.SSLError, UnicodeDecodeError): only ours is in the table.
+    if isinstance(reason, str) and "reason" not in vars(error) and (value := _value_of(reason)) is not None:
+        return Refused(value, str(error) or reason.replace("_", " ").lower(), retry_after=getattr(error, "retry_after", None))
+    return internal(trace_id)
+
+
+def internal(trace_id: str) -> Refused:
+    """What a caller is told about a failure that is nobody's business but ours."""
+    where = f"; trace {trace_id}" if trace_id else ""
+    return Refused(pb.REASON_INTERNAL, f"internal error{where}", trace_id=trace_id)
+
+
+def to_status(refused: Refused) -> status_pb2.Status:
+    """Puts a failure into the form that goes over the wire."""
+    # grpc's codes are (number, text) pairs.
+    status = status_pb2.Status(code=refused.code.value[0], message=refused.description)
+    info = error_details_pb2.ErrorInfo(reason=refused.reason_name, domain=DOMAIN)
+    if refused.trace_id:
+        info.metadata["trace_id"] = refused.trace_id
+    status.details.add().Pack(info)
+    if refused.violations:
+        bad = error_details_pb2.BadRequest()
+        for field, description in refused.violations:
+            bad.field_violations.add(field=field, description=description)
+        status.details.add().Pack(bad)
+    if refused.retry_after is not None:
+        delay = duration_pb2.Duration(nanos=0)
+        delay.FromMicroseconds(round(refused.retry_after * 1_000_000))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def from_status(status: status_pb2.Status) -> Refused:
+    """The way back from the wire. A status without our `ErrorInfo` is judged by its code."""
+    reason: pb.Reason.ValueType | None = None
+    trace_id = ""
+    retry_after: float | None = None
+    violations: list[tuple[str, str]] = []
+    for detail in status.details:
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo()
+            detail.Unpack(info)
+            if info.domain == DOMAIN:
+                reason = _value_of(info.reason)
+                trace_id = info.metadata.get("trace_id", "")
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad = error_details_pb2.BadRequest()
+            detail.Unpack(bad)
+            violations = [(violation.field, violation.description) for violation in bad.field_violations]
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry = error_details_pb2.RetryInfo()
+            detail.Unpack(retry)
+            retry_after = retry.retry_delay.ToMicroseconds() / 1_000_000
+    if reason is None:
+        reason = _BARE.get(_CODE_BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN), pb.REASON_INTERNAL)
+    return Refused(
+        reason, status.message, retry_after=retry_after, violations=violations, trace_id=trace_id, remote=True
+    )
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> Refused:
+    """The failure of an outgoing call, as the service behind it meant it."""
+    try:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has what a call has, without the base class
+    except ValueError:
+        # The details disagree with the code: a proxy changed one of them. The code is what the transport vouches for.
+        status = None
+    if status is None:
+        status = status_pb2.Status(code=error.code().value[0], message=error.details() or "")
+    return from_status(status)
+
+
+_CODE_BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def _value_of(name: str) -> pb.Reason.ValueType | None:
+    full = f"REASON_{name}"
+    if name == "UNSPECIFIED" or full not in pb.Reason.keys():  # noqa: SIM118  # an enum wrapper, not a dict
+        return None
+    return pb.Reason.Value(full)

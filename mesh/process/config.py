@@ -1,0 +1,76 @@
+"""The settings every process of the mesh has, read from one TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class ConfigError(Exception):
+    """The settings file cannot be used. The text says which file, what is wrong, and what to do."""
+
+
+class ServiceConfig(BaseModel):
+    """Settings that every process has; each service extends them in its own `config.py`.
+
+    Frozen, and an unknown key is refused: a misspelt setting must not be a silent default. Secrets are paths of
+    files, never values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Which service this is, e.g. "chat"; also the name on its certificate.
+    name: str = Field(pattern=r"^[a-z]{2,32}$")
+    # Unique among the running copies, e.g. "chat-1".
+    instance: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    # Traffic is split by it.
+    version: str = Field(default="v1", pattern=r"^v[0-9]{1,6}$")
+    # Share of the version's traffic relative to its other instances; 100 is usual.
+    weight: int = Field(default=100, ge=1, le=1000)
+    # Where the gRPC server listens, and what others are told.
+    host: str = "127.0.0.1"
+    # Port of the gRPC server; 0 takes a free one, which is what the registry is told.
+    port: int = Field(default=0, ge=0, le=65535)
+    # Port of the Prometheus metrics, on the loopback interface only; 0 takes a free one.
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    # Folder with `ca.pem` and, for each name, `<name>/cert.pem` and `<name>/key.pem`.
+    identity: Path
+    # NATS, by mutual TLS with our own leaf, e.g. "tls://127.0.0.1:4222".
+    nats_url: str
+    # The control plane's ADS feed, host:port. Absent: `addresses` are used.
+    xds: str | None = None
+    # Service name to host:port. For tests and tools only; the mesh finds services by `xds`.
+    addresses: dict[str, str] = Field(default_factory=dict)
+    # Connection string without credentials, e.g. "host=127.0.0.1 port=5432 dbname=octopus".
+    postgres: str | None = None
+    # e.g. "redis://127.0.0.1:6379/0".
+    valkey_url: str | None = None
+    # File with the password of this service's Valkey user.
+    valkey_password_file: Path | None = None
+    # OTLP/HTTP collector, e.g. "http://127.0.0.1:4318". Absent: spans are not exported.
+    otlp_endpoint: str | None = None
+    # Share of traces that are recorded, 0 to 1.
+    trace_ratio: float = Field(default=0.01, ge=0, le=1)
+    # The least severe line that is written.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # How long running calls may take to finish after SIGTERM, in seconds.
+    shutdown_grace_s: float = Field(default=10, ge=0, le=300)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads and checks a settings file. Raises `ConfigError`."""
+        try:
+            with path.open("rb") as file:
+                values = tomllib.load(file)
+        except OSError as error:
+            raise ConfigError(f"cannot read the settings file {path}: {error.strerror}; give one with --config FILE") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"the settings file {path} is not TOML: {error}") from error
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = [f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
+            raise ConfigError("\n".join([f"the settings file {path} does not fit {cls.__name__}:", *lines])) from error

@@ -1,0 +1,41 @@
+"""What an outgoing call says about who it is made for; always visible at the call site.
+
+```
+await session.GetSession(request, metadata=metadata.on_behalf(principal.current()))
+await chat.Send(request, metadata=metadata.as_service("qingshan", affinity=customer_id))
+```
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from mesh.rpc.principal import Principal
+
+AUTHORIZATION: Final = "authorization"
+TENANT: Final = "octopus-tenant"
+# The control plane's hash policy reads it: calls about one user reach one instance.
+USER: Final = "octopus-user"
+
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
+
+
+def on_behalf(principal: Principal) -> Metadata:
+    """The call is made for the person, or the service, that called us: same token or tenant, same affinity."""
+    if principal.is_service:
+        return as_service(principal.tenant_id)
+    return with_token(principal.token, affinity=principal.user_id)
+
+
+def as_service(tenant_id: str, *, affinity: int | None = None) -> Metadata:
+    """The service acts for itself within one shop. `affinity` is the user whose instance should be reached."""
+    return ((TENANT, tenant_id), *_affinity(affinity))
+
+
+def with_token(token: str, *, affinity: int | None = None) -> Metadata:
+    """The call carries an access token."""
+    return ((AUTHORIZATION, f"Bearer {token}"), *_affinity(affinity))
+
+
+def _affinity(user_id: int | None) -> Metadata:
+    return ((USER, str(user_id)),) if user_id else ()
