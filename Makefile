@@ -14,7 +14,7 @@ export PYTHONPATH :=
 # Hard links into a shared cache break packages that are later written to, and fail across file systems.
 export UV_LINK_MODE := copy
 
-.PHONY: help install lock
+.PHONY: help install lock gen
 
 help: ## show the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -34,8 +34,13 @@ install: .venv/installed ## create .venv from requirements.lock; needs Python 3.
 	chmod +x .venv/bin/octopus
 	touch $@
 
+edge/web/node_modules/.package-lock.json: edge/web/package-lock.json | .venv/installed
+	cd edge/web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+
+gen: .venv/installed edge/web/node_modules/.package-lock.json ## write gen/ anew from proto/; works offline
+	python .ci/contracts.py generate
+
 # Keeps the versions that are locked, unless told otherwise: make lock UPGRADE=--upgrade
-lock: ## pin in requirements.lock what pyproject.toml names, and all that it brings
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) 2>/dev/null || true
+lock: .venv/installed ## pin in requirements.lock what pyproject.toml names, and all that it brings
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --quiet \
 	  --no-annotate --no-header --no-emit-index-url --no-emit-find-links $(UPGRADE) --output-file requirements.lock
