@@ -13,6 +13,7 @@ import argparse
 import filecmp
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,22 @@ def generate(target: Path, work: Path) -> None:
     # For a contract without a service these would write empty modules.
     services = [f"--grpc_python_out={python}", f"--mypy_grpc_out=quiet,only_async:{python}"]
     protoc(PROTO, work, "**/*_service.proto", *services)
+    for stub in python.rglob("*_pb2_grpc.pyi"):
+        stub.write_text(corrected(stub.read_text()))
+
+
+def corrected(stub: str) -> str:
+    """Mends two types of mypy-protobuf's: a context reads and writes single messages, and a handler may also write.
+
+    It types `ServicerContext` by what the handler takes and returns, an iterator or an awaitable of messages, and
+    does not know that a streaming handler may call `context.write` instead of being a generator.
+    """
+    stub = re.sub(
+        r"(?m)^(\s+context: .*)$",
+        lambda line: re.sub(r"_abc\w*\.(?:AsyncIterator|Awaitable)\[([\w.]+)\]", r"\1", line[1]),
+        stub,
+    )
+    return re.sub(r"-> (_abc\w*)\.AsyncIterator\[([\w.]+)\]:", r"-> \1.AsyncIterator[\2] | \1.Awaitable[None]:", stub)
 
 
 def stale(work: Path) -> int:

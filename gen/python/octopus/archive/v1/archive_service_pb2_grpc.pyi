@@ -28,7 +28,7 @@ class ArchiveServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListMessages(
         self,
         request: _archive_service_pb2.ListMessagesRequest,
-        context: _aio.ServicerContext[_archive_service_pb2.ListMessagesRequest, _abc.Awaitable[_archive_service_pb2.ListMessagesResponse]],
+        context: _aio.ServicerContext[_archive_service_pb2.ListMessagesRequest, _archive_service_pb2.ListMessagesResponse],
     ) -> _abc.Awaitable[_archive_service_pb2.ListMessagesResponse]:
         """Pages through the messages of a session, newest first. A message is here within a second of its
         acknowledgement. NOT_FOUND unless the caller is the session's customer or staff of the shop.

@@ -30,7 +30,7 @@ class BotServiceServicer(metaclass=_abc_1.ABCMeta):
     def TryQuestion(
         self,
         request: _bot_service_pb2.TryQuestionRequest,
-        context: _aio.ServicerContext[_bot_service_pb2.TryQuestionRequest, _abc.Awaitable[_bot_service_pb2.TryQuestionResponse]],
+        context: _aio.ServicerContext[_bot_service_pb2.TryQuestionRequest, _bot_service_pb2.TryQuestionResponse],
     ) -> _abc.Awaitable[_bot_service_pb2.TryQuestionResponse]:
         """Returns what the bot would answer, and posts nothing."""
 

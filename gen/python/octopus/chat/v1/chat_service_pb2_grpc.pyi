@@ -44,8 +44,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     def Converse(
         self,
         request_iterator: _abc.AsyncIterator[_chat_service_pb2.ConverseRequest],
-        context: _aio.ServicerContext[_abc.AsyncIterator[_chat_service_pb2.ConverseRequest], _abc.AsyncIterator[_chat_service_pb2.ConverseResponse]],
-    ) -> _abc.AsyncIterator[_chat_service_pb2.ConverseResponse]:
+        context: _aio.ServicerContext[_chat_service_pb2.ConverseRequest, _chat_service_pb2.ConverseResponse],
+    ) -> _abc.AsyncIterator[_chat_service_pb2.ConverseResponse] | _abc.Awaitable[None]:
         """A stream in both directions. It lives until the token ends, at most an hour, and then says goodbye;
         clients connect again with their cursors.
         """
@@ -54,15 +54,15 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     def Subscribe(
         self,
         request: _chat_service_pb2.SubscribeRequest,
-        context: _aio.ServicerContext[_chat_service_pb2.SubscribeRequest, _abc.AsyncIterator[_chat_service_pb2.SubscribeResponse]],
-    ) -> _abc.AsyncIterator[_chat_service_pb2.SubscribeResponse]:
+        context: _aio.ServicerContext[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse],
+    ) -> _abc.AsyncIterator[_chat_service_pb2.SubscribeResponse] | _abc.Awaitable[None]:
         """The server's half of a conversation."""
 
     @_abc_1.abstractmethod
     def Send(
         self,
         request: _chat_service_pb2.SendRequest,
-        context: _aio.ServicerContext[_chat_service_pb2.SendRequest, _abc.Awaitable[_chat_service_pb2.SendResponse]],
+        context: _aio.ServicerContext[_chat_service_pb2.SendRequest, _chat_service_pb2.SendResponse],
     ) -> _abc.Awaitable[_chat_service_pb2.SendResponse]:
         """The client's half of a conversation: posts a message, and returns when it is durable. Safe to repeat with
         the same `client_message_id`. A typing sign or a receipt returns at once.

@@ -43,7 +43,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreateFaq(
         self,
         request: _knowledge_service_pb2.CreateFaqRequest,
-        context: _aio.ServicerContext[_knowledge_service_pb2.CreateFaqRequest, _abc.Awaitable[_knowledge_service_pb2.CreateFaqResponse]],
+        context: _aio.ServicerContext[_knowledge_service_pb2.CreateFaqRequest, _knowledge_service_pb2.CreateFaqResponse],
     ) -> _abc.Awaitable[_knowledge_service_pb2.CreateFaqResponse]:
         """Creates an entry with its embedding, atomically. The same `request_id` returns the entry made the first
         time. ALREADY_EXISTS when an enabled entry has the same question and locale.
@@ -53,7 +53,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetFaq(
         self,
         request: _knowledge_service_pb2.GetFaqRequest,
-        context: _aio.ServicerContext[_knowledge_service_pb2.GetFaqRequest, _abc.Awaitable[_knowledge_service_pb2.GetFaqResponse]],
+        context: _aio.ServicerContext[_knowledge_service_pb2.GetFaqRequest, _knowledge_service_pb2.GetFaqResponse],
     ) -> _abc.Awaitable[_knowledge_service_pb2.GetFaqResponse]:
         """Returns one entry."""
 
@@ -61,7 +61,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListFaqs(
         self,
         request: _knowledge_service_pb2.ListFaqsRequest,
-        context: _aio.ServicerContext[_knowledge_service_pb2.ListFaqsRequest, _abc.Awaitable[_knowledge_service_pb2.ListFaqsResponse]],
+        context: _aio.ServicerContext[_knowledge_service_pb2.ListFaqsRequest, _knowledge_service_pb2.ListFaqsResponse],
     ) -> _abc.Awaitable[_knowledge_service_pb2.ListFaqsResponse]:
         """Lists entries, oldest first."""
 
@@ -69,7 +69,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     def UpdateFaq(
         self,
         request: _knowledge_service_pb2.UpdateFaqRequest,
-        context: _aio.ServicerContext[_knowledge_service_pb2.UpdateFaqRequest, _abc.Awaitable[_knowledge_service_pb2.UpdateFaqResponse]],
+        context: _aio.ServicerContext[_knowledge_service_pb2.UpdateFaqRequest, _knowledge_service_pb2.UpdateFaqResponse],
     ) -> _abc.Awaitable[_knowledge_service_pb2.UpdateFaqResponse]:
         """Replaces the content of an entry, and embeds it anew. VERSION_CONFLICT when `version` is not the current one."""
 
@@ -77,7 +77,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     def DisableFaq(
         self,
         request: _knowledge_service_pb2.DisableFaqRequest,
-        context: _aio.ServicerContext[_knowledge_service_pb2.DisableFaqRequest, _abc.Awaitable[_knowledge_service_pb2.DisableFaqResponse]],
+        context: _aio.ServicerContext[_knowledge_service_pb2.DisableFaqRequest, _knowledge_service_pb2.DisableFaqResponse],
     ) -> _abc.Awaitable[_knowledge_service_pb2.DisableFaqResponse]:
         """Takes an entry out of searches, or puts it back."""
 
@@ -85,8 +85,8 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     def ImportFaqs(
         self,
         request_iterator: _abc.AsyncIterator[_knowledge_service_pb2.ImportFaqsRequest],
-        context: _aio.ServicerContext[_abc.AsyncIterator[_knowledge_service_pb2.ImportFaqsRequest], _abc.AsyncIterator[_knowledge_service_pb2.ImportFaqsResponse]],
-    ) -> _abc.AsyncIterator[_knowledge_service_pb2.ImportFaqsResponse]:
+        context: _aio.ServicerContext[_knowledge_service_pb2.ImportFaqsRequest, _knowledge_service_pb2.ImportFaqsResponse],
+    ) -> _abc.AsyncIterator[_knowledge_service_pb2.ImportFaqsResponse] | _abc.Awaitable[None]:
         """Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
         skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
         The server answers with its progress, and at last with the report.
@@ -96,7 +96,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     def SearchFaqs(
         self,
         request: _knowledge_service_pb2.SearchFaqsRequest,
-        context: _aio.ServicerContext[_knowledge_service_pb2.SearchFaqsRequest, _abc.Awaitable[_knowledge_service_pb2.SearchFaqsResponse]],
+        context: _aio.ServicerContext[_knowledge_service_pb2.SearchFaqsRequest, _knowledge_service_pb2.SearchFaqsResponse],
     ) -> _abc.Awaitable[_knowledge_service_pb2.SearchFaqsResponse]:
         """Finds the enabled entries nearest in meaning to a question, best first."""
 

@@ -34,7 +34,7 @@ class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetMesh(
         self,
         request: _mesh_service_pb2.GetMeshRequest,
-        context: _aio.ServicerContext[_mesh_service_pb2.GetMeshRequest, _abc.Awaitable[_mesh_service_pb2.GetMeshResponse]],
+        context: _aio.ServicerContext[_mesh_service_pb2.GetMeshRequest, _mesh_service_pb2.GetMeshResponse],
     ) -> _abc.Awaitable[_mesh_service_pb2.GetMeshResponse]:
         """Returns all running instances and traffic splits."""
 
@@ -42,7 +42,7 @@ class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
     def SetTrafficSplit(
         self,
         request: _mesh_service_pb2.SetTrafficSplitRequest,
-        context: _aio.ServicerContext[_mesh_service_pb2.SetTrafficSplitRequest, _abc.Awaitable[_mesh_service_pb2.SetTrafficSplitResponse]],
+        context: _aio.ServicerContext[_mesh_service_pb2.SetTrafficSplitRequest, _mesh_service_pb2.SetTrafficSplitResponse],
     ) -> _abc.Awaitable[_mesh_service_pb2.SetTrafficSplitResponse]:
         """Splits the traffic of a service between versions; the others of its versions get the rest evenly.
         INVALID_ARGUMENT when the percentages exceed 100 or no instance of a named version runs.

@@ -52,7 +52,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def OpenSession(
         self,
         request: _session_service_pb2.OpenSessionRequest,
-        context: _aio.ServicerContext[_session_service_pb2.OpenSessionRequest, _abc.Awaitable[_session_service_pb2.OpenSessionResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.OpenSessionRequest, _session_service_pb2.OpenSessionResponse],
     ) -> _abc.Awaitable[_session_service_pb2.OpenSessionResponse]:
         """Returns the caller's open session, or opens one in the care of the bot."""
 
@@ -60,7 +60,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetSession(
         self,
         request: _session_service_pb2.GetSessionRequest,
-        context: _aio.ServicerContext[_session_service_pb2.GetSessionRequest, _abc.Awaitable[_session_service_pb2.GetSessionResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse],
     ) -> _abc.Awaitable[_session_service_pb2.GetSessionResponse]:
         """Returns one session. NOT_FOUND unless the caller may see it: shoppers see their own, agents their own
         and those that wait, supervisors and services every session of the shop.
@@ -70,7 +70,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListOpenSessions(
         self,
         request: _session_service_pb2.ListOpenSessionsRequest,
-        context: _aio.ServicerContext[_session_service_pb2.ListOpenSessionsRequest, _abc.Awaitable[_session_service_pb2.ListOpenSessionsResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.ListOpenSessionsRequest, _session_service_pb2.ListOpenSessionsResponse],
     ) -> _abc.Awaitable[_session_service_pb2.ListOpenSessionsResponse]:
         """Lists the open sessions in which the caller takes part: a shopper's own, or those assigned to an
         agent. At most 100, oldest first; no more can be open for one person.
@@ -80,7 +80,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListSessions(
         self,
         request: _session_service_pb2.ListSessionsRequest,
-        context: _aio.ServicerContext[_session_service_pb2.ListSessionsRequest, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse],
     ) -> _abc.Awaitable[_session_service_pb2.ListSessionsResponse]:
         """Lists the shop's sessions, newest first. Agents see their own and those that wait; supervisors see all."""
 
@@ -88,7 +88,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def RequestHandoff(
         self,
         request: _session_service_pb2.RequestHandoffRequest,
-        context: _aio.ServicerContext[_session_service_pb2.RequestHandoffRequest, _abc.Awaitable[_session_service_pb2.RequestHandoffResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.RequestHandoffRequest, _session_service_pb2.RequestHandoffResponse],
     ) -> _abc.Awaitable[_session_service_pb2.RequestHandoffResponse]:
         """Asks for a person: the session is assigned to the least loaded available agent with free capacity,
         or waits in order. Asking again changes nothing.
@@ -98,7 +98,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def AcceptSession(
         self,
         request: _session_service_pb2.AcceptSessionRequest,
-        context: _aio.ServicerContext[_session_service_pb2.AcceptSessionRequest, _abc.Awaitable[_session_service_pb2.AcceptSessionResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.AcceptSessionRequest, _session_service_pb2.AcceptSessionResponse],
     ) -> _abc.Awaitable[_session_service_pb2.AcceptSessionResponse]:
         """Accepts a session that was offered to the calling agent. Accepting again changes nothing.
         SESSION_STATE when it was meanwhile offered to someone else.
@@ -108,7 +108,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def EndSession(
         self,
         request: _session_service_pb2.EndSessionRequest,
-        context: _aio.ServicerContext[_session_service_pb2.EndSessionRequest, _abc.Awaitable[_session_service_pb2.EndSessionResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse],
     ) -> _abc.Awaitable[_session_service_pb2.EndSessionResponse]:
         """Ends a session in which the caller takes part. Ending again changes nothing."""
 
@@ -116,7 +116,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def SetAgentStatus(
         self,
         request: _session_service_pb2.SetAgentStatusRequest,
-        context: _aio.ServicerContext[_session_service_pb2.SetAgentStatusRequest, _abc.Awaitable[_session_service_pb2.SetAgentStatusResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.SetAgentStatusRequest, _session_service_pb2.SetAgentStatusResponse],
     ) -> _abc.Awaitable[_session_service_pb2.SetAgentStatusResponse]:
         """Sets the caller's own status. Becoming available takes waiting sessions at once."""
 
@@ -124,7 +124,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetAgent(
         self,
         request: _session_service_pb2.GetAgentRequest,
-        context: _aio.ServicerContext[_session_service_pb2.GetAgentRequest, _abc.Awaitable[_session_service_pb2.GetAgentResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.GetAgentRequest, _session_service_pb2.GetAgentResponse],
     ) -> _abc.Awaitable[_session_service_pb2.GetAgentResponse]:
         """Returns the caller as the queue sees one; an agent never seen before is away."""
 
@@ -132,7 +132,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListAgents(
         self,
         request: _session_service_pb2.ListAgentsRequest,
-        context: _aio.ServicerContext[_session_service_pb2.ListAgentsRequest, _abc.Awaitable[_session_service_pb2.ListAgentsResponse]],
+        context: _aio.ServicerContext[_session_service_pb2.ListAgentsRequest, _session_service_pb2.ListAgentsResponse],
     ) -> _abc.Awaitable[_session_service_pb2.ListAgentsResponse]:
         """Lists the shop's agents by name, and how many sessions wait."""
 

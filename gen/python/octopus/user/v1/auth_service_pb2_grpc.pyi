@@ -52,7 +52,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     def LogIn(
         self,
         request: _auth_service_pb2.LogInRequest,
-        context: _aio.ServicerContext[_auth_service_pb2.LogInRequest, _abc.Awaitable[_auth_service_pb2.LogInResponse]],
+        context: _aio.ServicerContext[_auth_service_pb2.LogInRequest, _auth_service_pb2.LogInResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.LogInResponse]:
         """Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
         cost the same time. After 10 failures in 15 minutes the name is refused for 15 minutes.
@@ -62,7 +62,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     def IdentifyShopper(
         self,
         request: _auth_service_pb2.IdentifyShopperRequest,
-        context: _aio.ServicerContext[_auth_service_pb2.IdentifyShopperRequest, _abc.Awaitable[_auth_service_pb2.IdentifyShopperResponse]],
+        context: _aio.ServicerContext[_auth_service_pb2.IdentifyShopperRequest, _auth_service_pb2.IdentifyShopperResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.IdentifyShopperResponse]:
         """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
         a new anonymous visitor.
@@ -72,7 +72,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     def IssueClientToken(
         self,
         request: _auth_service_pb2.IssueClientTokenRequest,
-        context: _aio.ServicerContext[_auth_service_pb2.IssueClientTokenRequest, _abc.Awaitable[_auth_service_pb2.IssueClientTokenResponse]],
+        context: _aio.ServicerContext[_auth_service_pb2.IssueClientTokenRequest, _auth_service_pb2.IssueClientTokenResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.IssueClientTokenResponse]:
         """OAuth 2.0 client credentials (RFC 6749, section 4.4) for partners. No refresh token."""
 
@@ -80,7 +80,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     def RefreshToken(
         self,
         request: _auth_service_pb2.RefreshTokenRequest,
-        context: _aio.ServicerContext[_auth_service_pb2.RefreshTokenRequest, _abc.Awaitable[_auth_service_pb2.RefreshTokenResponse]],
+        context: _aio.ServicerContext[_auth_service_pb2.RefreshTokenRequest, _auth_service_pb2.RefreshTokenResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.RefreshTokenResponse]:
         """Exchanges a refresh token for a new pair and uses the old one up."""
 
@@ -88,7 +88,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     def RevokeToken(
         self,
         request: _auth_service_pb2.RevokeTokenRequest,
-        context: _aio.ServicerContext[_auth_service_pb2.RevokeTokenRequest, _abc.Awaitable[_auth_service_pb2.RevokeTokenResponse]],
+        context: _aio.ServicerContext[_auth_service_pb2.RevokeTokenRequest, _auth_service_pb2.RevokeTokenResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.RevokeTokenResponse]:
         """Revokes a refresh token and its family (log-out). Unknown tokens succeed too."""
 
@@ -96,7 +96,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetKeySet(
         self,
         request: _auth_service_pb2.GetKeySetRequest,
-        context: _aio.ServicerContext[_auth_service_pb2.GetKeySetRequest, _abc.Awaitable[_auth_service_pb2.GetKeySetResponse]],
+        context: _aio.ServicerContext[_auth_service_pb2.GetKeySetRequest, _auth_service_pb2.GetKeySetResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.GetKeySetResponse]:
         """Returns the public keys that verify access tokens, as a JSON Web Key Set (RFC 7517)."""
 

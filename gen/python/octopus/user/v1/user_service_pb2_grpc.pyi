@@ -43,7 +43,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetMe(
         self,
         request: _user_service_pb2.GetMeRequest,
-        context: _aio.ServicerContext[_user_service_pb2.GetMeRequest, _abc.Awaitable[_user_service_pb2.GetMeResponse]],
+        context: _aio.ServicerContext[_user_service_pb2.GetMeRequest, _user_service_pb2.GetMeResponse],
     ) -> _abc.Awaitable[_user_service_pb2.GetMeResponse]:
         """Returns the caller."""
 
@@ -51,7 +51,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetUser(
         self,
         request: _user_service_pb2.GetUserRequest,
-        context: _aio.ServicerContext[_user_service_pb2.GetUserRequest, _abc.Awaitable[_user_service_pb2.GetUserResponse]],
+        context: _aio.ServicerContext[_user_service_pb2.GetUserRequest, _user_service_pb2.GetUserResponse],
     ) -> _abc.Awaitable[_user_service_pb2.GetUserResponse]:
         """Returns one user. NOT_FOUND when it is of another shop."""
 
@@ -59,7 +59,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     def ListUsers(
         self,
         request: _user_service_pb2.ListUsersRequest,
-        context: _aio.ServicerContext[_user_service_pb2.ListUsersRequest, _abc.Awaitable[_user_service_pb2.ListUsersResponse]],
+        context: _aio.ServicerContext[_user_service_pb2.ListUsersRequest, _user_service_pb2.ListUsersResponse],
     ) -> _abc.Awaitable[_user_service_pb2.ListUsersResponse]:
         """Lists users, oldest first."""
 
@@ -67,7 +67,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreateUser(
         self,
         request: _user_service_pb2.CreateUserRequest,
-        context: _aio.ServicerContext[_user_service_pb2.CreateUserRequest, _abc.Awaitable[_user_service_pb2.CreateUserResponse]],
+        context: _aio.ServicerContext[_user_service_pb2.CreateUserRequest, _user_service_pb2.CreateUserResponse],
     ) -> _abc.Awaitable[_user_service_pb2.CreateUserResponse]:
         """Creates a member of staff or a partner, atomically with its credential. The same `request_id`
         returns the user made the first time. ALREADY_EXISTS when the external id is taken.
@@ -77,7 +77,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     def UpdateUser(
         self,
         request: _user_service_pb2.UpdateUserRequest,
-        context: _aio.ServicerContext[_user_service_pb2.UpdateUserRequest, _abc.Awaitable[_user_service_pb2.UpdateUserResponse]],
+        context: _aio.ServicerContext[_user_service_pb2.UpdateUserRequest, _user_service_pb2.UpdateUserResponse],
     ) -> _abc.Awaitable[_user_service_pb2.UpdateUserResponse]:
         """Changes the given fields of a user and leaves the others."""
 
@@ -85,7 +85,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     def SetTags(
         self,
         request: _user_service_pb2.SetTagsRequest,
-        context: _aio.ServicerContext[_user_service_pb2.SetTagsRequest, _abc.Awaitable[_user_service_pb2.SetTagsResponse]],
+        context: _aio.ServicerContext[_user_service_pb2.SetTagsRequest, _user_service_pb2.SetTagsResponse],
     ) -> _abc.Awaitable[_user_service_pb2.SetTagsResponse]:
         """Sets the labels of a user. The whole set is replaced."""
 
@@ -93,7 +93,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     def MergeVisitor(
         self,
         request: _user_service_pb2.MergeVisitorRequest,
-        context: _aio.ServicerContext[_user_service_pb2.MergeVisitorRequest, _abc.Awaitable[_user_service_pb2.MergeVisitorResponse]],
+        context: _aio.ServicerContext[_user_service_pb2.MergeVisitorRequest, _user_service_pb2.MergeVisitorResponse],
     ) -> _abc.Awaitable[_user_service_pb2.MergeVisitorResponse]:
         """Merges the anonymous visitor who holds `visitor_refresh_token` into the calling customer: the
         visitor's sessions become the customer's (by the event UserMerged), and the visitor can no longer

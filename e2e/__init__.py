@@ -1,0 +1,1 @@
+"""Tests and benchmarks from outside, through Envoy, with real clients; and faults."""
