@@ -11,10 +11,15 @@ BIN := $(CURDIR)/.venv/bin
 # Node and npm come from the venv, so every machine runs the same ones.
 export PATH := $(BIN):$(PATH)
 export PYTHONPATH :=
+
+# What `make check` runs, side by side.
+CHECKS := check-format check-lint check-types check-imports check-contracts check-breaking check-gen check-web
 # Hard links into a shared cache break packages that are later written to, and fail across file systems.
 export UV_LINK_MODE := copy
 
-.PHONY: help install lock gen
+.PHONY: help install up test check bench gen format lock browser web $(CHECKS)
+
+WEB_SOURCES := $(shell find edge/web gen/ts -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2> /dev/null)
 
 help: ## show the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -37,8 +42,61 @@ install: .venv/installed ## create .venv from requirements.lock; needs Python 3.
 edge/web/node_modules/.package-lock.json: edge/web/package-lock.json | .venv/installed
 	cd edge/web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 
+web: edge/web/dist/.built ## build the web pages
+
+edge/web/dist/.built: edge/web/node_modules/.package-lock.json $(WEB_SOURCES)
+	cd edge/web && npm run --silent --if-present build
+	mkdir -p $(@D) && touch $@
+
+# Debian's browser and a font with Chinese characters; elsewhere the tests say what they miss.
+browser:
+	@command -v chromium chromium-browser google-chrome > /dev/null || { \
+	  command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] || { echo 'No browser found. Install chromium and fonts-noto-cjk for the browser tests.'; exit 0; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk > /dev/null; }
+
 gen: .venv/installed edge/web/node_modules/.package-lock.json ## write gen/ anew from proto/; works offline
 	python .ci/contracts.py generate
+
+format: .venv/installed ## put the code into its one format
+	ruff format .
+	ruff check --fix .
+
+up: install web ## run the whole platform on this machine
+	octopus up
+
+test: install web browser ## run every test
+	pytest $(TESTS)
+
+bench: install web ## measure throughput, latency and memory through Envoy
+	python -m e2e.bench
+
+check: install edge/web/node_modules/.package-lock.json ## read the code: format, rules, types, layers, contracts; under a minute
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target $(CHECKS)
+	@echo 'check: nothing to mend'
+
+check-format:
+	ruff format --check --quiet . || { echo 'Run: make format'; exit 1; }
+
+check-lint:
+	ruff check --quiet .
+
+check-types:
+	mypy --no-error-summary
+
+check-imports:
+	found=$$(lint-imports --no-logo) || { echo "$$found"; exit 1; }
+
+check-contracts:
+	python .ci/contracts.py lint
+
+check-breaking:
+	python .ci/contracts.py breaking
+
+check-gen:
+	python .ci/contracts.py stale
+
+check-web:
+	cd edge/web && node_modules/.bin/tsc --noEmit
 
 # Keeps the versions that are locked, unless told otherwise: make lock UPGRADE=--upgrade
 lock: .venv/installed ## pin in requirements.lock what pyproject.toml names, and all that it brings
