@@ -1,0 +1,1 @@
+"""WebSocket to `Converse` and back."""

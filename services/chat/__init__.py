@@ -1,0 +1,1 @@
+"""Carries the conversations: streams, the durable log, delivery."""

@@ -1,0 +1,40 @@
+"""Wires the chat service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from octopus.chat.v1 import chat_service_pb2_grpc
+
+from mesh.process.member import Member
+from services.chat.config import ChatConfig
+from services.chat.conversation import Conversation
+from services.chat.hub import Hub
+from services.chat.posting import Posting
+from services.chat.servicer import ChatServicer
+from services.chat.sessions import SessionClient
+from services.chat.store import Receipts
+
+
+@asynccontextmanager
+async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
+    """Open what the service needs, serve, and say goodbye to everybody at the end."""
+    bus = member.bus
+    hub = Hub(bus, SessionClient(member.channel("session")), config.replay_page)
+    posting = Posting(
+        bus,
+        await member.ids(),
+        burst=config.rate_burst,
+        per_second=config.rate_per_second,
+        timeout=config.publish_timeout_s,
+    )
+    conversation = Conversation(hub, posting, Receipts(await member.valkey()), bus)
+    servicer = ChatServicer(config, hub, conversation)
+    bus.on_reconnect(hub.repair)
+    member.spawn("watch-connections", servicer.watch())
+    await member.serve(lambda server: chat_service_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server))
+    try:
+        yield
+    finally:
+        servicer.drain()

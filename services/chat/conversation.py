@@ -1,0 +1,138 @@
+"""What a participant can do in a conversation, whichever of the three ways the frame came."""
+
+from __future__ import annotations
+
+import structlog
+from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
+from octopus.session.v1 import session_pb2
+from redis.exceptions import RedisError
+
+from mesh.bus import Bus
+from mesh.errors import Refused, refused_from
+from mesh.rpc.principal import Principal
+from services.chat.connection import Connection
+from services.chat.domain import ChatError, NotYourTurn, SessionOver, Speaker, UnknownSession, check_may_speak
+from services.chat.hub import Hub
+from services.chat.posting import Posting, sender_of, speaker_of
+from services.chat.room import participation
+from services.chat.store import Mark, Receipts
+
+_log = structlog.get_logger(__name__)
+
+
+class Conversation:
+    """Posts, typing signs and receipts of one caller after another."""
+
+    def __init__(self, hub: Hub, posting: Posting, receipts: Receipts, bus: Bus) -> None:
+        self._hub = hub
+        self._posting = posting
+        self._receipts = receipts
+        self._bus = bus
+
+    async def post(
+        self, principal: Principal, post: frame_pb2.PostMessage, connection: Connection | None = None
+    ) -> frame_pb2.Ack:
+        """Put a message into the log. Raises `ChatError` or `Refused`."""
+        session = await self._session(principal, post.session_id, connection)
+        own = connection.own_messages if connection is not None else None
+        try:
+            return await self._posting.post(principal, session, post, own)
+        except (NotYourTurn, SessionOver, UnknownSession):
+            # An agent who has just accepted may be ahead of the event that says so.
+            fresh = await self._hub.refetch(principal, post.session_id)
+            if fresh.version <= session.version:
+                raise
+            return await self._posting.post(principal, fresh, post, own)
+
+    async def typing(
+        self, principal: Principal, typing: frame_pb2.Typing, connection: Connection | None = None
+    ) -> None:
+        """Show the others that the caller is typing. A sign that comes at the wrong time is dropped."""
+        session = await self._session(principal, typing.session_id, connection)
+        try:
+            check_may_speak(participation(session), speaker_of(principal), principal.user_id)
+        except (NotYourTurn, SessionOver):
+            return
+        sign = frame_pb2.Typing(session_id=session.id, sender=sender_of(principal))
+        await self._bus.signal(_signals(session), chat_events_pb2.Signal(typing=sign))
+
+    async def receive(
+        self, principal: Principal, receipt: frame_pb2.Receipt, connection: Connection | None = None
+    ) -> None:
+        """Move the caller's marks forward and show the others.
+
+        Marks are a courtesy: when Valkey is away they are shown but not kept.
+        """
+        session = await self._session(principal, receipt.session_id, connection)
+        if not participation(session).includes(principal.user_id):
+            return
+        mark = Mark(max(receipt.delivered_seq, receipt.read_seq), receipt.read_seq)
+        try:
+            mark = await self._receipts.advance(session.tenant_id, session.id, principal.user_id, mark)
+        except RedisError as error:
+            _log.warning("receipt_not_kept", error=type(error).__name__)
+        shown = frame_pb2.Receipt(
+            session_id=session.id,
+            delivered_seq=mark.delivered_seq,
+            read_seq=mark.read_seq,
+            sender=sender_of(principal),
+        )
+        await self._bus.signal(_signals(session), chat_events_pb2.Signal(receipt=shown))
+
+    async def receipts(self, principal: Principal, session: session_pb2.Session) -> list[frame_pb2.Receipt]:
+        """Return how far the others have got in a session."""
+        try:
+            marks = await self._receipts.of(session.tenant_id, session.id)
+        except RedisError as error:
+            _log.warning("receipts_not_read", error=type(error).__name__)
+            return []
+        return [
+            frame_pb2.Receipt(
+                session_id=session.id,
+                delivered_seq=mark.delivered_seq,
+                read_seq=mark.read_seq,
+                sender=message_pb2.Sender(
+                    user_id=user_id,
+                    kind=(
+                        message_pb2.SENDER_KIND_CUSTOMER
+                        if user_id == session.customer_id
+                        else message_pb2.SENDER_KIND_AGENT
+                    ),
+                ),
+            )
+            for user_id, mark in marks.items()
+            if user_id != principal.user_id
+        ]
+
+    async def _session(
+        self, principal: Principal, session_id: int, connection: Connection | None
+    ) -> session_pb2.Session:
+        if connection is not None:
+            return await self._hub.follow(connection, session_id)
+        session = await self._hub.session(principal, session_id)
+        if speaker_of(principal) is not Speaker.BOT and not participation(session).includes(principal.user_id):
+            raise UnknownSession("no such session among yours")
+        return session
+
+
+def refusal_of(error: ChatError | Refused | Exception, frame: frame_pb2.ClientFrame) -> frame_pb2.Refusal:
+    """Return the frame that tells a client why one of its frames was refused."""
+    refused = refused_from(error)
+    refusal = frame_pb2.Refusal(reason=refused.reason, description=refused.description)
+    if refused.violations:
+        refusal.description = "; ".join(f"{field}: {problem}" for field, problem in refused.violations)
+    if refused.retry_after is not None:
+        refusal.retry_after.FromMilliseconds(int(refused.retry_after * 1000))
+    match frame.WhichOneof("frame"):
+        case "post":
+            refusal.client_message_id = frame.post.client_message_id
+            refusal.session_id = frame.post.session_id
+        case "typing":
+            refusal.session_id = frame.typing.session_id
+        case "receipt":
+            refusal.session_id = frame.receipt.session_id
+    return refusal
+
+
+def _signals(session: session_pb2.Session) -> str:
+    return f"live.{session.tenant_id}.{session.id}.signal"

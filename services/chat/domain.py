@@ -1,0 +1,187 @@
+"""The rules of a conversation: who may say what, how fast, and what a device has seen of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import ClassVar
+
+
+class ChatError(Exception):
+    """A frame that breaks a rule.
+
+    The tree, with the reason each carries (a name of `octopus.errors.v1.Reason`)::
+
+        ChatError
+        ├── UnknownSession      NOT_FOUND
+        ├── SessionOver         SESSION_ENDED
+        ├── NotYourTurn         SESSION_STATE
+        ├── NotForYou           ROLE_NOT_ALLOWED
+        ├── TooFast             RATE_LIMITED
+        ├── LogMoved            VERSION_CONFLICT
+        └── OutOfOrder          PROTOCOL
+    """
+
+    reason: ClassVar[str]
+
+
+class UnknownSession(ChatError):
+    """The session does not exist, or belongs to someone else."""
+
+    reason = "NOT_FOUND"
+
+
+class SessionOver(ChatError):
+    """The session has ended."""
+
+    reason = "SESSION_ENDED"
+
+
+class NotYourTurn(ChatError):
+    """The session is not in a state in which this participant may speak."""
+
+    reason = "SESSION_STATE"
+
+
+class NotForYou(ChatError):
+    """This kind of participant may not send this kind of content."""
+
+    reason = "ROLE_NOT_ALLOWED"
+
+
+class TooFast(ChatError):
+    """The person sends faster than allowed; `retry_after` is in seconds."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"too many messages; wait {retry_after:.1f} s and send again")
+        self.retry_after = retry_after
+
+
+class LogMoved(ChatError):
+    """The session's log has entries the sender did not know of."""
+
+    reason = "VERSION_CONFLICT"
+
+
+class OutOfOrder(ChatError):
+    """A frame came where the protocol does not allow it."""
+
+    reason = "PROTOCOL"
+
+
+class Speaker(Enum):
+    """What kind of participant speaks."""
+
+    CUSTOMER = auto()
+    AGENT = auto()
+    BOT = auto()
+
+
+class Stage(Enum):
+    """Where a session stands, as far as speaking goes."""
+
+    BOT = auto()
+    WAITING = auto()
+    ASSIGNED = auto()
+    ACTIVE = auto()
+    ENDED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Participation:
+    """A session as seen by the rules."""
+
+    stage: Stage
+    customer_id: int
+    agent_id: int
+
+    def includes(self, user_id: int) -> bool:
+        """Whether the person takes part in the session."""
+        return user_id != 0 and user_id in (self.customer_id, self.agent_id)
+
+
+def check_may_speak(session: Participation, speaker: Speaker, user_id: int) -> None:
+    """Let a participant speak in a session, or say why not.
+
+    A customer may speak until the session ends. An agent may speak once the offer is accepted. The bot may
+    speak only while the session is in its care.
+
+    Raises:
+        UnknownSession: the person does not take part.
+        SessionOver: the session has ended.
+        NotYourTurn: an agent has not accepted yet, or the bot has handed over.
+
+    """
+    if speaker is not Speaker.BOT and not session.includes(user_id):
+        raise UnknownSession("no such session among yours")
+    if session.stage is Stage.ENDED:
+        raise SessionOver("the session has ended; open a new one")
+    if speaker is Speaker.BOT and session.stage is not Stage.BOT:
+        raise NotYourTurn("the session is not in the bot's care any more")
+    if speaker is Speaker.AGENT and session.stage is not Stage.ACTIVE:
+        raise NotYourTurn("accept the session before you write in it")
+
+
+@dataclass(slots=True)
+class Allowance:
+    """A token bucket: how many messages a person may still send.
+
+    `burst` messages at once, refilled with `per_second`. Times are seconds of any monotonic clock.
+    """
+
+    burst: float
+    per_second: float
+    left: float = field(init=False)
+    at: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self.left = self.burst
+
+    def spend(self, now: float) -> None:
+        """Take one message out of the bucket.
+
+        Raises:
+            TooFast: the bucket is empty; says how long until there is one again.
+
+        """
+        if self.at > -math.inf:
+            self.left = min(self.burst, self.left + (now - self.at) * self.per_second)
+        self.at = now
+        if self.left < 1:
+            raise TooFast((1 - self.left) / self.per_second)
+        self.left -= 1
+
+    def full_at(self, now: float) -> bool:
+        """Whether the bucket has refilled, so that forgetting it changes nothing."""
+        return self.left + (now - self.at) * self.per_second >= self.burst
+
+
+class Step(Enum):
+    """What to do with a log entry that arrives live for a device."""
+
+    SHOW = auto()
+    SKIP = auto()
+    REPAIR = auto()
+
+
+def next_step(seen: int, previous_seq: int, seq: int) -> Step:
+    """Decide about a live entry.
+
+    `seen` is the last position shown, `previous_seq` the position of the session's entry before this one.
+    An entry already shown is skipped; when entries between were missed, the log must be read again from `seen`.
+    """
+    if seq <= seen:
+        return Step.SKIP
+    return Step.SHOW if previous_seq <= seen else Step.REPAIR
+
+
+def is_too_old(seen: int, first_seq: int, opened_before_first: bool) -> bool:
+    """Whether entries that a device has not seen may have left the log.
+
+    `seen` is the device's position (0 for none), `first_seq` the first position the log still has,
+    `opened_before_first` whether the session is older than that entry.
+    """
+    return opened_before_first and seen < first_seq - 1

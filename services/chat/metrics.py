@@ -1,0 +1,9 @@
+"""What Prometheus can ask the chat service."""
+
+from prometheus_client import Counter, Gauge
+
+CONNECTIONS = Gauge("octopus_chat_connections", "Open streams on this instance.")
+POSTED = Counter("octopus_chat_posted_total", "Messages acknowledged.", ["speaker"])
+DUPLICATES = Counter("octopus_chat_duplicates_total", "Resends acknowledged with the first message.", ["speaker"])
+REFUSED = Counter("octopus_chat_refused_total", "Frames refused.", ["reason"])
+ENDED = Counter("octopus_chat_streams_ended_total", "Streams the server ended.", ["reason"])

@@ -1,0 +1,175 @@
+"""Takes a message: checks it, puts it into the log, and acknowledges it only then."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
+from octopus.options.v1 import options_pb2
+from octopus.session.v1 import session_pb2
+
+from mesh.bus import Conflict, PubAck, StoredMessage
+from mesh.rpc.principal import Principal
+from services.chat import metrics
+from services.chat.domain import Allowance, LogMoved, NotForYou, Speaker, check_may_speak
+from services.chat.room import participation
+
+_SENDER_KINDS = {
+    Speaker.CUSTOMER: message_pb2.SENDER_KIND_CUSTOMER,
+    Speaker.AGENT: message_pb2.SENDER_KIND_AGENT,
+    Speaker.BOT: message_pb2.SENDER_KIND_BOT,
+}
+
+# Allowances are looked through for full ones, which can be forgotten, when this many are kept.
+_MANY_ALLOWANCES = 10_000
+
+
+def speaker_of(principal: Principal) -> Speaker:
+    """Return as what a caller speaks."""
+    if principal.is_service:
+        return Speaker.BOT
+    if principal.has(options_pb2.ROLE_AGENT, options_pb2.ROLE_SUPERVISOR):
+        return Speaker.AGENT
+    return Speaker.CUSTOMER
+
+
+def sender_of(principal: Principal) -> message_pb2.Sender:
+    """Return a caller as the others see them."""
+    return message_pb2.Sender(
+        user_id=principal.user_id,
+        kind=_SENDER_KINDS[speaker_of(principal)],
+        display_name=principal.display_name,
+    )
+
+
+class Log(Protocol):
+    """The durable log."""
+
+    async def publish(
+        self,
+        subject: str,
+        message: chat_events_pb2.LogEntry,
+        *,
+        message_id: str,
+        timeout: float,
+        expected_last_subject_sequence: int | None,
+    ) -> PubAck:
+        """Store an entry once for each message id."""
+
+    async def read(self, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
+        """Return entries after a position."""
+
+
+class Ids(Protocol):
+    """Where ids come from."""
+
+    def next(self) -> int:
+        """Return a new id."""
+
+
+class Posting:
+    """Puts messages into the log.
+
+    Allowances are kept per person on each instance: affinity sends all streams of one person to the same one.
+    """
+
+    def __init__(self, log: Log, ids: Ids, *, burst: float, per_second: float, timeout: float) -> None:
+        self._log = log
+        self._ids = ids
+        self._burst = burst
+        self._per_second = per_second
+        self._timeout = timeout
+        self._allowances: dict[tuple[str, int], Allowance] = {}
+
+    async def post(
+        self,
+        principal: Principal,
+        session: session_pb2.Session,
+        post: frame_pb2.PostMessage,
+        own_messages: set[int] | None = None,
+    ) -> frame_pb2.Ack:
+        """Store a message and return its acknowledgement.
+
+        `own_messages` gets the new message's id before anybody can see the message, so that the sending stream can
+        leave out the echo.
+
+        Raises:
+            ChatError: a rule of the conversation forbids it.
+            Refused: the log did not take it in time; it may or may not be there, so the sender sends it again.
+
+        """
+        speaker = speaker_of(principal)
+        check_may_speak(participation(session), speaker, principal.user_id)
+        if post.HasField("answer") and speaker is not Speaker.BOT:
+            raise NotForYou("only the bot sends answers; send a text")
+        if speaker is not Speaker.BOT:
+            self._allowance(principal).spend(time.monotonic())
+
+        sent_at = Timestamp()
+        sent_at.GetCurrentTime()
+        message = message_pb2.Message(
+            id=self._ids.next(),
+            session_id=session.id,
+            sender=sender_of(principal),
+            client_message_id=post.client_message_id,
+            sent_at=sent_at,
+        )
+        if post.HasField("answer"):
+            message.answer.CopyFrom(post.answer)
+        else:
+            message.text.CopyFrom(post.text)
+        entry = chat_events_pb2.LogEntry(
+            message=message,
+            tenant_id=session.tenant_id,
+            customer_id=session.customer_id,
+            session_state=session.state,
+        )
+        if own_messages is not None:
+            own_messages.add(message.id)
+        subject = f"log.{session.tenant_id}.{session.id}"
+        try:
+            ack = await self._log.publish(
+                subject,
+                entry,
+                message_id=f"{session.id}.{speaker.name}.{principal.user_id}.{post.client_message_id}",
+                timeout=self._timeout,
+                expected_last_subject_sequence=(post.expected_last_seq if post.HasField("expected_last_seq") else None),
+            )
+        except Conflict as moved:
+            raise LogMoved("the session has newer entries; read them and decide again") from moved
+        duplicate = False
+        if ack.duplicate:
+            first = await self._first_one(subject, ack.seq, message)
+            # The log also says "duplicate" when it took this very message but its answer was lost on the way.
+            duplicate = first.id != message.id
+            if duplicate and own_messages is not None:
+                own_messages.discard(message.id)
+            message = first
+        (metrics.DUPLICATES if duplicate else metrics.POSTED).labels(speaker.name).inc()
+        return frame_pb2.Ack(
+            client_message_id=post.client_message_id,
+            session_id=session.id,
+            message_id=message.id,
+            seq=ack.seq,
+            sent_at=message.sent_at,
+            duplicate=duplicate,
+        )
+
+    async def _first_one(self, subject: str, seq: int, resent: message_pb2.Message) -> message_pb2.Message:
+        """Return the message as it was stored the first time."""
+        for stored in await self._log.read(subject, after_seq=seq - 1, limit=1):
+            if stored.seq == seq:
+                return chat_events_pb2.LogEntry.FromString(stored.data).message
+        return resent
+
+    def _allowance(self, principal: Principal) -> Allowance:
+        key = (principal.tenant_id, principal.user_id)
+        allowance = self._allowances.get(key)
+        if allowance is None:
+            if len(self._allowances) >= _MANY_ALLOWANCES:
+                now = time.monotonic()
+                self._allowances = {k: a for k, a in self._allowances.items() if not a.full_at(now)}
+            allowance = self._allowances[key] = Allowance(self._burst, self._per_second)
+        return allowance

@@ -1,0 +1,241 @@
+"""The wire: `Converse`, `Subscribe` and `Send` on one conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2
+from octopus.errors.v1 import errors_pb2
+
+from mesh.errors import Refused, refused_from
+from mesh.rpc.principal import Principal, current
+from mesh.rpc.validation import Invalid, takes_invalid
+from services.chat import metrics
+from services.chat.config import ChatConfig
+from services.chat.connection import Connection, CutOff, Ending, Response
+from services.chat.conversation import Conversation, refusal_of
+from services.chat.domain import OutOfOrder
+from services.chat.hub import Hub
+
+_log = structlog.get_logger(__name__)
+
+# Seconds a client has for its hello.
+_HELLO_WITHIN_S = 10.0
+# Clients that must connect again do so within this many seconds, not all at once.
+_RECONNECT_SPREAD_S = 2.0
+
+
+class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
+    """Streams and calls of the chat service."""
+
+    def __init__(self, config: ChatConfig, hub: Hub, conversation: Conversation) -> None:
+        self._config = config
+        self._hub = hub
+        self._conversation = conversation
+        self._draining = False
+
+    @takes_invalid
+    async def Converse(
+        self,
+        request_iterator: AsyncIterator[chat_service_pb2.ConverseRequest | Invalid],
+        context: grpc.aio.ServicerContext[chat_service_pb2.ConverseRequest, chat_service_pb2.ConverseResponse],
+    ) -> None:
+        """Carry a conversation in both directions."""
+        frames = aiter(request_iterator)
+        hello = await _first_hello(frames)
+        connection = self._connect(current(), talks_back=True)
+        reader: asyncio.Task[None] | None = None
+        try:
+            await self._welcome(connection, hello)
+            reader = asyncio.create_task(self._read(frames, connection), name="read-frames")
+            await self._write(connection, context.write)
+        finally:
+            if reader is not None:
+                reader.cancel()
+            await self._hub.detach(connection)
+
+    async def Subscribe(
+        self,
+        request: chat_service_pb2.SubscribeRequest,
+        context: grpc.aio.ServicerContext[chat_service_pb2.SubscribeRequest, chat_service_pb2.SubscribeResponse],
+    ) -> None:
+        """Carry the server's half of a conversation."""
+        connection = self._connect(current(), talks_back=False)
+
+        async def write(response: Response) -> None:
+            await context.write(chat_service_pb2.SubscribeResponse(frame=response.frame))
+
+        try:
+            await self._welcome(connection, request.hello)
+            await self._write(connection, write)
+        finally:
+            await self._hub.detach(connection)
+
+    async def Send(
+        self,
+        request: chat_service_pb2.SendRequest,
+        context: grpc.aio.ServicerContext[chat_service_pb2.SendRequest, chat_service_pb2.SendResponse],
+    ) -> chat_service_pb2.SendResponse:
+        """Take one frame of the client's half."""
+        principal = current()
+        match request.WhichOneof("action"):
+            case "post":
+                return chat_service_pb2.SendResponse(ack=await self._conversation.post(principal, request.post))
+            case "typing":
+                await self._conversation.typing(principal, request.typing)
+            case "receipt":
+                await self._conversation.receive(principal, request.receipt)
+        return chat_service_pb2.SendResponse()
+
+    async def watch(self) -> None:
+        """Ask quiet connections for a sign of life, and end those that are dead or too old. Runs until cancelled."""
+        beat = self._config.heartbeat_s
+        while True:
+            await asyncio.sleep(beat / 4)
+            now = time.monotonic()
+            for connection in self._hub.connections:
+                if connection.ends_at <= now:
+                    connection.end(_too_old(connection))
+                elif connection.talks_back and now - connection.heard_at >= 3 * beat:
+                    connection.cut(
+                        Ending(
+                            errors_pb2.REASON_HEARTBEAT_MISSED,
+                            f"nothing was heard for {3 * beat:.0f} s; connect again and resume",
+                            0.0,
+                        )
+                    )
+                elif now - max(connection.pinged_at, connection.heard_at) >= beat:
+                    connection.pinged_at = now
+                    ping = frame_pb2.Ping(nonce=int(now * 1000))
+                    connection.push(Response(frame=frame_pb2.ServerFrame(ping=ping)))
+
+    def drain(self) -> None:
+        """Say goodbye to everybody: this instance stops, another one takes over."""
+        self._draining = True
+        for connection in self._hub.connections:
+            connection.end(_going_away())
+
+    def _connect(self, principal: Principal, *, talks_back: bool) -> Connection:
+        if self._draining:
+            raise Refused(
+                errors_pb2.REASON_UNAVAILABLE, "this instance is stopping; connect again", retry_after=_spread()
+            )
+        now = time.monotonic()
+        ends_at = now + self._config.max_stream_age_s
+        if principal.expires_at is not None:
+            ends_at = min(ends_at, now + principal.expires_at - time.time())
+        return Connection(
+            principal,
+            now=now,
+            ends_at=ends_at,
+            max_frames=self._config.buffer_frames,
+            max_bytes=self._config.buffer_bytes,
+            talks_back=talks_back,
+        )
+
+    async def _welcome(self, connection: Connection, hello: frame_pb2.Hello) -> None:
+        cursors = {cursor.session_id: cursor.seq for cursor in hello.cursors}
+        sessions = await self._hub.attach(connection, cursors)
+        welcome = frame_pb2.Welcome(user_id=connection.principal.user_id, sessions=sessions)
+        for session in sessions:
+            welcome.receipts.extend(await self._conversation.receipts(connection.principal, session))
+        welcome.heartbeat.FromMilliseconds(int(self._config.heartbeat_s * 1000))
+        ends_at = Timestamp()
+        ends_at.FromMilliseconds(int((time.time() + connection.ends_at - time.monotonic()) * 1000))
+        welcome.ends_at.CopyFrom(ends_at)
+        connection.push_first(Response(frame=frame_pb2.ServerFrame(welcome=welcome)))
+
+    async def _write(self, connection: Connection, write: Callable[[Response], Awaitable[object]]) -> None:
+        try:
+            await connection.pump(write)
+        except CutOff as cut_off:
+            metrics.ENDED.labels(errors_pb2.Reason.Name(cut_off.ending.reason)).inc()
+            raise Refused(
+                cut_off.ending.reason, cut_off.ending.description, retry_after=cut_off.ending.reconnect_after
+            ) from None
+
+    async def _read(
+        self, frames: AsyncIterator[chat_service_pb2.ConverseRequest | Invalid], connection: Connection
+    ) -> None:
+        """Take the client's frames one after the other: a message waits for the one before it to be durable."""
+        async for request in frames:
+            connection.heard_at = time.monotonic()
+            answer = await self._answer(request, connection)
+            if answer is not None:
+                connection.push(Response(frame=answer))
+        # The client has said all it will say.
+        connection.end(Ending(errors_pb2.REASON_UNSPECIFIED, "the client ended the stream", None))
+
+    async def _answer(
+        self, request: chat_service_pb2.ConverseRequest | Invalid, connection: Connection
+    ) -> frame_pb2.ServerFrame | None:
+        """Take a frame, or say why not: a bad frame costs its sender an answer, never the stream."""
+        frame = _frame_of(request)
+        if isinstance(request, Invalid):
+            refused = request.refused()
+        else:
+            try:
+                return await self._take(frame, connection)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the stream goes on
+                refused = refused_from(error)
+                if refused.reason == errors_pb2.REASON_INTERNAL:
+                    _log.exception("frame_failed", frame=frame.WhichOneof("frame"))
+        metrics.REFUSED.labels(refused.reason_name).inc()
+        return frame_pb2.ServerFrame(refusal=refusal_of(refused, frame))
+
+    async def _take(self, frame: frame_pb2.ClientFrame, connection: Connection) -> frame_pb2.ServerFrame | None:
+        match frame.WhichOneof("frame"):
+            case "post":
+                ack = await self._conversation.post(connection.principal, frame.post, connection)
+                return frame_pb2.ServerFrame(ack=ack)
+            case "typing":
+                await self._conversation.typing(connection.principal, frame.typing, connection)
+            case "receipt":
+                await self._conversation.receive(connection.principal, frame.receipt, connection)
+            case "ping":
+                return frame_pb2.ServerFrame(pong=frame_pb2.Pong(nonce=frame.ping.nonce))
+            case "hello":
+                raise OutOfOrder("this stream has had its hello; open another stream for another one")
+        return None
+
+
+def _frame_of(request: chat_service_pb2.ConverseRequest | Invalid) -> frame_pb2.ClientFrame:
+    """Return the frame of a request, as far as there is one."""
+    message = request.message if isinstance(request, Invalid) else request
+    return message.frame if isinstance(message, chat_service_pb2.ConverseRequest) else frame_pb2.ClientFrame()
+
+
+async def _first_hello(frames: AsyncIterator[chat_service_pb2.ConverseRequest | Invalid]) -> frame_pb2.Hello:
+    try:
+        async with asyncio.timeout(_HELLO_WITHIN_S):
+            request = await anext(frames)
+    except StopAsyncIteration:
+        raise OutOfOrder("the stream ended before its hello") from None
+    except TimeoutError:
+        raise OutOfOrder(f"no hello came within {_HELLO_WITHIN_S:.0f} s") from None
+    if isinstance(request, Invalid):
+        raise request.refused()
+    if not request.frame.HasField("hello"):
+        raise OutOfOrder("the first frame must be a hello")
+    return request.frame.hello
+
+
+def _too_old(connection: Connection) -> Ending:
+    expires_at = connection.principal.expires_at
+    if expires_at is not None and expires_at <= time.time() + 1:
+        return Ending(errors_pb2.REASON_TOKEN_EXPIRED, "the token ended; refresh it, connect again and resume", 0.0)
+    return Ending(errors_pb2.REASON_STREAM_TOO_OLD, "the stream reached its maximum age; connect again and resume", 0.0)
+
+
+def _going_away() -> Ending:
+    return Ending(errors_pb2.REASON_UNAVAILABLE, "this instance is stopping; connect again and resume", _spread())
+
+
+def _spread() -> float:
+    return random.random() * _RECONNECT_SPREAD_S  # noqa: S311  # spreads load, guards nothing
