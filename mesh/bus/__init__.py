@@ -1,0 +1,27 @@
+"""The bus: NATS JetStream for events and the message log, core NATS for what passes, key-value buckets for shared state."""
+
+from mesh.bus.bus import Bus, Subscription, connect
+from mesh.bus.consume import Delivery
+from mesh.bus.errors import BusError, Conflict, NotStored, Poison, Rejected, Unavailable
+from mesh.bus.kv import Entry, KeyValue
+from mesh.bus.payload import decode
+from mesh.bus.publish import PubAck
+from mesh.bus.read import StoredMessage
+
+__all__ = [
+    "Bus",
+    "BusError",
+    "Conflict",
+    "Delivery",
+    "Entry",
+    "KeyValue",
+    "NotStored",
+    "Poison",
+    "PubAck",
+    "Rejected",
+    "StoredMessage",
+    "Subscription",
+    "Unavailable",
+    "connect",
+    "decode",
+]

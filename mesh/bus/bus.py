@@ -1,0 +1,314 @@
+"""The bus: one connection to NATS for all that a process publishes and consumes."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
+
+import structlog
+from google.protobuf.message import Message
+from nats.errors import Error as NatsError
+
+from mesh.bus import payload, read, streams, tracing
+from mesh.bus.client import Client
+from mesh.bus.consume import BatchHandler, Consumer, Handler
+from mesh.bus.errors import Unavailable
+from mesh.bus.kv import KeyValue
+from mesh.bus.publish import PubAck, Publisher
+from mesh.bus.read import StoredMessage
+from mesh.bus.replies import Replies
+
+M = TypeVar("M", bound=Message)
+
+_log = structlog.get_logger(__name__)
+
+# The name on the certificate of every NATS server, whatever address it is reached at.
+SERVER_NAME = "nats.octopus.local"
+
+_PING_INTERVAL_S = 5
+_RECONNECT_WAIT_S = 0.25
+
+
+class Subscription:
+    """Interest in a subject, from `Bus.subscribe`."""
+
+    def __init__(self, client: Client, sid: int, forget: Callable[[], None]) -> None:
+        self._client = client
+        self._sid = sid
+        self._forget = forget
+
+    async def unsubscribe(self) -> None:
+        """Ends it; no callback comes after this returns. Harmless when it has ended already."""
+        self._forget()
+        await self._client.unlisten(self._sid)
+
+
+class Bus:
+    """Everything a member does with NATS. Made by `connect`."""
+
+    def __init__(self, client: Client, connected: asyncio.Event) -> None:
+        self._client = client
+        self._connected = connected
+        self._replies = Replies(client)
+        self._publisher = Publisher(self._replies, connected)
+        self._buckets: dict[str, KeyValue] = {}
+        self._on_reconnect: dict[object, Callable[[], None]] = {}
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether NATS is there at this moment."""
+        return self._connected.is_set()
+
+    async def publish(
+        self,
+        subject: str,
+        message: Message,
+        *,
+        message_id: str,
+        timeout: float = 5.0,
+        expected_last_subject_sequence: int | None = None,
+    ) -> PubAck:
+        """Stores a message in the stream of its subject and returns when the stream has it.
+
+        Safe to call many times at once: the messages travel together. Sent again with the same `message_id` until it is
+        acknowledged or `timeout` seconds have passed, so a restart of NATS is survived; the same id is stored once within
+        the stream's duplicate window. Publications that wait at the same time may be stored in another order when NATS is
+        lost in between: await each before the next where order matters.
+
+        With `expected_last_subject_sequence` it is stored only while that is the sequence of the last message on the
+        subject (0: none). Conflict when it is not; Unavailable after `timeout`; Rejected when NATS refuses it for good.
+        """
+        return await self._publisher.publish(
+            subject,
+            message,
+            message_id=message_id,
+            timeout=timeout,
+            expected_last_subject_sequence=expected_last_subject_sequence,
+        )
+
+    async def publish_raw(self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float = 5.0) -> PubAck:
+        """As `publish`, for a payload that is serialized already; `headers` must hold `Nats-Msg-Id` and `Octopus-Type`."""
+        return await self._publisher.publish_raw(subject, data, headers, timeout=timeout)
+
+    async def signal(self, subject: str, message: Message) -> None:
+        """Tells whoever listens now; nothing is stored and nothing is confirmed. Dropped while NATS is away."""
+        if not self._connected.is_set():
+            return
+        headers = {payload.TYPE_HEADER: payload.type_of(message)}
+        tracing.inject(headers)
+        with suppress(NatsError, OSError):
+            await self._client.publish(subject, message.SerializeToString(), headers=headers)
+
+    async def subscribe(
+        self,
+        subject: str,
+        callback: Callable[[bytes, Mapping[str, str], str], None],
+        *,
+        on_gap: Callable[[], None] | None = None,
+    ) -> Subscription:
+        """Calls `callback(payload, headers, subject)` for every message that is sent from now on, in order.
+
+        The callback runs in the loop that reads the connection: it hands on and returns, and does not block. Nothing is
+        dropped here, but NATS forgets what is sent while this process is disconnected, or cuts it off when it does not
+        read: `on_gap` is called after each reconnection, when messages may have been missed.
+        `mesh.bus.payload.decode` turns the payload into a message.
+        """
+        sid = await self._client.listen(subject, lambda data, headers, at, _reply: callback(data, headers, at))
+        forget = self.on_reconnect(on_gap) if on_gap else lambda: None
+        return Subscription(self._client, sid, forget)
+
+    async def consume(
+        self,
+        stream: str,
+        durable: str,
+        subjects: Sequence[str],
+        message_type: type[M],
+        handler: Handler[M],
+        *,
+        max_in_flight: int = 64,
+        key: Callable[[M], Hashable] | None = None,
+        max_deliveries: int = 8,
+        deliver_new: bool = False,
+    ) -> None:
+        """Runs a durable consumer until cancelled; spawn it as a task. `mesh.bus.consume` says what becomes of a message.
+
+        All instances of a service share the consumer by its `durable` name. Up to `max_in_flight` messages are handled
+        at once; with `key`, those with the same key one after the other and in the stream's order (within this instance:
+        another instance may handle the next message of the key). `deliver_new` makes a consumer that is created now begin
+        with the next message instead of the oldest. A cancelled consumer lets running handlers finish for 5 s and gives
+        the rest back.
+        """
+        consumer = self._consumer(stream, durable, subjects, message_type, max_in_flight, max_deliveries, deliver_new)
+        forget = self.on_reconnect(consumer.feed.restart)
+        try:
+            await consumer.run(handler, key=key)
+        finally:
+            forget()
+
+    async def consume_batches(
+        self,
+        stream: str,
+        durable: str,
+        subjects: Sequence[str],
+        message_type: type[M],
+        handler: BatchHandler[M],
+        *,
+        batch: int = 500,
+        wait: float = 0.05,
+        max_in_flight: int | None = None,
+        max_deliveries: int = 8,
+        deliver_new: bool = False,
+    ) -> None:
+        """As `consume`, with up to `batch` messages at once, gathered for at most `wait` seconds; one batch at a time.
+
+        A batch whose handler fails is handled again message by message, so a bad one does not take its neighbours with it.
+        """
+        in_flight = max_in_flight or 2 * batch
+        consumer = self._consumer(stream, durable, subjects, message_type, in_flight, max_deliveries, deliver_new)
+        forget = self.on_reconnect(consumer.feed.restart)
+        try:
+            await consumer.run_batches(handler, size=batch, wait=wait)
+        finally:
+            forget()
+
+    async def read(self, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
+        """The stored messages of a subject after a sequence, in order: up to `limit`, and up to 4 MiB. May be empty."""
+        return await read.read(self._replies, streams.stream_of(subject), subject, after_seq=after_seq, limit=limit)
+
+    async def at(self, stream: str, seq: int) -> StoredMessage:
+        """The message with this sequence. NotStored when there is none (any more)."""
+        return await read.at(self._replies, stream, seq)
+
+    async def last(self, subject: str) -> StoredMessage | None:
+        """The last stored message of a subject, None when it has none."""
+        try:
+            return await read.last(self._replies, streams.stream_of(subject), subject)
+        except read.NotStored:
+            return None
+
+    async def first_seq(self, stream: str) -> int:
+        """The sequence of the oldest message that the stream still holds."""
+        return await read.first_seq(self._replies, stream)
+
+    def kv(self, bucket: str) -> KeyValue:
+        """A key-value bucket of `mesh.bus.streams`. KeyError when it is not defined there."""
+        if bucket not in self._buckets:
+            self._buckets[bucket] = KeyValue(self._client, self._replies, self._publisher, streams.bucket_of(bucket))
+        return self._buckets[bucket]
+
+    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls `callback` each time the connection is back, subscriptions included; returns how to end that."""
+        token = object()
+        self._on_reconnect[token] = callback
+
+        def forget() -> None:
+            self._on_reconnect.pop(token, None)
+
+        return forget
+
+    async def _start(self) -> None:
+        await self._replies.start()
+
+    def _lost(self) -> None:
+        self._connected.clear()
+        self._replies.connection_lost()
+
+    def _back(self) -> None:
+        self._connected.set()
+        for bucket in self._buckets.values():
+            bucket.reconnected()
+        for callback in list(self._on_reconnect.values()):
+            try:
+                callback()
+            except Exception:
+                _log.exception("reconnect callback failed")
+
+    def _consumer(
+        self, stream: str, durable: str, subjects: Sequence[str], message_type: type[M],
+        max_in_flight: int, max_deliveries: int, deliver_new: bool,
+    ) -> Consumer[M]:
+        return Consumer(
+            self._client, self._publisher, stream, durable, tuple(subjects), message_type,
+            max_in_flight=max_in_flight, max_deliveries=max_deliveries, deliver_new=deliver_new,
+        )
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    name: str,
+    *,
+    tls: Callable[[], ssl.SSLContext] | None = None,
+    server_name: str = SERVER_NAME,
+    timeout: float = 10.0,
+    ensure: bool = True,
+) -> AsyncIterator[Bus]:
+    """A bus on the NATS server at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`; closed at the end of the context.
+
+    `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each new
+    connection. With `ensure`, streams and buckets are created where missing. Raises Unavailable when the server cannot be
+    reached within `timeout` seconds; afterwards a lost connection is taken up again for as long as it takes.
+    """
+    client = Client(tls)
+    connected = asyncio.Event()
+    bus = Bus(client, connected)
+    problems: list[str] = []
+
+    async def on_error(error: Exception) -> None:
+        problems.append(str(error) or repr(error))
+        del problems[:-1]
+        _log.warning("bus", error=str(error) or repr(error))
+
+    async def on_lost() -> None:
+        if not client.is_closed:
+            _log.warning("bus connection lost")
+        bus._lost()
+
+    async def on_back() -> None:
+        _log.info("bus connection back")
+        bus._back()
+
+    try:
+        async with asyncio.timeout(timeout):
+            await client.connect(
+                servers=[url],
+                name=name,
+                tls_hostname=server_name if tls else None,
+                inbox_prefix=f"_INBOX.{name}",
+                error_cb=on_error,
+                disconnected_cb=on_lost,
+                reconnected_cb=on_back,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # any number of seconds will do
+                connect_timeout=5,
+                ping_interval=_PING_INTERVAL_S,
+                max_outstanding_pings=2,
+                drain_timeout=5,
+            )
+            connected.set()
+            await bus._start()
+            if ensure:
+                await _ensure(client)
+    except TimeoutError as error:
+        await client.close()
+        why = f": {problems[-1]}" if problems else ""
+        raise Unavailable(f"NATS at {url} cannot be reached within {timeout} s{why}") from error
+    try:
+        yield bus
+    finally:
+        await client.close()
+
+
+async def _ensure(client: Client) -> None:
+    """Creates streams and buckets, as soon as a server that has just started answers for them."""
+    while True:
+        try:
+            await streams.ensure(client)
+        except (NatsError, OSError) as error:
+            _log.warning("streams cannot be ensured, trying again", error=repr(error))
+            await asyncio.sleep(_RECONNECT_WAIT_S)
+        else:
+            return
+
+

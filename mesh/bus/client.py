@@ -1,0 +1,110 @@
+"""The NATS client as the bus needs it: never gives up, and delivers to plain functions in the read loop.
+
+nats-py (2.16, pinned) closes for good on most errors that a server announces, and runs a task and a queue for each
+subscription. Three of its methods are overridden here; they are the only place that leans on its insides.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from nats.aio.client import Client as NatsClient
+from nats.aio.subscription import Subscription as NatsSubscription
+from nats.errors import Error as NatsError
+from nats.protocol.parser import PERMISSIONS_ERR
+
+Callback = Callable[[bytes, Mapping[str, str], str, str], None]
+"""Called with payload, headers, subject and reply subject. Must not block and must not raise."""
+
+_log = structlog.get_logger(__name__)
+_NO_HEADERS: Mapping[str, str] = {}
+_VERSION_LINE = len(b"NATS/1.0")
+_RETRY_AFTER_S = 0.25
+
+
+class Client(NatsClient):
+    """A NATS connection that reconnects until it is closed."""
+
+    def __init__(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
+        super().__init__()
+        self._tls = tls
+        self._direct: dict[int, Callback] = {}
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """The TLS context for the next connection; asked for anew each time, so that rotated certificates count."""
+        if self._tls is None:
+            raise NatsError("the server asks for TLS and this client was given no certificate")
+        return self._tls()
+
+    async def listen(self, subject: str, callback: Callback) -> int:
+        """Calls `callback` in the read loop for every message on `subject`, in order; returns the subscription's number.
+
+        Nothing is queued on this side: a slow callback slows the whole connection down.
+        """
+        self._sid += 1
+        sid = self._sid
+        subscription = NatsSubscription(self, sid, subject)
+        self._direct[sid] = callback
+        self._subs[sid] = subscription
+        await self._send_subscribe(subscription)
+        return sid
+
+    async def unlisten(self, sid: int) -> None:
+        """Ends a subscription made by `listen`. Harmless when it has ended already."""
+        if self._direct.pop(sid, None) is None:
+            return
+        self._subs.pop(sid, None)
+        if not self.is_closed and not self.is_reconnecting:
+            with contextlib.suppress(NatsError):
+                await self._send_unsubscribe(sid)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        callback = self._direct.get(sid)
+        if callback is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        try:
+            callback(data, _headers_of(headers) if headers else _NO_HEADERS, subject.decode(), reply.decode())
+        except Exception:
+            # One callback's mistake must not end the read loop that all others share.
+            _log.exception("bus callback failed", subject_class=subject.split(b".", 1)[0].decode())
+
+    async def _process_err(self, err_msg: str) -> None:
+        if PERMISSIONS_ERR in err_msg:
+            await super()._process_err(err_msg)
+        else:
+            # nats-py would close for good, e.g. on "slow consumer" or "maximum connections exceeded".
+            await self._process_op_err(NatsError(f"nats: {err_msg}"))
+
+    async def _attempt_reconnect(self) -> None:
+        while not self.is_closed:
+            try:
+                await super()._attempt_reconnect()
+                return
+            except Exception as error:
+                # An error that nats-py does not expect would end the attempts silently.
+                _log.warning("bus reconnect failed, trying on", error=repr(error))
+                self._status = NatsClient.RECONNECTING
+                await asyncio.sleep(_RETRY_AFTER_S)
+
+
+def _headers_of(raw: bytes) -> dict[str, str]:
+    """The headers of a message; an inline status such as `NATS/1.0 404 No Messages` becomes `Status` and `Description`."""
+    lines = raw[_VERSION_LINE:].split(b"\r\n")
+    headers: dict[str, str] = {}
+    status = lines[0].strip()
+    if status:
+        code, _, description = status.partition(b" ")
+        headers["Status"] = code.decode("ascii", "replace")
+        headers["Description"] = description.decode("utf-8", "replace")
+    for line in lines[1:]:
+        name, separator, value = line.partition(b":")
+        if separator:
+            headers[name.strip().decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
+    return headers

@@ -1,0 +1,332 @@
+"""Durable consumers: every message of a stream is handled at least once, or ends among the dead letters.
+
+What becomes of a message, by how its handler ends:
+
+- it returns: acknowledged, and never delivered again;
+- it raises `Poison`, or the payload is not of the expected type: to the dead letters at once;
+- it raises an error that says "unavailable" or "rate limited" (by `mesh.errors`): something it needs is away. The
+  message is kept and tried again, with growing pauses, for as long as it takes;
+- it raises anything else: given back, delivered again after a growing pause, and after `max_deliveries` attempts to the
+  dead letters. With a `key`, the pause is taken here instead, so that no later message of the key overtakes.
+
+Dead letters lie in the stream DEAD under `dead.<stream>.<durable>` with the original payload and headers, and why.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import orjson
+import structlog
+from google.protobuf.message import Message
+from nats.errors import Error as NatsError
+from nats.js import api
+from octopus.errors.v1 import errors_pb2 as reasons
+
+from mesh.bus import payload, tracing
+from mesh.bus.client import Client
+from mesh.bus.errors import BusError, Poison
+from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
+from mesh.bus.pull import Feed, Pulled
+from mesh.errors import refused_from
+
+M = TypeVar("M", bound=Message)
+
+_log = structlog.get_logger(__name__)
+
+# How long the server waits for news of a message before it gives it to somebody else, in seconds.
+ACK_WAIT_S = 30.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 10.0
+# How long a stop waits for handlers that run.
+_DRAIN_S = 5.0
+_DEAD_TIMEOUT_S = 10.0
+_PASSING = frozenset({reasons.REASON_UNAVAILABLE, reasons.REASON_RATE_LIMITED})
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[M]):
+    """A message for a handler. `attempts` is 1 at the first delivery; `time` is when the stream stored it."""
+
+    message: M
+    seq: int
+    subject: str
+    headers: Mapping[str, str]
+    attempts: int
+    time: datetime
+
+
+Handler = Callable[[Delivery[M]], Awaitable[None]]
+BatchHandler = Callable[[list[Delivery[M]]], Awaitable[None]]
+
+
+class Consumer(Generic[M]):
+    """One durable consumer in this process. `run` until cancelled; cancelling drains it."""
+
+    def __init__(
+        self,
+        client: Client,
+        publisher: Publisher,
+        stream: str,
+        durable: str,
+        subjects: tuple[str, ...],
+        message_type: type[M],
+        *,
+        max_in_flight: int,
+        max_deliveries: int,
+        deliver_new: bool,
+    ) -> None:
+        self._client = client
+        self._publisher = publisher
+        self._stream = stream
+        self._durable = durable
+        self._type = message_type
+        self._max_in_flight = max_in_flight
+        self._max_deliveries = max_deliveries
+        self._held: dict[str, Pulled] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        config = api.ConsumerConfig(
+            name=durable,
+            durable_name=durable,
+            filter_subjects=list(subjects),
+            deliver_policy=api.DeliverPolicy.NEW if deliver_new else api.DeliverPolicy.ALL,
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_S,
+            # Counted here: the server would drop the message silently.
+            max_deliver=-1,
+            # Shared by all instances; each holds at most max_in_flight.
+            max_ack_pending=max(1000, 8 * max_in_flight),
+        )
+        self.feed = Feed(client, stream, config, take=self._take, room=lambda: max_in_flight - len(self._held))
+        self._accept: Callable[[Pulled], None] = lambda pulled: None
+
+    async def run(self, handler: Handler[M], *, key: Callable[[M], Hashable] | None) -> None:
+        """Hands messages to `handler`, up to `max_in_flight` at once; with a `key`, those of one key one after the other."""
+        lanes: dict[Hashable, deque[tuple[Pulled, Delivery[M]]]] = {}
+
+        async def drive(lane_key: Hashable) -> None:
+            lane = lanes[lane_key]
+            try:
+                while lane:
+                    pulled, delivery = lane.popleft()
+                    await self._settle(pulled, delivery, handler, keep=True)
+            finally:
+                del lanes[lane_key]
+
+        def accept(pulled: Pulled) -> None:
+            delivery = self._open(pulled)
+            if delivery is None:
+                return
+            if key is None:
+                self._spawn(self._settle(pulled, delivery, handler, keep=False))
+                return
+            lane_key = key(delivery.message)
+            lane = lanes.get(lane_key)
+            if lane is not None:
+                lane.append((pulled, delivery))
+                return
+            lanes[lane_key] = deque([(pulled, delivery)])
+            self._spawn(drive(lane_key))
+
+        self._accept = accept
+        await self._run()
+
+    async def run_batches(self, handler: BatchHandler[M], *, size: int, wait: float) -> None:
+        """Hands up to `size` messages at once to `handler`, at most `wait` seconds after the first of them came."""
+        queue: asyncio.Queue[tuple[Pulled, Delivery[M]]] = asyncio.Queue()
+
+        def accept(pulled: Pulled) -> None:
+            delivery = self._open(pulled)
+            if delivery is not None:
+                queue.put_nowait((pulled, delivery))
+
+        async def gather() -> None:
+            loop = asyncio.get_running_loop()
+            while True:
+                batch = [await queue.get()]
+                until = loop.time() + wait
+                while len(batch) < size:
+                    try:
+                        async with asyncio.timeout_at(until):
+                            batch.append(await queue.get())
+                    except TimeoutError:
+                        break
+                await asyncio.shield(self._spawn(self._settle_batch(batch, handler)))
+
+        self._accept = accept
+        await self._run(gather())
+
+    async def _run(self, *more: "Awaitable[None]") -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.feed.run(), name=f"feed {self._durable}")
+                group.create_task(self._keep_alive(), name=f"keep alive {self._durable}")
+                for work in more:
+                    group.create_task(_awaited(work), name=f"batches {self._durable}")
+        finally:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Lets running handlers finish and gives back what nobody has begun."""
+        self._accept = lambda pulled: None
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_DRAIN_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pulled in list(self._held.values()):
+            await self._answer(pulled, b"-NAK")
+
+    def _take(self, pulled: Pulled) -> None:
+        self._held[pulled.ack_subject] = pulled
+        self._accept(pulled)
+
+    def _open(self, pulled: Pulled) -> Delivery[M] | None:
+        """Decodes a message; what cannot be decoded, or has killed its consumers again and again, goes to the dead letters."""
+        try:
+            if pulled.attempts > self._max_deliveries:
+                raise Poison(f"delivered {pulled.attempts} times without an answer")
+            message = payload.decode(pulled.data, pulled.headers, self._type)
+        except Poison as error:
+            self._spawn(self._bury(pulled, error))
+            return None
+        return Delivery(message, pulled.seq, pulled.subject, pulled.headers, pulled.attempts, pulled.time)
+
+    async def _settle(self, pulled: Pulled, delivery: Delivery[M], handler: Handler[M], *, keep: bool) -> None:
+        """Handles one message to its end. With `keep`, every pause is taken here and the message is not given back."""
+        failures = pulled.attempts - 1
+        pauses = 0
+        while True:
+            try:
+                with tracing.handling(self._durable, pulled.headers, seq=pulled.seq):
+                    await handler(delivery)
+            except Poison as error:
+                await self._bury(pulled, error)
+                return
+            except Exception as error:
+                pauses += 1
+                passing, pause = self._judge(error, pauses)
+                if not passing:
+                    failures += 1
+                    if failures >= self._max_deliveries:
+                        await self._bury(pulled, error)
+                        return
+                    pause = _pause(failures)
+                self._report(error, pulled, pause)
+                if not passing and not keep:
+                    await self._answer(pulled, _nak(pause))
+                    return
+                await asyncio.sleep(pause)
+            else:
+                await self._answer(pulled, b"+ACK")
+                return
+
+    async def _settle_batch(self, batch: list[tuple[Pulled, Delivery[M]]], handler: BatchHandler[M]) -> None:
+        async def one(delivery: Delivery[M]) -> None:
+            await handler([delivery])
+
+        pauses = 0
+        while True:
+            try:
+                with tracing.handling(self._durable, batch[0][0].headers, seq=batch[0][0].seq):
+                    await handler([delivery for _, delivery in batch])
+            except Exception as error:
+                pauses += 1
+                passing, pause = self._judge(error, pauses)
+                self._report(error, batch[0][0], pause, batch=len(batch))
+                if passing:
+                    await asyncio.sleep(pause)
+                    continue
+                # One by one, so that a bad message does not take its neighbours with it.
+                for pulled, delivery in batch:
+                    await self._settle(pulled, delivery, one, keep=False)
+                return
+            for pulled, _ in batch:
+                await self._answer(pulled, b"+ACK")
+            return
+
+    def _judge(self, error: Exception, pauses: int) -> tuple[bool, float]:
+        """Whether the error will pass by itself, and how long to wait."""
+        if isinstance(error, Poison):
+            return False, 0.0
+        refused = refused_from(error)
+        return refused.reason in _PASSING, max(_pause(pauses), refused.retry_after or 0.0)
+
+    def _report(self, error: Exception, pulled: Pulled, pause: float, **more: object) -> None:
+        _log.warning(
+            "message not handled, trying again", stream=self._stream, durable=self._durable, seq=pulled.seq,
+            attempts=pulled.attempts, pause_s=round(pause, 2), error=type(error).__name__, exc_info=error, **more,
+        )
+
+    async def _bury(self, pulled: Pulled, error: Exception) -> None:
+        """Copies the message to the dead letters and ends its deliveries. When the copy fails, it is given back."""
+        _log.error(
+            "message given up", stream=self._stream, durable=self._durable, seq=pulled.seq,
+            attempts=pulled.attempts, error=type(error).__name__, exc_info=error,
+        )
+        try:
+            await self._publisher.publish_raw(
+                f"dead.{self._stream}.{self._durable}", pulled.data, self._dead_headers(pulled, error), timeout=_DEAD_TIMEOUT_S
+            )
+        except BusError:
+            _log.exception("dead letter not stored, trying again", stream=self._stream, durable=self._durable, seq=pulled.seq)
+            await self._answer(pulled, _nak(_LONGEST_PAUSE_S))
+            return
+        await self._answer(pulled, b"+TERM")
+
+    def _dead_headers(self, pulled: Pulled, error: Exception) -> dict[str, str]:
+        headers = {name: value for name, value in pulled.headers.items() if not name.startswith("Nats-")}
+        if original := pulled.headers.get(MESSAGE_ID_HEADER):
+            headers["Octopus-Message-Id"] = original
+        headers["Octopus-Dead-Reason"] = f"{type(error).__name__}: {error}"[:500].replace("\r", " ").replace("\n", " ")
+        headers["Octopus-Dead-Subject"] = pulled.subject
+        headers["Octopus-Dead-Seq"] = str(pulled.seq)
+        headers["Octopus-Dead-Attempts"] = str(pulled.attempts)
+        headers[MESSAGE_ID_HEADER] = f"dead.{self._stream}.{self._durable}.{pulled.seq}"
+        return headers
+
+    async def _answer(self, pulled: Pulled, verdict: bytes) -> None:
+        """Tells the server what became of a message. If that is lost, the message is delivered again."""
+        self._held.pop(pulled.ack_subject, None)
+        try:
+            await self._client.publish(pulled.ack_subject, verdict)
+        except (NatsError, OSError) as error:
+            _log.warning("verdict not sent", stream=self._stream, durable=self._durable, seq=pulled.seq, error=repr(error))
+        self.feed.stir()
+
+    async def _keep_alive(self) -> None:
+        """Tells the server that held messages are being worked on, so that nobody else gets them."""
+        while True:
+            await asyncio.sleep(ACK_WAIT_S / 3)
+            if self._client.is_connected:
+                for ack_subject in list(self._held):
+                    await self._client.publish(ack_subject, b"+WPI")
+
+    def _spawn(self, work: "Awaitable[None]") -> asyncio.Task[None]:
+        task = asyncio.ensure_future(_awaited(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("consumer's task failed; its message will be delivered again", durable=self._durable, exc_info=error)
+
+
+async def _awaited(work: "Awaitable[None]") -> None:
+    await work
+
+
+def _pause(count: int) -> float:
+    """Grows from a tenth of a second by doubling to ten seconds, with a tenth of chance in it."""
+    pause: float = min(_FIRST_PAUSE_S * 2 ** min(count - 1, 10), _LONGEST_PAUSE_S)
+    return pause * random.uniform(0.9, 1.1)  # noqa: S311  # spreads retries, guards nothing
+
+
+def _nak(pause: float) -> bytes:
+    return b"-NAK " + orjson.dumps({"delay": int(pause * 1_000_000_000)})

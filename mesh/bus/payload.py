@@ -1,0 +1,29 @@
+"""What travels: protobuf bytes, with the message's full name in the header `Octopus-Type`."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from mesh.bus.errors import Poison
+
+TYPE_HEADER = "Octopus-Type"
+
+M = TypeVar("M", bound=Message)
+
+
+def type_of(message: Message | type[Message]) -> str:
+    """The full name of a message's type, e.g. `octopus.chat.v1.LogEntry`."""
+    return message.DESCRIPTOR.full_name
+
+
+def decode(raw: bytes, headers: Mapping[str, str], message_type: type[M]) -> M:
+    """The message in `raw`. Poison when the header names another type, is missing, or the bytes do not parse."""
+    stated = headers.get(TYPE_HEADER)
+    expected = type_of(message_type)
+    if stated != expected:
+        raise Poison(f"expected a message of type {expected}, but the header {TYPE_HEADER} says {stated}")
+    try:
+        return message_type.FromString(raw)
+    except DecodeError as error:
+        raise Poison(f"the payload is not a valid {expected}") from error

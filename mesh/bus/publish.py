@@ -1,0 +1,149 @@
+"""Publishing to streams: many at once, each confirmed, none stored twice.
+
+A publication is confirmed by the server's acknowledgement (PubAck) after it is stored. When the acknowledgement does not
+come, the message is sent again with the same message id, and the server keeps one: within the stream's duplicate
+window a message is stored exactly once, through reconnections and restarts of NATS.
+"""
+
+import asyncio
+import re
+from typing import NamedTuple
+
+import orjson
+import tenacity
+from google.protobuf.message import Message
+from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
+
+from mesh.bus import payload, read, tracing
+from mesh.bus.errors import BusError, Conflict, Rejected, Unavailable
+from mesh.bus.replies import Replies, Reply
+from mesh.bus.streams import stream_of
+
+MESSAGE_ID_HEADER = "Nats-Msg-Id"
+_EXPECTED_LAST_HEADER = "Nats-Expected-Last-Subject-Sequence"
+
+# After how long without an acknowledgement a message is sent again, in seconds. Storing takes about a millisecond.
+_ACK_WAIT_S = 2.0
+# How many messages may wait for their acknowledgement; the server itself queues 10,000 per stream.
+_MAX_PENDING = 4096
+
+# How far after the expected message one looks for one's own.
+_LOOK_BACK = 256
+
+_WRONG_LAST_SEQUENCE = (10071, 10164)
+_NO_RESPONDERS = "503"
+
+
+class PubAck(NamedTuple):
+    """The server has the message.
+
+    `seq` is its sequence in the stream. `duplicate` says that a message with this id was there before, and `seq` is that
+    one's; it may have been stored by an earlier attempt of this same call.
+    """
+
+    seq: int
+    duplicate: bool
+
+
+class _TryAgainError(BusError):
+    """An attempt that failed for a reason that may pass."""
+
+
+class Publisher:
+    """Publishes on one connection."""
+
+    def __init__(self, replies: Replies, connected: asyncio.Event) -> None:
+        self._replies = replies
+        self._connected = connected
+        self._slots = asyncio.Semaphore(_MAX_PENDING)
+
+    async def publish(
+        self,
+        subject: str,
+        message: Message,
+        *,
+        message_id: str,
+        timeout: float,
+        expected_last_subject_sequence: int | None,
+    ) -> PubAck:
+        """See `Bus.publish`."""
+        headers = {payload.TYPE_HEADER: payload.type_of(message), MESSAGE_ID_HEADER: message_id}
+        if expected_last_subject_sequence is not None:
+            headers[_EXPECTED_LAST_HEADER] = str(expected_last_subject_sequence)
+        with tracing.sending(subject, headers):
+            return await self.publish_raw(subject, message.SerializeToString(), headers, timeout=timeout)
+
+    async def publish_raw(self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float) -> PubAck:
+        """Publishes bytes with ready headers, which must hold a message id. Errors as `Bus.publish`."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        async with self._slots:
+            try:
+                return await self._attempt(subject, data, headers, deadline)
+            except _TryAgainError:
+                return await self._insist(subject, data, headers, deadline)
+            except Conflict as conflict:
+                return await self._own_conflict(subject, headers, conflict)
+
+    async def _insist(self, subject: str, data: bytes, headers: dict[str, str], deadline: float) -> PubAck:
+        loop = asyncio.get_running_loop()
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(_TryAgainError),
+            wait=tenacity.wait_exponential_jitter(initial=0.02, max=0.5, jitter=0.02),
+            stop=lambda _state: loop.time() >= deadline,
+            reraise=True,
+        )
+        try:
+            return await retrying(self._attempt, subject, data, headers, deadline)
+        except Conflict as conflict:
+            return await self._own_conflict(subject, headers, conflict)
+        except _TryAgainError as error:
+            raise Unavailable(f"NATS did not store a message on {_class_of(subject)}.* in time: {error}") from error
+
+    async def _own_conflict(self, subject: str, headers: dict[str, str], conflict: Conflict) -> PubAck:
+        """Finds out whether it is this very message that moved the subject on: NATS looks at the sequence before the id."""
+        expected = int(headers[_EXPECTED_LAST_HEADER])
+        since = await read.read(self._replies, stream_of(subject), subject, after_seq=expected, limit=_LOOK_BACK)
+        for stored in since:
+            if stored.headers.get(MESSAGE_ID_HEADER) == headers[MESSAGE_ID_HEADER]:
+                return PubAck(stored.seq, duplicate=True)
+        raise conflict
+
+    async def _attempt(self, subject: str, data: bytes, headers: dict[str, str], deadline: float) -> PubAck:
+        left = deadline - asyncio.get_running_loop().time()
+        try:
+            # Without a connection nats-py would keep the message and send it later, when nobody may want it any more.
+            if not self._connected.is_set():
+                async with asyncio.timeout(left):
+                    await self._connected.wait()
+                left = deadline - asyncio.get_running_loop().time()
+            reply = await self._replies.request(subject, data, headers, min(left, _ACK_WAIT_S))
+        except MaxPayloadError as error:
+            raise Rejected(f"{len(data)} bytes are more than NATS takes in one message") from error
+        except TimeoutError as error:
+            raise _TryAgainError("no acknowledgement") from error
+        except (Unavailable, NatsError, OSError) as error:
+            raise _TryAgainError(str(error)) from error
+        return _ack(reply)
+
+
+def _ack(reply: Reply) -> PubAck:
+    if reply.status == _NO_RESPONDERS:
+        raise _TryAgainError("no stream takes this subject; JetStream is starting, or the stream was not created")
+    answer = orjson.loads(reply.data)
+    error = answer.get("error")
+    if error is None:
+        return PubAck(answer["seq"], answer.get("duplicate", False))
+    code, description = error.get("err_code", 0), str(error.get("description", ""))
+    if code in _WRONG_LAST_SEQUENCE:
+        number = re.search(r"(\d+)$", description)
+        raise Conflict(
+            "the subject has moved on since it was read", last_seq=int(number[1]) if number else None
+        )
+    if error.get("code") in (429, 500, 503):
+        raise _TryAgainError(description)
+    raise Rejected(f"NATS refuses the message: {description} ({code})")
+
+
+def _class_of(subject: str) -> str:
+    return subject.partition(".")[0]

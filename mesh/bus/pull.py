@@ -1,0 +1,187 @@
+"""The feed of a durable pull consumer: asks the server for messages and hands them on as they come.
+
+One request is open at a time, for as many messages as the consumer has room for. At rest it is a long poll:
+the server answers when there is something, or after half a minute, and says every few seconds that it is alive.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+import structlog
+from nats.aio.client import Client as NatsClient
+from nats.errors import Error as NatsError
+from nats.js import api
+from nats.js.errors import APIError, NotFoundError
+
+from mesh.bus.client import Client
+from mesh.bus.errors import BusError
+
+_log = structlog.get_logger(__name__)
+
+_EXPIRES_S = 30.0
+_HEARTBEAT_S = 5.0
+# After how long without anything a request is taken for lost.
+_SILENCE_S = 2.5 * _HEARTBEAT_S
+_RETRY_S = 0.5
+_NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A message as a consumer got it. `attempts` is 1 at its first delivery."""
+
+    data: bytes
+    headers: Mapping[str, str]
+    subject: str
+    ack_subject: str
+    seq: int
+    attempts: int
+    time: datetime
+
+
+class Feed:
+    """Pulls from one durable consumer, which it creates when it is missing, until `close`."""
+
+    def __init__(
+        self,
+        client: Client,
+        stream: str,
+        config: api.ConsumerConfig,
+        *,
+        take: Callable[[Pulled], None],
+        room: Callable[[], int],
+    ) -> None:
+        assert config.durable_name is not None
+        self._client = client
+        self._stream = stream
+        self._config = config
+        self._durable = config.durable_name
+        self._take = take
+        self._room = room
+        self._inbox = client.new_inbox()
+        self._request = 0
+        # Messages still due on the open request; 0 means that no request is open.
+        self._due = 0
+        self._known = False
+        self._heard = 0.0
+        self._stir = asyncio.Event()
+
+    def stir(self) -> None:
+        """Says that there may be room again."""
+        self._stir.set()
+
+    def restart(self) -> None:
+        """Forgets the open request: the connection was replaced, and the server with its requests may have been too."""
+        self._due = 0
+        self._known = False
+        self._stir.set()
+
+    async def run(self) -> None:
+        """Keeps a request open whenever there is room, until cancelled."""
+        loop = asyncio.get_running_loop()
+        sid = await self._client.listen(f"{self._inbox}.*", self._on_message)
+        try:
+            while True:
+                self._stir.clear()
+                try:
+                    if not self._known:
+                        await ensure_consumer(self._client, self._stream, self._config)
+                        self._known = True
+                    if self._due == 0 and (room := self._room()) > 0:
+                        await self._ask(room)
+                except (NatsError, BusError, OSError, TimeoutError) as error:
+                    _log.warning("consumer cannot pull, trying again", stream=self._stream, durable=self._durable, error=repr(error))
+                    await asyncio.sleep(_RETRY_S)
+                    continue
+                await self._wait(loop)
+        finally:
+            await self._client.unlisten(sid)
+
+    async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Until there is something to do: room, the end of the request, or too long a silence."""
+        while not self._stir.is_set():
+            silent_at = self._heard + _SILENCE_S if self._due else None
+            try:
+                async with asyncio.timeout_at(silent_at):
+                    await self._stir.wait()
+            except TimeoutError:
+                if loop.time() >= self._heard + _SILENCE_S:
+                    _log.warning("consumer heard nothing, asking anew", stream=self._stream, durable=self._durable)
+                    self.restart()
+
+    async def _ask(self, room: int) -> None:
+        self._request += 1
+        self._due = room
+        self._heard = asyncio.get_running_loop().time()
+        request = {"batch": room, "expires": int(_EXPIRES_S * _NANO), "idle_heartbeat": int(_HEARTBEAT_S * _NANO)}
+        await self._client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}",
+            orjson.dumps(request),
+            f"{self._inbox}.{self._request}",
+        )
+
+    def _on_message(self, data: bytes, headers: Mapping[str, str], subject: str, reply: str) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        if reply.startswith("$JS.ACK."):
+            if self._due:
+                self._due -= 1
+                if self._due == 0:
+                    self._stir.set()
+            self._take(_pulled(data, headers, subject, reply))
+            return
+        status = headers.get("Status", "")
+        if status == "100" or subject != f"{self._inbox}.{self._request}":
+            # A heartbeat, or the end of a request that was given up before.
+            return
+        self._due = 0
+        if status in ("404", "408"):
+            self._stir.set()
+            return
+        # 409: the consumer was deleted, the server shuts down, ...; 503: nobody knows the consumer.
+        self._known = False
+        if "Batch Completed" in headers.get("Description", ""):
+            self._known = True
+            self._stir.set()
+        else:
+            _log.warning(
+                "consumer's request ended", stream=self._stream, durable=self._durable,
+                status=status, description=headers.get("Description", ""),
+            )
+            asyncio.get_running_loop().call_later(_RETRY_S, self._stir.set)
+
+
+async def ensure_consumer(client: NatsClient, stream: str, config: api.ConsumerConfig) -> None:
+    """Creates the durable consumer, or updates it to these settings; harmless when it is there already."""
+    jetstream = client.jetstream()
+    assert config.durable_name is not None
+    with contextlib.suppress(NotFoundError):
+        existing = (await jetstream.consumer_info(stream, config.durable_name)).config
+        wanted = config.as_dict()
+        present = existing.as_dict()
+        if all(present.get(key) == value for key, value in wanted.items() if value not in (None, 0, "")):
+            return
+    try:
+        await jetstream.add_consumer(stream, config)
+    except APIError as error:
+        if error.err_code != 10148:
+            raise
+        # Another instance made it at the same moment.
+
+
+def _pulled(data: bytes, headers: Mapping[str, str], subject: str, ack_subject: str) -> Pulled:
+    """Reads `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<attempts>.<stream seq>.<consumer seq>.<ns>.<pending>[.<token>]`."""
+    tokens = ack_subject.split(".")
+    at = 4 if len(tokens) == 9 else 6
+    return Pulled(
+        data=data,
+        headers=headers,
+        subject=subject,
+        ack_subject=ack_subject,
+        seq=int(tokens[at + 1]),
+        attempts=int(tokens[at]),
+        time=datetime.fromtimestamp(int(tokens[at + 3]) / _NANO, UTC),
+    )

@@ -1,0 +1,126 @@
+"""Reading a stream by subject and sequence, without a consumer: JetStream's direct get, in batches (NATS 2.11)."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import orjson
+
+from mesh.bus.errors import NotStored, Rejected, Unavailable
+from mesh.bus.replies import Replies, Reply
+
+# The largest answer to one read, in bytes; the rest is for the next read. Keeps a resume from filling the send buffer.
+_MAX_BYTES = 4 * 1024 * 1024
+_TIMEOUT_S = 5.0
+
+
+class StoredMessage(NamedTuple):
+    """A message as the stream holds it."""
+
+    seq: int
+    subject: str
+    data: bytes
+    headers: Mapping[str, str]
+    time: datetime
+
+
+async def read(replies: Replies, stream: str, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
+    """See `Bus.read`."""
+    if limit < 1:
+        return []
+    found: list[StoredMessage] = []
+    problem: list[Reply] = []
+
+    def take(reply: Reply) -> bool:
+        if not reply.status:
+            found.append(_stored(reply))
+            return False
+        # 204 ends a batch, 404 says that there is nothing (more).
+        if reply.status not in ("204", "404"):
+            problem.append(reply)
+        return True
+
+    request = {"seq": after_seq + 1, "next_by_subj": subject, "batch": limit, "max_bytes": _MAX_BYTES}
+    await _collect(replies, stream, request, take)
+    if problem:
+        raise _error(stream, problem[0])
+    return found
+
+
+async def at(replies: Replies, stream: str, seq: int) -> StoredMessage:
+    """See `Bus.at`."""
+    return await _one(replies, stream, {"seq": seq})
+
+
+async def last(replies: Replies, stream: str, subject: str) -> StoredMessage:
+    """See `Bus.last`."""
+    return await _one(replies, stream, {"last_by_subj": subject})
+
+
+async def first_seq(replies: Replies, stream: str) -> int:
+    """See `Bus.first_seq`."""
+    answer = await api(replies, f"STREAM.INFO.{stream}", b"")
+    return int(answer["state"]["first_seq"])
+
+
+async def api(replies: Replies, operation: str, request: bytes, timeout: float = _TIMEOUT_S) -> dict[str, dict[str, int]]:
+    """Calls `$JS.API.<operation>` and returns its answer. NotStored for 404, Unavailable when JetStream does not answer, Rejected."""
+    try:
+        reply = await replies.request(f"$JS.API.{operation}", request, None, timeout)
+    except TimeoutError as error:
+        raise Unavailable(f"JetStream did not answer {operation.rsplit('.', 1)[0]} within {timeout} s") from error
+    if reply.status:
+        raise _error(operation, reply)
+    answer: dict[str, dict[str, int]] = orjson.loads(reply.data)
+    problem = answer.get("error")
+    if problem is None:
+        return answer
+    if problem.get("code") == 404:
+        raise NotStored(f"{operation}: {problem.get('description')}")
+    if problem.get("code", 0) >= 500:
+        raise Unavailable(f"{operation}: {problem.get('description')}")
+    raise Rejected(f"{operation}: {problem.get('description')}")
+
+
+async def _one(replies: Replies, stream: str, request: dict[str, object]) -> StoredMessage:
+    try:
+        reply = await replies.request(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), None, _TIMEOUT_S)
+    except TimeoutError as error:
+        raise Unavailable(f"the stream {stream} did not answer within {_TIMEOUT_S} s") from error
+    if reply.status:
+        raise _error(stream, reply)
+    return _stored(reply)
+
+
+async def _collect(replies: Replies, stream: str, request: dict[str, object], take: Callable[[Reply], bool]) -> None:
+    try:
+        await replies.collect(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), take, _TIMEOUT_S)
+    except TimeoutError as error:
+        raise Unavailable(f"the stream {stream} did not answer within {_TIMEOUT_S} s") from error
+
+
+def _error(what: str, reply: Reply) -> NotStored | Unavailable | Rejected:
+    description = f"{what}: {reply.status} {reply.headers.get('Description', '')}".rstrip()
+    if reply.status == "404":
+        return NotStored(description)
+    if reply.status == "503":
+        return Unavailable(f"{description} (the stream is missing or NATS is starting)")
+    return Rejected(description)
+
+
+def _stored(reply: Reply) -> StoredMessage:
+    headers = reply.headers
+    stamp = headers["Nats-Time-Stamp"]
+    return StoredMessage(
+        seq=int(headers["Nats-Sequence"]),
+        subject=headers["Nats-Subject"],
+        data=reply.data,
+        headers=headers,
+        time=_time(stamp),
+    )
+
+
+def _time(stamp: str) -> datetime:
+    """An RFC 3339 time with up to nine digits of a second, of which Python keeps six."""
+    whole, _, fraction = stamp.rstrip("Z").partition(".")
+    return datetime.fromisoformat(whole).replace(microsecond=int(fraction[:6].ljust(6, "0")), tzinfo=UTC)

@@ -1,0 +1,184 @@
+"""The streams and buckets of the platform, each defined here once.
+
+Whoever needs one asks for all of them at its start (`ensure`): what is missing is created and what differs is
+updated, so that the order in which processes start does not matter.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+from nats.aio.client import Client as NatsClient
+from nats.js import JetStreamContext, api
+from nats.js.errors import APIError, NotFoundError
+
+_log = structlog.get_logger(__name__)
+
+_MINUTE_S = 60.0
+_HOUR_S = 60 * _MINUTE_S
+_DAY_S = 24 * _HOUR_S
+
+LOG = "LOG"
+EVENT = "EVENT"
+NOTICE = "NOTICE"
+DEAD = "DEAD"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A durable stream. Times in seconds."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age: float
+    # How long the server remembers message ids.
+    duplicate_window: float
+    # (source pattern, destination pattern): each stored message is sent on, with its sequence in the headers.
+    republish: tuple[str, str] | None = None
+    description: str = ""
+
+    def config(self) -> api.StreamConfig:
+        """The settings as NATS wants them."""
+        republish = api.RePublish(src=self.republish[0], dest=self.republish[1]) if self.republish else None
+        return api.StreamConfig(
+            name=self.name,
+            description=self.description,
+            subjects=list(self.subjects),
+            retention=api.RetentionPolicy.LIMITS,
+            discard=api.DiscardPolicy.OLD,
+            storage=api.StorageType.FILE,
+            max_age=self.max_age,
+            duplicate_window=self.duplicate_window,
+            allow_direct=True,
+            republish=republish,
+        )
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A key-value bucket with one value per key. Times in seconds."""
+
+    name: str
+    # After how long a key that was not renewed is forgotten; 0 keeps it.
+    ttl: float = 0
+    description: str = ""
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream that holds the bucket."""
+        return f"KV_{self.name}"
+
+    def subject(self, key: str) -> str:
+        """The subject that holds a key."""
+        return f"$KV.{self.name}.{key}"
+
+    def config(self) -> api.StreamConfig:
+        """The settings as NATS wants them: those of every client's key-value buckets."""
+        return api.StreamConfig(
+            name=self.stream,
+            description=self.description,
+            subjects=[self.subject(">")],
+            retention=api.RetentionPolicy.LIMITS,
+            discard=api.DiscardPolicy.NEW,
+            storage=api.StorageType.FILE,
+            max_msgs_per_subject=1,
+            max_age=self.ttl,
+            duplicate_window=min(self.ttl, 2 * _MINUTE_S) or 2 * _MINUTE_S,
+            allow_rollup_hdrs=True,
+            deny_delete=True,
+            allow_direct=True,
+            allow_msg_ttl=True,
+            # A watcher is told of a key that expired by a marker; without it, it would have to guess.
+            subject_delete_marker_ttl=_MINUTE_S if self.ttl else None,
+        )
+
+
+STREAMS: tuple[Stream, ...] = (
+    Stream(
+        LOG,
+        ("log.*.*",),
+        max_age=3 * _DAY_S,
+        duplicate_window=2 * _HOUR_S,
+        republish=("log.*.*", "live.{{wildcard(1)}}.{{wildcard(2)}}.message"),
+        description="Every message of every conversation: log.<tenant>.<session>.",
+    ),
+    Stream(
+        EVENT,
+        ("event.>",),
+        max_age=7 * _DAY_S,
+        duplicate_window=2 * _HOUR_S,
+        description="What has happened: event.<service>.<tenant>.<id>.",
+    ),
+    Stream(
+        NOTICE,
+        ("notice.*.*",),
+        max_age=10 * _MINUTE_S,
+        duplicate_window=10 * _MINUTE_S,
+        description="What one person should know now: notice.<tenant>.<user>.",
+    ),
+    Stream(
+        DEAD,
+        ("dead.>",),
+        max_age=30 * _DAY_S,
+        duplicate_window=2 * _HOUR_S,
+        description="Messages that a consumer gave up: dead.<stream>.<durable>.",
+    ),
+)
+
+BUCKETS: tuple[Bucket, ...] = (
+    Bucket("registry", ttl=3, description="Running instances: <service>.<instance id>, renewed every second."),
+    Bucket("traffic", description="How traffic is split between versions: <service>."),
+    Bucket("keys", description="The public keys of access tokens: jwks."),
+    Bucket("workers", description="Leases of Snowflake worker ids: worker.<number>."),
+)
+
+
+def stream_of(subject: str) -> str:
+    """The name of the stream that stores a subject. ValueError when none does."""
+    head, _, rest = subject.partition(".")
+    if head == "$KV":
+        return bucket_of(rest.partition(".")[0]).stream
+    for stream in STREAMS:
+        for pattern in stream.subjects:
+            first, _, tail = pattern.partition(".")
+            if first == head and rest and (tail == ">" or tail.count(".") == rest.count(".")):
+                return stream.name
+    raise ValueError(f"no stream stores the subject {head}.*; the streams are defined in mesh/bus/streams.py")
+
+
+def bucket_of(name: str) -> Bucket:
+    """The bucket of that name. KeyError when it is not defined here."""
+    for bucket in BUCKETS:
+        if bucket.name == name:
+            return bucket
+    raise KeyError(f"no bucket {name!r}; the buckets are defined in mesh/bus/streams.py")
+
+
+async def ensure(client: NatsClient, *, streams: tuple[Stream, ...] = STREAMS, buckets: tuple[Bucket, ...] = BUCKETS) -> None:
+    """Creates the streams and buckets that are missing and updates those that differ. Safe from many processes at once."""
+    jetstream = client.jetstream()
+    for config in (*(s.config() for s in streams), *(b.config() for b in buckets)):
+        await _ensure_one(jetstream, config)
+
+
+async def _ensure_one(jetstream: JetStreamContext, config: api.StreamConfig) -> None:
+    assert config.name is not None
+    try:
+        existing = await jetstream.stream_info(config.name)
+    except NotFoundError:
+        try:
+            await jetstream.add_stream(config)
+        except APIError:
+            # Another process made it between the two calls, perhaps an older version of it.
+            existing = await jetstream.stream_info(config.name)
+        else:
+            _log.info("stream created", stream=config.name)
+            return
+    if differs(existing.config, config):
+        await jetstream.update_stream(config)
+        _log.info("stream updated", stream=config.name)
+
+
+def differs(actual: api.StreamConfig, wanted: api.StreamConfig) -> bool:
+    """Whether a stream lacks what is wanted of it; what the server fills in by itself does not count."""
+    present = actual.as_dict()
+    return any(present.get(key) != value for key, value in wanted.as_dict().items() if value not in (None, 0, -1, False, ""))

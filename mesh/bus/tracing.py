@@ -1,0 +1,50 @@
+"""Traces across the bus: the W3C `traceparent` header carries the sender's span to whoever handles the message."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+_propagator = TraceContextTextMapPropagator()
+_tracer = trace.get_tracer("octopus.bus")
+
+
+def inject(headers: dict[str, str]) -> None:
+    """Adds the current span to the headers; nothing when there is none."""
+    _propagator.inject(headers)
+
+
+def extract(headers: Mapping[str, str]) -> Context:
+    """The sender's context out of the headers; an empty one when there is none."""
+    return _propagator.extract(headers, context=Context())
+
+
+@contextmanager
+def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
+    """Around a publication: a span of its own when the current trace is recorded; the headers get it in any case."""
+    if not trace.get_current_span().is_recording():
+        inject(headers)
+        yield
+        return
+    with _tracer.start_as_current_span(f"publish {_class_of(subject)}", kind=trace.SpanKind.PRODUCER):
+        inject(headers)
+        yield
+
+
+@contextmanager
+def handling(consumer: str, headers: Mapping[str, str], *, seq: int) -> Iterator[None]:
+    """Around the handling of one message: a span that continues the sender's trace."""
+    with _tracer.start_as_current_span(
+        f"process {consumer}",
+        context=extract(headers),
+        kind=trace.SpanKind.CONSUMER,
+        attributes={"messaging.system": "nats", "messaging.nats.seq": seq},
+    ):
+        yield
+
+
+def _class_of(subject: str) -> str:
+    """The first token of a subject: the rest names tenants and people."""
+    return subject.partition(".")[0]
