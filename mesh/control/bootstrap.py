@@ -1,0 +1,50 @@
+"""What gRPC's own xDS client must know before the first channel: where the control plane is, and which certificates to use."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from mesh.identity.files import Identity
+
+# The name under which clusters refer to the member's own certificate and the mesh's authority.
+CERTIFICATE_PROVIDER: Final = "mesh"
+
+# How often gRPC looks whether the files were replaced.
+_REFRESH: Final = "10s"
+
+# The variable grpcio reads, once per process.
+VARIABLE: Final = "GRPC_XDS_BOOTSTRAP_CONFIG"
+
+
+def grpc_bootstrap(*, xds: str, identity: Path, name: str, instance: str) -> dict[str, Any]:
+    """Returns the bootstrap of one member.
+
+    `xds` is the control plane's address, host:port; its certificate must name that host. `identity` is the folder of
+    certificates, `name` the member's name, and `instance` how the control plane's log calls this client.
+    """
+    own = Identity(identity, name)
+    files = {
+        "certificate_file": str(own.cert),
+        "private_key_file": str(own.key),
+        "ca_certificate_file": str(own.ca),
+        "refresh_interval": _REFRESH,
+    }
+    return {
+        "xds_servers": [
+            {
+                "server_uri": xds,
+                "channel_creds": [{"type": "tls", "config": files}],
+                "server_features": ["xds_v3"],
+            }
+        ],
+        "node": {"id": instance, "cluster": name},
+        "certificate_providers": {CERTIFICATE_PROVIDER: {"plugin_name": "file_watcher", "config": files}},
+    }
+
+
+def install(*, xds: str, identity: Path, name: str, instance: str) -> None:
+    """Makes this process an xDS client. Call it before the first `xds:///` channel: grpcio looks once."""
+    os.environ[VARIABLE] = json.dumps(grpc_bootstrap(xds=xds, identity=identity, name=name, instance=instance))

@@ -1,0 +1,66 @@
+"""What the contracts say about each method, read from the descriptors: routes are made from it, not written by hand."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from functools import cache
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import ServiceDescriptor
+
+from mesh.identity import names
+from octopus.options.v1 import options_pb2
+
+_IDEMPOTENT = frozenset({descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT})
+
+
+@dataclass(frozen=True)
+class Method:
+    """One RPC."""
+
+    # The mesh service that serves it, e.g. "chat".
+    service: str
+    # Its HTTP/2 path, e.g. "/octopus.chat.v1.ChatService/Send".
+    path: str
+    # Whether it may be repeated when nobody knows what became of it.
+    idempotent: bool
+    # Whether either side sends a stream.
+    streaming: bool
+    # Whether it may be called without a token.
+    anyone: bool
+    # The names whose certificate may call it.
+    callers: frozenset[str]
+
+
+@cache
+def methods() -> tuple[Method, ...]:
+    """Returns the methods of all services of the mesh, by path."""
+    found = []
+    for service in names.SERVICES:
+        package = importlib.import_module(f"octopus.{service}.v1")
+        for module in pkgutil.iter_modules(package.__path__):
+            if module.name.endswith("_service_pb2"):
+                descriptor = importlib.import_module(f"{package.__name__}.{module.name}").DESCRIPTOR
+                for each in descriptor.services_by_name.values():
+                    found += _methods_of(service, each)
+    return tuple(sorted(found, key=lambda method: method.path))
+
+
+def _methods_of(service: str, descriptor: ServiceDescriptor) -> list[Method]:
+    found = []
+    for method in descriptor.methods:
+        options = method.GetOptions()
+        access = options.Extensions[options_pb2.access]
+        found.append(
+            Method(
+                service=service,
+                path=f"/{descriptor.full_name}/{method.name}",
+                idempotent=options.idempotency_level in _IDEMPOTENT,
+                streaming=method.client_streaming or method.server_streaming,
+                anyone=options_pb2.ROLE_ANYONE in access.roles,
+                callers=frozenset(access.callers),
+            )
+        )
+    return found

@@ -1,0 +1,59 @@
+"""The control plane: from what the watcher sees to what every client is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from mesh.bus import Bus
+from mesh.control.ads import Ads
+from mesh.control.contract import methods
+from mesh.control.feed import Feed, Resource
+from mesh.control.picture import Painter, Picture
+from mesh.control.resources import channel_resources
+from mesh.control.watcher import Watcher
+from mesh.identity import names
+
+# Changes that come together, as when everything starts, are told together.
+_GATHER_SECONDS: Final = 0.05
+
+_log = structlog.get_logger(__name__)
+
+
+class ControlPlane:
+    """Keeps the feeds in step with the registry while `run` runs.
+
+    The edge's resources are made by a function from outside, for the mesh knows nothing of the edge.
+    """
+
+    def __init__(self, bus: Bus, edge_resources: Callable[[Picture], Iterable[Resource]]) -> None:
+        """Takes a connected bus, and what makes the resources of Envoy."""
+        self._dirty = asyncio.Event()
+        self.watcher = Watcher(bus, self._dirty.set)
+        self._edge_resources = edge_resources
+        self._edge, self._channels = Feed(), Feed()
+        self._painter = Painter(names.SERVICES)
+        self.ads = Ads({name: self._edge if name == "edge" else self._channels for name in names.MEMBERS})
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watcher.run(), name="registry watcher")
+            # A picture of which half is missing would send clients away from instances that are well.
+            await self.watcher.settled.wait()
+            while True:
+                await self._dirty.wait()
+                await asyncio.sleep(_GATHER_SECONDS)
+                self._dirty.clear()
+                self._publish()
+
+    def _publish(self) -> None:
+        picture = self._painter.paint(self.watcher.instances, self.watcher.splits, self.watcher.jwks)
+        channels = self._channels.publish(channel_resources(picture, methods()))
+        edge = self._edge.publish(self._edge_resources(picture))
+        if channels or edge:
+            instances = sum(map(len, (endpoints for each in picture.services for endpoints in each.versions.values())))
+            _log.info("configuration published", instances=instances, channels=channels, edge=edge)

@@ -1,0 +1,200 @@
+"""The xDS resources of the services' own gRPC channels (`xds:///chat`), and the parts the edge's resources share.
+
+Importing this takes a second: only the control plane does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+import betterproto2
+from envoy_data_plane.envoy.config.cluster import v3 as clusters
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.endpoint import v3 as endpoints
+from envoy_data_plane.envoy.config.listener import v3 as listeners
+from envoy_data_plane.envoy.config.route import v3 as routes
+from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
+from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy_data_plane.google.protobuf import Any
+
+from mesh.control.bootstrap import CERTIFICATE_PROVIDER
+from mesh.control.contract import Method
+from mesh.control.feed import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+from mesh.control.picture import Endpoint, Picture, Service
+from mesh.identity import names
+
+# Who the call is for. All of a user's calls go to one instance of a version while it lives.
+AFFINITY_HEADER: Final = "octopus-user"
+
+# Streams count as requests, and a conversation is one; the usual limit of 1024 would end the mesh's day early.
+_MAX_REQUESTS: Final = 50_000
+
+_RETRIES: Final = 2
+
+
+def pack(message: betterproto2.Message) -> Any:
+    """Returns the message in an Any."""
+    return Any.pack(message)
+
+
+def resource(type_url: str, name: str, message: betterproto2.Message) -> Resource:
+    """Returns the message as a resource of the feed."""
+    return Resource(type_url, name, bytes(message))
+
+
+def cluster_name(service: str, version: str) -> str:
+    """Returns the name of the cluster of one version of a service, e.g. "chat-v1"."""
+    return f"{service}-{version}"
+
+
+def ads() -> core.ConfigSource:
+    """Says that a resource comes by the same stream."""
+    return core.ConfigSource(ads=core.AggregatedConfigSource(), resource_api_version=core.ApiVersion.V3)
+
+
+def action(service: Service, **settings: object) -> routes.RouteAction:
+    """Returns a route to the service: its versions by weight, each user's calls to the same instance."""
+    weighted = routes.WeightedCluster(
+        clusters=[
+            routes.WeightedClusterClusterWeight(name=cluster_name(service.name, version), weight=weight)
+            for version, weight in service.weights.items()
+        ],
+    )
+    by_user = routes.RouteActionHashPolicy(header=routes.RouteActionHashPolicyHeader(header_name=AFFINITY_HEADER))
+    return routes.RouteAction(weighted_clusters=weighted, hash_policy=[by_user], **settings)  # type: ignore[arg-type]
+
+
+def load_assignment(name: str, instances: Sequence[Endpoint]) -> Resource:
+    """Returns where a cluster's instances listen."""
+    assignment = endpoints.ClusterLoadAssignment(
+        cluster_name=name,
+        endpoints=[
+            endpoints.LocalityLbEndpoints(
+                locality=core.Locality(zone="local"),
+                load_balancing_weight=1,
+                lb_endpoints=[
+                    endpoints.LbEndpoint(
+                        endpoint=endpoints.Endpoint(address=address(each.host, each.port)),
+                        load_balancing_weight=each.weight,
+                    )
+                    for each in instances
+                ],
+            )
+        ]
+        if instances
+        else [],
+    )
+    return resource(ENDPOINTS, name, assignment)
+
+
+def address(host: str, port: int) -> core.Address:
+    """Returns a TCP address."""
+    return core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
+
+
+def is_exactly(service: str) -> tls.SubjectAltNameMatcher:
+    """Demands the service's own SPIFFE id of a certificate: no other member of the mesh can stand in for it."""
+    return tls.SubjectAltNameMatcher(
+        san_type=tls.SubjectAltNameMatcherSanType.URI,
+        matcher=matcher.StringMatcher(exact=names.spiffe_id(service)),
+    )
+
+
+def circuit_breakers() -> clusters.CircuitBreakers:
+    """Limits what one client may have under way to one version of a service."""
+    limits = clusters.CircuitBreakersThresholds(
+        max_requests=_MAX_REQUESTS, max_connections=_MAX_REQUESTS, max_pending_requests=_MAX_REQUESTS, max_retries=64
+    )
+    return clusters.CircuitBreakers(thresholds=[limits])
+
+
+def _outlier_detection() -> clusters.OutlierDetection:
+    # gRPC counts every status but OK as a failure, so the bar is high: nearly everything fails, and others exist that
+    # may do better. Ejections are short, for an instance that waits for its database is soon well again.
+    return clusters.OutlierDetection(
+        interval=timedelta(seconds=2),
+        base_ejection_time=timedelta(seconds=3),
+        max_ejection_time=timedelta(seconds=10),
+        max_ejection_percent=50,
+        enforcing_success_rate=0,
+        failure_percentage_threshold=90,
+        enforcing_failure_percentage=100,
+        failure_percentage_minimum_hosts=2,
+        failure_percentage_request_volume=20,
+    )
+
+
+def _retry_policy() -> routes.RetryPolicy:
+    return routes.RetryPolicy(
+        retry_on="unavailable",
+        num_retries=_RETRIES,
+        retry_back_off=routes.RetryPolicyRetryBackOff(
+            base_interval=timedelta(milliseconds=25), max_interval=timedelta(milliseconds=250)
+        ),
+    )
+
+
+def channel_resources(picture: Picture, methods: Iterable[Method]) -> list[Resource]:
+    """Returns all that the services' own channels need to reach each service of the mesh."""
+    by_service: dict[str, list[Method]] = {}
+    for method in methods:
+        by_service.setdefault(method.service, []).append(method)
+    found = []
+    for service in picture.services:
+        if service.name in by_service:
+            found += [_listener(service), _routes(service, by_service[service.name])]
+            for version, instances in service.versions.items():
+                found += [_cluster(service, version), load_assignment(cluster_name(service.name, version), instances)]
+    return found
+
+
+def _listener(service: Service) -> Resource:
+    manager = hcm.HttpConnectionManager(
+        rds=hcm.Rds(config_source=ads(), route_config_name=service.name),
+        http_filters=[hcm.HttpFilter(name="router", typed_config=pack(router.Router()))],
+    )
+    listener = listeners.Listener(name=service.name, api_listener=listeners.ApiListener(api_listener=pack(manager)))
+    return resource(LISTENER, service.name, listener)
+
+
+def _routes(service: Service, methods: Sequence[Method]) -> Resource:
+    retried = [
+        routes.Route(
+            match=routes.RouteMatch(path=method.path),
+            route=action(service, retry_policy=_retry_policy(), timeout=timedelta()),
+        )
+        for method in methods
+        if method.idempotent
+    ]
+    others = routes.Route(match=routes.RouteMatch(prefix=""), route=action(service, timeout=timedelta()))
+    host = routes.VirtualHost(name=service.name, domains=["*"], routes=[*retried, others])
+    return resource(ROUTES, service.name, routes.RouteConfiguration(name=service.name, virtual_hosts=[host]))
+
+
+def _cluster(service: Service, version: str) -> Resource:
+    name = cluster_name(service.name, version)
+    provider = tls.CertificateProviderPluginInstance(instance_name=CERTIFICATE_PROVIDER)
+    context = tls.UpstreamTlsContext(
+        common_tls_context=tls.CommonTlsContext(
+            tls_certificate_provider_instance=provider,
+            validation_context=tls.CertificateValidationContext(
+                ca_certificate_provider_instance=provider,
+                match_typed_subject_alt_names=[is_exactly(service.name)],
+            ),
+        )
+    )
+    cluster = clusters.Cluster(
+        name=name,
+        type=clusters.ClusterDiscoveryType.EDS,
+        eds_cluster_config=clusters.ClusterEdsClusterConfig(eds_config=ads(), service_name=name),
+        lb_policy=clusters.ClusterLbPolicy.RING_HASH,
+        ring_hash_lb_config=clusters.ClusterRingHashLbConfig(minimum_ring_size=1024, maximum_ring_size=4096),
+        circuit_breakers=circuit_breakers(),
+        outlier_detection=_outlier_detection(),
+        transport_socket=core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context)),
+    )
+    return resource(CLUSTER, name, cluster)

@@ -1,0 +1,147 @@
+"""Listens to NATS and keeps what the mesh's configuration is made from: instances, traffic splits, token keys."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from mesh.bus import Bus, BusError, streams
+from mesh.control.registration import RENEW_SECONDS
+from mesh.control.table import Table
+from octopus.mesh.v1 import registry_pb2
+
+# After this long everyone who is alive has renewed at least once, so the picture is whole.
+SETTLE_SECONDS: Final = 2 * RENEW_SECONDS
+
+# How long everybody has to be heard again after NATS was away: clients need a moment to reconnect.
+GRACE_SECONDS: Final = 8.0
+
+_TICK_SECONDS: Final = 0.5
+_PROBE_TIMEOUT_SECONDS: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Watcher:
+    """The live picture of the mesh.
+
+    `instances`, `splits` and `jwks` may be read at any time; `changed` is called after each change of them, and not for
+    renewals. They are whole once `settled` is set. While NATS cannot be heard nobody expires: silence then says
+    nothing about the instances.
+    """
+
+    def __init__(self, bus: Bus, changed: Callable[[], None]) -> None:
+        """Takes a connected bus; nothing happens before `run`."""
+        self.instances = Table()
+        self.splits: dict[str, dict[str, int]] = {}
+        self.jwks: str | None = None
+        self.settled = asyncio.Event()
+        self._bus = bus
+        self._changed = changed
+        self._prefix = streams.bucket_of("registry").subject("")
+
+    async def run(self) -> None:
+        """Listens until cancelled."""
+        # Not the bucket's watch: it also tells of keys that the server let expire, which after a restart is all of them.
+        subscription = await self._bus.subscribe(f"{self._prefix}>", self._heard)
+        read = [asyncio.Event(), asyncio.Event()]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow("traffic", self._split, read[0]), name="watch traffic")
+                tasks.create_task(self._follow("keys", self._key, read[1]), name="watch keys")
+                tasks.create_task(self._expire(), name="watch expiry")
+                await asyncio.sleep(SETTLE_SECONDS)
+                for event in read:
+                    await event.wait()
+                self.settled.set()
+                self._changed()
+        finally:
+            await subscription.unsubscribe()
+
+    def _heard(self, data: bytes, headers: Mapping[str, str], subject: str) -> None:
+        key = subject.removeprefix(self._prefix)
+        if headers.get("KV-Operation") in ("DEL", "PURGE"):
+            if self.instances.gone(key):
+                _log.info("instance left", instance=key)
+                self._changed()
+            return
+        try:
+            changed = self.instances.heard(key, data, time.monotonic())
+        except ValueError as error:
+            _log.warning("registry entry ignored", reason=str(error))
+            return
+        if changed:
+            _log.info("instance changed", instance=key)
+            self._changed()
+
+    async def _expire(self) -> None:
+        """Forgets who fell silent, unless the silence may be ours."""
+        deaf = reconnected = False
+
+        def on_reconnect() -> None:
+            nonlocal reconnected
+            reconnected = True
+
+        forget = self._bus.on_reconnect(on_reconnect)
+        before = time.monotonic()
+        try:
+            while True:
+                await asyncio.sleep(_TICK_SECONDS)
+                hears = await self._hears()
+                now = time.monotonic()
+                # A tick that comes late means that this process stood still, and what was sent meanwhile is not read yet.
+                late = now - before > _TICK_SECONDS + 1.5 * _PROBE_TIMEOUT_SECONDS
+                before = now
+                if not hears:
+                    if not deaf:
+                        _log.warning("NATS does not answer: the registry is frozen as it is")
+                    deaf = True
+                    continue
+                if deaf or late or reconnected:
+                    _log.info("NATS answers again: everybody gets time to renew", seconds=GRACE_SECONDS)
+                    deaf = reconnected = False
+                    self.instances.grant(now + GRACE_SECONDS)
+                for instance in self.instances.expire(now):
+                    name = f"{instance.service}.{instance.instance_id}"
+                    _log.warning("instance expired: it did not renew for 3 s", instance=name)
+                    self._changed()
+        finally:
+            forget()
+
+    async def _hears(self) -> bool:
+        """Whether the server answers: a connection may look open long after its other end is gone."""
+        if not self._bus.is_connected:
+            return False
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_SECONDS):
+                await self._bus.kv("keys").get("jwks")
+        except (BusError, TimeoutError):
+            return False
+        return True
+
+    async def _follow(self, bucket: str, take: Callable[[str, bytes | None], None], read: asyncio.Event) -> None:
+        """Hands every value of a bucket to `take`, and None for a key that was removed, until cancelled."""
+        async for entry in self._bus.kv(bucket).watch():
+            if entry is None:
+                read.set()
+            else:
+                take(entry.key, entry.value)
+                self._changed()
+
+    def _split(self, service: str, value: bytes | None) -> None:
+        if value is None:
+            self.splits.pop(service, None)
+            return
+        try:
+            self.splits[service] = dict(registry_pb2.TrafficSplit.FromString(value).percent)
+        except DecodeError:
+            _log.warning("traffic split ignored: it is not a TrafficSplit", service=service)
+
+    def _key(self, key: str, value: bytes | None) -> None:
+        if key == "jwks":
+            self.jwks = value.decode() if value else None
