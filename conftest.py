@@ -2,6 +2,9 @@
 
 import pytest
 
+# Fixtures with the real components; see mesh/testing.
+pytest_plugins = ("mesh.testing.plugin",)
+
 KINDS = ("unit", "store", "service", "e2e")
 
 

@@ -144,7 +144,7 @@ def _replace_leaf(identity: Identity, cert: bytes, key: bytes) -> None:
     moving = leaves / f".{identity.name}-{token}"
     moving.symlink_to(Path("leaves") / newest.name)
     previous = link.resolve() if link.is_symlink() else None
-    os.replace(moving, link)
+    moving.replace(link)
     for old in leaves.glob(f"{identity.name}-*"):
         if old not in (newest, previous):
             shutil.rmtree(old, ignore_errors=True)
@@ -214,4 +214,4 @@ def _write(path: Path, content: bytes, *, mode: int) -> None:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
-    os.replace(beside, path)
+    beside.replace(path)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-# How often a process looks whether its leaf was replaced, in seconds. A leaf is replaced at half its life, so this may be
-# any small part of half a lifetime.
+# How often a process looks whether its leaf was replaced, in seconds. A leaf is replaced at half its life, so any
+# small part of that will do.
 FOLLOW_SECONDS = 5.0
 
 _ATTEMPTS = 5

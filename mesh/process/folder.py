@@ -1,0 +1,97 @@
+"""The runtime folder `.octopus/`: where everything that is made while running lies, and nothing else does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The layout below one runtime folder."""
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        """Certificates of the mesh: `ca.pem`, `<name>/cert.pem`, `<name>/key.pem`, `authority/`."""
+        return self.root / "identity"
+
+    @property
+    def edge(self) -> Path:
+        """The public certificate: `ca.pem` is what outside clients trust."""
+        return self.root / "edge"
+
+    @property
+    def config(self) -> Path:
+        """Settings files, written anew at each start."""
+        return self.root / "config"
+
+    @property
+    def secrets(self) -> Path:
+        """Passwords and keys, one a file, mode 0600."""
+        return self.root / "secrets"
+
+    @property
+    def log(self) -> Path:
+        """What each process wrote, `<process>.log`."""
+        return self.root / "log"
+
+    @property
+    def state(self) -> Path:
+        """What the supervisor runs: ports, processes, readiness."""
+        return self.root / "state.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the supervisor while it runs; holds its process id."""
+        return self.root / "lock"
+
+    def data(self, component: str) -> Path:
+        """Where a component keeps what must survive a restart."""
+        return self.root / "data" / component
+
+    def make(self) -> None:
+        """Makes the folders. Those with secrets are the owner's alone."""
+        for path in (self.root, self.identity, self.edge, self.config, self.log, self.root / "data"):
+            path.mkdir(parents=True, exist_ok=True)
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
+
+    def secret(self, name: str, *, length: int = 32) -> Path:
+        """Returns the file of a secret, filled with `length` random bytes in URL-safe letters when it is new."""
+        path = self.secrets / name
+        if not path.exists():
+            write(path, secrets.token_urlsafe(length), mode=0o600)
+        return path
+
+
+def write(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Replaces a file in one step: a reader sees the old content or the new, and the mode holds from the first byte."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    beside.replace(path)
+
+
+def reachable_by_others(path: Path) -> bool:
+    """Says whether another user may walk down to `path`, which need not exist yet."""
+    existing = [folder for folder in (path, *path.parents) if folder.exists()]
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in existing)
+
+
+def place_for_other_user(path: Path) -> Path:
+    """Returns `path` when another user can reach it, else a folder under /var/lib that stands for it.
+
+    A checkout in /root is closed to the unprivileged user PostgreSQL must run as.
+    """
+    parent = path.parent
+    if reachable_by_others(parent):
+        return path
+    return Path("/var/lib/octopus") / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12] / path.name

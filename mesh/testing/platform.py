@@ -1,0 +1,257 @@
+"""The components as tests use them: started once, and broken on purpose."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nats
+from psycopg import AsyncConnection
+from redis.asyncio import Redis
+
+from mesh.identity import names
+from mesh.identity.authority import Authority
+from mesh.identity.files import Identity
+from mesh.process import ports
+from mesh.process.child import Child
+from mesh.process.components.component import Component, until_ready
+from mesh.process.components.nats import Nats
+from mesh.process.components.postgres import Postgres
+from mesh.process.components.valkey import Valkey
+from mesh.process.config import ServiceConfig
+from mesh.process.folder import Folder
+from mesh.process.migrations import migrate
+
+Config = TypeVar("Config", bound=ServiceConfig)
+
+_PREFIX = "octopus-test-"
+
+
+class Controlled:
+    """A component that a test may stop, kill, freeze and start again on the same port and data."""
+
+    def __init__(self, component: Component) -> None:
+        """Does not start it."""
+        self._component = component
+        self._child: Child | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None while it does not run."""
+        return None if self._child is None else self._child.pid
+
+    async def start(self) -> None:
+        """Starts it and waits until it answers. Raises ComponentError."""
+        await self._component.prepare()
+        self._child = Child(self._component.command())
+        self._child.start()
+        await until_ready(self._component, self._child)
+        await self._component.complete()
+
+    async def stop(self) -> None:
+        """Ends it in good order."""
+        if self._child is not None:
+            await self._child.stop()
+
+    async def kill(self) -> None:
+        """Ends it as a crash would: kill -9."""
+        if self._child is not None and self._child.pid is not None:
+            self._child.signal(signal.SIGKILL)
+            await self._child.wait()
+
+    async def restart(self) -> None:
+        """Ends it in good order and starts it again."""
+        await self.stop()
+        await self.start()
+
+    def reload(self) -> None:
+        """Makes it read its settings and certificate again, as after a rotation."""
+        self._signal(signal.SIGHUP)
+
+    def pause(self) -> None:
+        """Freezes it: connections stand, nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on after `pause`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None:
+            self._child.signal(number)
+
+
+class ControlledPostgres(Controlled):
+    """PostgreSQL in the hands of a test."""
+
+    def __init__(self, component: Postgres) -> None:
+        """Does not start it."""
+        super().__init__(component)
+        self._postgres = component
+
+    @property
+    def conninfo(self) -> str:
+        """Where it is, without credentials."""
+        return self._postgres.conninfo
+
+    def owner(self) -> dict[str, str]:
+        """Returns the owner's credentials as connection parameters: may do everything, sees every tenant."""
+        return self._postgres.owner_parameters()
+
+    async def install_certificate(self) -> None:
+        """Makes it use its newest leaf, as after a rotation."""
+        self._postgres.install_certificate()
+        self.reload()
+
+    async def migrate(self) -> None:
+        """Applies db/migrations. Raises ComponentError."""
+        await migrate(self._postgres.owner_url())
+
+    async def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Runs a statement as the owner and returns its rows."""
+        async with await AsyncConnection.connect(self.conninfo, autocommit=True, **self.owner()) as connection:  # type: ignore[arg-type]
+            cursor = await connection.execute(statement.encode())
+            return await cursor.fetchall() if cursor.description else []
+
+    async def truncate(self) -> None:
+        """Empties every table of the platform."""
+        tables = await self.execute(
+            "SELECT format('%I', relname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE n.nspname = 'public' AND relkind IN ('r', 'p') AND NOT relispartition AND relname LIKE 'cs\\_%'"
+        )
+        if tables:
+            await self.execute(f"TRUNCATE {', '.join(name for (name,) in tables)} RESTART IDENTITY CASCADE")
+
+
+class ControlledValkey(Controlled):
+    """Valkey in the hands of a test."""
+
+    def __init__(self, component: Valkey) -> None:
+        """Does not start it."""
+        super().__init__(component)
+        self._valkey = component
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        return self._valkey.url
+
+    async def wipe(self) -> None:
+        """Forgets everything, scripts included."""
+        client = Redis.from_url(
+            self.url, username="operator", password=self._valkey.password_file("operator").read_text()
+        )
+        async with client:
+            await client.flushall()
+            await client.script_flush()
+
+
+class ControlledNats(Controlled):
+    """NATS in the hands of a test."""
+
+    def __init__(self, component: Nats, identity: Path) -> None:
+        """Does not start it."""
+        super().__init__(component)
+        self._nats = component
+        self._identity = Identity(identity, "operator")
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self._nats.url
+
+    @property
+    def monitor_port(self) -> int:
+        """Port of its counters over HTTP: /connz, /jsz, /healthz."""
+        return self._nats.monitor_port
+
+    async def wipe(self) -> None:
+        """Deletes every stream and key-value bucket."""
+        client = await nats.connect(self.url, tls=self._identity.client_context())
+        try:
+            stream_manager = client.jetstream()
+            for stream in await stream_manager.streams_info():
+                await stream_manager.delete_stream(str(stream.config.name))
+        finally:
+            await client.close()
+
+
+class Platform:
+    """PostgreSQL, Valkey and NATS on free ports in one temporary folder, with everyone's certificates."""
+
+    def __init__(self) -> None:
+        """Makes the folder and the certificates; starts nothing."""
+        _sweep()
+        root = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        # PostgreSQL may run as another user, who has to reach its data.
+        root.chmod(0o755)
+        self.folder = Folder(root)
+        self.folder.make()
+        self.authority = Authority(self.folder.identity)
+        for name in names.ALL:
+            self.authority.issue(name, timedelta(hours=12))
+        taken: list[int] = []
+        for _ in range(4):
+            taken.append(ports.choose(secrets.randbelow(12_000), taken))
+        self.postgres = ControlledPostgres(Postgres(self.folder, taken[0], durable=False))
+        self._valkey = Valkey(self.folder, taken[1])
+        self.valkey = ControlledValkey(self._valkey)
+        self.nats = ControlledNats(Nats(self.folder, taken[2], taken[3]), self.folder.identity)
+        self._components: tuple[Controlled, ...] = (self.postgres, self.valkey, self.nats)
+
+    @property
+    def identity(self) -> Path:
+        """Folder of the certificates, as `ServiceConfig.identity` wants it."""
+        return self.folder.identity
+
+    @property
+    def nats_url(self) -> str:
+        """Where NATS is."""
+        return self.nats.url
+
+    @property
+    def valkey_url(self) -> str:
+        """Where Valkey is, without credentials."""
+        return self.valkey.url
+
+    def config(self, name: str, cls: type[Config] = ServiceConfig, **extra: Any) -> Config:  # type: ignore[assignment]
+        """Returns settings for a member that uses these components; `extra` adds to them or replaces some."""
+        values: dict[str, Any] = {
+            "name": name,
+            "instance": f"{name}-1",
+            "identity": self.identity,
+            "nats_url": self.nats_url,
+            "shutdown_grace_s": 2.0,
+        }
+        if name in names.SERVICES:
+            values["postgres"] = self.postgres.conninfo
+            values["valkey_url"] = self.valkey_url
+            values["valkey_password_file"] = self._valkey.password_file(name)
+        return cls(**{**values, **extra})
+
+    async def start(self) -> None:
+        """Starts the components. Raises ComponentError."""
+        # One after the other: the database's first start uses both cores of a small machine.
+        for component in self._components:
+            await component.start()
+
+    async def stop(self) -> None:
+        """Ends the components and removes the folder."""
+        for component in self._components:
+            component.resume()
+            await component.kill()
+        shutil.rmtree(self.folder.root, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Removes what test sessions that were killed have left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
