@@ -1,0 +1,8 @@
+"""What a process tells about itself: its log, its traces, its numbers.
+
+```
+configure_logging(config.name, config.instance, config.log_level)
+async with tracing(config), metrics(config.metrics_port) as port: ...
+```
+`spans` puts gRPC calls into traces. None of it ever carries personal data or tokens; `disclosure` says how.
+"""
