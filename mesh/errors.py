@@ -122,10 +122,13 @@ def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
             return refused_from(from_rpc_error(error), trace_id=trace_id)
         case TimeoutError():
             return Refused(pb.REASON_DEADLINE_EXCEEDED, "the deadline passed before the work was done")
-    reason = getattr(error, "reason", None)
-    # Other libraries' exceptions have a `reason` too (ssl.SSLError, UnicodeDecodeError): only ours is in the table.
-    if isinstance(reason, str) and "reason" not in vars(error) and (value := _value_of(reason)) is not None:
-        return Refused(value, str(error) or reason.replace("_", " ").lower(), retry_after=getattr(error, "retry_after", None))
+    # Asked of the class: other libraries' exceptions have a `reason` of their own (SSLError, UnicodeDecodeError).
+    reason = getattr(type(error), "reason", None)
+    if isinstance(reason, str) and (value := _value_of(reason)) is not None:
+        # A domain error that calls itself INTERNAL wants its text in our log, not at the caller's.
+        if value != pb.REASON_INTERNAL:
+            text = str(error) or reason.replace("_", " ").lower()
+            return Refused(value, text, retry_after=getattr(error, "retry_after", None))
     return internal(trace_id)
 
 

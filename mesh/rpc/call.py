@@ -1,0 +1,169 @@
+"""One incoming call on its way through the interceptors, and the base class that hides gRPC's four call shapes."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from mesh.errors import Refused, to_status
+from mesh.rpc import validation
+from mesh.rpc.policy import Method
+from mesh.rpc.principal import Principal
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """What the interceptors know of a call, and what has become of it."""
+
+    method: Method
+    context: _Context
+    # The one request of a unary call, or why it is none; None for client streams.
+    request: Message | validation.Invalid | None
+    # True when one answer is due, so that a default deadline makes sense.
+    brief: bool
+    metadata: dict[str, str]
+    # The mesh name on the client's certificate.
+    caller: str = ""
+    principal: Principal | None = None
+    trace_id: str = ""
+    # What the caller is told; None while all is well.
+    refused: Refused | None = None
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    response: Message | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return time.monotonic() - self.started
+
+
+Proceed = Callable[[], Awaitable[None]]
+"""Runs the rest of the chain and, at its end, the handler."""
+
+
+class Interceptor(ABC):
+    """One concern around every call, whatever its shape. It runs once a call, never once a message."""
+
+    @abstractmethod
+    async def around(self, call: Call, proceed: Proceed) -> None:
+        """Does its part before and after `await proceed()`; raises `Refused` to refuse the call."""
+
+
+class Chain(grpc.aio.ServerInterceptor):
+    """Takes each call through the interceptors, outermost first, and then to its handler.
+
+    gRPC shows an interceptor the call's path only. To see the peer and the messages, the handler itself is wrapped,
+    once for each method. Messages of streams pass untouched: requests are validated where they are decoded, and answers
+    are written from the handler's own generator.
+    """
+
+    def __init__(self, interceptors: Sequence[Interceptor], policy: Callable[[str], Method | None]) -> None:
+        self._interceptors = tuple(interceptors)
+        self._policy = policy
+        self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any] | None] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Called by gRPC for each call; only the first of a method does work."""
+        path = handler_call_details.method
+        try:
+            return self._wrapped[path]
+        except KeyError:
+            handler = await continuation(handler_call_details)
+            method = self._policy(path)
+            if handler is None or method is None:
+                # Not remembered: anybody can make up paths. gRPC answers UNIMPLEMENTED.
+                return None
+            wrapped = self._wrapped[path] = self._wrap(method, handler)
+            return wrapped
+
+    def _wrap(self, method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        decode = handler.request_deserializer
+        read = decode if method.open or decode is None else validation.reader(decode)
+        write = handler.response_serializer
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(self._one(method, handler.unary_unary), read, write)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(self._many(method, handler.unary_stream), read, write)
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(
+                self._one(method, _checked(handler.stream_unary), True), read, write
+            )
+        return grpc.stream_stream_rpc_method_handler(
+            self._many(method, _checked(handler.stream_stream), True), read, write
+        )
+
+    def _one(self, method: Method, handler: Callable[..., Any], client_stream: bool = False) -> Callable[..., Any]:
+        async def behaviour(request: Any, context: _Context) -> Any:
+            call = _begin(method, context, None if client_stream else request, brief=True)
+
+            async def work() -> None:
+                call.response = await handler(request, context)
+
+            await self._run(call, work)
+            return call.response
+
+        return behaviour
+
+    def _many(self, method: Method, handler: Callable[..., Any], client_stream: bool = False) -> Callable[..., Any]:
+        async def behaviour(request: Any, context: _Context) -> None:
+            call = _begin(method, context, None if client_stream else request, brief=False)
+
+            async def work() -> None:
+                answers = handler(request, context)
+                if not hasattr(answers, "__aiter__"):
+                    # The handler's other style: a coroutine that writes to the context itself.
+                    await answers
+                    return
+                try:
+                    async for answer in answers:
+                        await context.write(answer)
+                finally:
+                    # A handler's own `finally` runs now, not when the collector gets to it.
+                    await answers.aclose()
+
+            await self._run(call, work)
+
+        return behaviour
+
+    async def _run(self, call: Call, work: Proceed) -> None:
+        proceed = work
+        for interceptor in reversed(self._interceptors):
+            proceed = partial(interceptor.around, call, proceed)
+        await proceed()
+        if call.refused is not None:
+            await _abort(call.context, call.refused)
+
+
+def _begin(method: Method, context: _Context, request: Any, *, brief: bool) -> Call:
+    # A key may come twice; the first counts. Values of `-bin` keys are bytes, and none of ours are.
+    metadata: dict[str, str] = {}
+    for key, value in context.invocation_metadata() or ():
+        if isinstance(value, str):
+            metadata.setdefault(key, value)
+    return Call(method, context, request, brief, metadata)
+
+
+async def _abort(context: _Context, refused: Refused) -> None:
+    status = rpc_status.to_status(to_status(refused))
+    await context.abort(status.code, status.details, tuple(status.trailing_metadata))
+
+
+def _checked(handler: Callable[..., Any]) -> Callable[..., Any]:
+    if validation.wants_invalid(handler):
+        return handler
+    return lambda requests, context: handler(validation.valid_only(requests), context)

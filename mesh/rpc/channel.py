@@ -1,0 +1,173 @@
+"""Channels to other services: found by xDS, proved by mutual TLS, limited by the running call's deadline.
+
+```
+session = SessionServiceStub(member.channel("session"))
+answer = await session.GetSession(request, metadata=metadata.on_behalf(principal.current()))
+```
+
+A call with one answer raises `mesh.errors.Refused` when it fails, with the reason that the service gave; a handler may let
+it pass, and its own caller gets the same reason. Streams raise gRPC's own `AioRpcError` while they are read;
+`mesh.errors.from_rpc_error` says what it means. Retries are the control plane's data, not code here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import Any, Final
+
+import grpc
+
+from mesh.errors import from_rpc_error
+from mesh.identity import names
+from mesh.identity.files import Identity
+from mesh.rpc import deadline
+from mesh.rpc.measure import Outgoing
+
+# A page of history is the largest answer there is, in bytes.
+_RECEIVE_BYTES: Final = 4 * 1024 * 1024
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", _RECEIVE_BYTES),
+    # An idle channel notices within 30 + 10 seconds that the other side has vanished.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # After a restart of the other side, waiting long between attempts only makes the outage longer.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+
+
+def connect(service: str, identity: Identity, *, address: str | None = None) -> grpc.aio.Channel:
+    """Opens a channel to a service, lazily: nothing is connected before the first call.
+
+    Without an address the control plane says where the service is (`mesh.rpc.xds.bootstrap` has to come first), keeps
+    checking the server's name, and the newest leaf is used for each connection. With an address, `host:port`, there is
+    one place to go and the leaf is read now: for tests and short-lived tools.
+    Raises `mesh.identity.names.UnknownNameError`.
+    """
+    names.check([service])
+    if address is None:
+        # Plain text would only be used if the control plane sent no TLS settings; it always does.
+        credentials = grpc.xds_channel_credentials()
+        return Channel(grpc.aio.secure_channel(f"xds:///{service}", credentials, options=_OPTIONS), service)
+    options = (*_OPTIONS, ("grpc.ssl_target_name_override", names.dns_name(service)))
+    credentials = grpc.ssl_channel_credentials(
+        identity.ca.read_bytes(), identity.key.read_bytes(), identity.cert.read_bytes()
+    )
+    return Channel(grpc.aio.secure_channel(address, credentials, options=options), service)
+
+
+class Channel(grpc.aio.Channel):
+    """A gRPC channel whose calls carry the trace, keep the deadline, and are counted.
+
+    gRPC's own interceptors would do the same, but put a queue between a stream and its caller.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, service: str) -> None:
+        self._channel = channel
+        self._service = service
+
+    def unary_unary(self, method: str, *args: Any, **options: Any) -> Any:
+        """A call with one request and one answer."""
+        return _OneAnswer(self._channel.unary_unary(method, *args, **options), method)
+
+    def stream_unary(self, method: str, *args: Any, **options: Any) -> Any:
+        """A call with many requests and one answer."""
+        return _OneAnswer(self._channel.stream_unary(method, *args, **options), method)
+
+    def unary_stream(self, method: str, *args: Any, **options: Any) -> Any:
+        """A call with one request and many answers."""
+        return _Stream(self._channel.unary_stream(method, *args, **options), method)
+
+    def stream_stream(self, method: str, *args: Any, **options: Any) -> Any:
+        """A call with many requests and many answers."""
+        return _Stream(self._channel.stream_stream(method, *args, **options), method)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Ends running calls after `grace` seconds, and the connections."""
+        await self._channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """What gRPC says of the connection."""
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Returns when the connection is no longer in that state."""
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Returns when calls can be made."""
+        await self._channel.channel_ready()
+
+    async def __aenter__(self) -> Channel:
+        await self._channel.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._channel.__aexit__(*error)
+
+
+class _OneAnswer:
+    """Makes calls that have one answer."""
+
+    def __init__(self, dial: Callable[..., Any], method: str) -> None:
+        self._dial = dial
+        self._method = method
+
+    def __call__(
+        self,
+        *request: Any,
+        timeout: float | None = deadline.OUTGOING,
+        metadata: Iterable[tuple[str, str]] = (),
+        **options: Any,
+    ) -> _Answer:
+        """Starts a call. `timeout` in seconds, 5 when not given, never longer than the running call still has."""
+        seen = Outgoing(self._method)
+        call = self._dial(
+            *request, timeout=deadline.shrunk(timeout), metadata=(*metadata, *seen.headers.items()), **options
+        )
+        seen.follow(call)
+        return _Answer(call)
+
+
+class _Answer(Awaitable[Any]):
+    """A running call with one answer; awaiting it raises `Refused`. Everything else is gRPC's call."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        try:
+            return (yield from self._call.__await__())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+
+class _Stream:
+    """Makes calls that have many answers; gRPC's own call is handed out, so reading it costs nothing more."""
+
+    def __init__(self, dial: Callable[..., Any], method: str) -> None:
+        self._dial = dial
+        self._method = method
+
+    def __call__(
+        self,
+        *request: Any,
+        timeout: float | None = None,
+        metadata: Iterable[tuple[str, str]] = (),
+        **options: Any,
+    ) -> Any:
+        """Starts a call without a timeout unless one is given; within a call that has a deadline, it is kept."""
+        seen = Outgoing(self._method)
+        call = self._dial(
+            *request, timeout=deadline.shrunk(timeout), metadata=(*metadata, *seen.headers.items()), **options
+        )
+        seen.follow(call)
+        return call

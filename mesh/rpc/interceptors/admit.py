@@ -1,0 +1,106 @@
+"""Who may come in: the calling service by its certificate, the person by a token, both by the contract's rules."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from octopus.errors.v1 import errors_pb2
+from octopus.options.v1 import options_pb2
+
+from mesh.errors import Refused
+from mesh.identity import names
+from mesh.rpc import metadata
+from mesh.rpc.call import Call, Interceptor, Proceed
+from mesh.rpc.principal import Principal, current_principal
+from mesh.rpc.tokens import TokenVerifier
+
+_TENANT: Final = re.compile(r"[a-z0-9-]{1,32}")
+
+# Acts on the platform as a whole, so it may leave the tenant out. Row-level security shows it no shop's data then.
+_PLATFORM: Final = "operator"
+
+
+class Caller(Interceptor):
+    """Lets in the services that the method's allowlist names."""
+
+    async def around(self, call: Call, proceed: Proceed) -> None:
+        """Raises CALLER_NOT_ALLOWED for anybody else, and for certificates that name nobody of the mesh."""
+        for identity in call.context.auth_context().get("peer_spiffe_id", ()):
+            call.caller = names.name_of(identity.decode("utf-8", "replace")) or ""
+        if call.caller not in call.method.callers:
+            who = call.caller or "a certificate without a mesh name"
+            raise Refused(errors_pb2.REASON_CALLER_NOT_ALLOWED, f"{who} may not call {call.method.path[1:]}")
+        await proceed()
+
+
+class Token(Interceptor):
+    """Finds out for whom the call is made: a person with a token, or a service acting for itself."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+
+    async def around(self, call: Call, proceed: Proceed) -> None:
+        """Raises TOKEN_MISSING, TOKEN_INVALID or TOKEN_EXPIRED. Sets `principal.current()`."""
+        if call.method.needs_principal:
+            call.principal = self._principal(call)
+        elif not call.method.open:
+            # A token that happens to come along, perhaps an expired one at refresh, is not looked at.
+            call.principal = Principal("", 0, frozenset({options_pb2.ROLE_ANYONE}), caller=call.caller)
+        if call.principal is None:
+            await proceed()
+            return
+        before = current_principal.set(call.principal)
+        try:
+            await proceed()
+        finally:
+            current_principal.reset(before)
+
+    def _principal(self, call: Call) -> Principal:
+        header = call.metadata.get(metadata.AUTHORIZATION)
+        if header is not None:
+            scheme, _, token = header.partition(" ")
+            if scheme.lower() != "bearer" or not token:
+                raise Refused(
+                    errors_pb2.REASON_TOKEN_INVALID, "the authorization header must be: Bearer <access token>"
+                )
+            claims = self._verifier.verify(token)
+            return Principal(
+                tenant_id=claims.tenant_id,
+                user_id=claims.user_id,
+                roles=claims.roles,
+                scopes=claims.scopes,
+                display_name=claims.display_name,
+                caller=call.caller,
+                expires_at=claims.expires_at,
+                token=token,
+            )
+        tenant = call.metadata.get(metadata.TENANT)
+        if options_pb2.ROLE_SERVICE in call.method.roles and (tenant or call.caller == _PLATFORM):
+            if tenant and not _TENANT.fullmatch(tenant):
+                raise Refused(errors_pb2.REASON_INVALID_ARGUMENT, "octopus-tenant is not the id of a shop")
+            return Principal(tenant or "", 0, frozenset({options_pb2.ROLE_SERVICE}), caller=call.caller)
+        raise Refused(errors_pb2.REASON_TOKEN_MISSING, "the call needs an access token in the authorization header")
+
+
+class Roles(Interceptor):
+    """Lets in the roles and scopes that the contract names."""
+
+    async def around(self, call: Call, proceed: Proceed) -> None:
+        """Raises ROLE_NOT_ALLOWED."""
+        if call.method.needs_principal and not _allowed(call):
+            raise Refused(
+                errors_pb2.REASON_ROLE_NOT_ALLOWED, f"your roles or scopes do not allow {call.method.path[1:]}"
+            )
+        await proceed()
+
+
+def _allowed(call: Call) -> bool:
+    principal = call.principal
+    if principal is None:
+        return False
+    fitting = principal.roles & call.method.roles
+    if not fitting:
+        return False
+    # A partner's role alone opens nothing; it needs one of the method's scopes as well.
+    return fitting != {options_pb2.ROLE_PARTNER} or not principal.scopes.isdisjoint(call.method.scopes)

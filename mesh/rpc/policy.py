@@ -1,0 +1,105 @@
+"""The rules a contract states, read from its descriptors: who may call a method, what is safe to retry, what is personal.
+
+The generated modules (`gen/python`) of a service must be imported before its rules are asked for; whoever registers
+a servicer has done that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from octopus.options.v1 import options_pb2
+
+from mesh.identity import names
+
+# Parts of gRPC itself, which carry no options of ours. Any member of the mesh may call them.
+OPEN_SERVICES: Final = frozenset(
+    {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection"}
+)
+
+
+class PolicyError(Exception):
+    """A contract's rules are missing or cannot be kept, so the server must not start. The text says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method and its rules."""
+
+    # As in the HTTP/2 path: "/octopus.chat.v1.ChatService/Send".
+    path: str
+    roles: frozenset[int]
+    callers: frozenset[str]
+    scopes: frozenset[str]
+    # True when the contract says that a repetition does no harm.
+    idempotent: bool = False
+    # A part of gRPC itself: any certificate of the mesh will do, and no token is looked at.
+    open: bool = False
+
+    @property
+    def needs_principal(self) -> bool:
+        """False for methods that anyone may call, such as log-in."""
+        return not self.open and options_pb2.ROLE_ANYONE not in self.roles
+
+
+def of(path: str) -> Method | None:
+    """The rules of a method, by its HTTP/2 path; None when no such method is known. Raises `PolicyError`."""
+    service, _, name = path.removeprefix("/").rpartition("/")
+    if service in OPEN_SERVICES:
+        return Method(path, frozenset(), names.MEMBERS, frozenset(), open=True)
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service).FindMethodByName(name)
+    except KeyError:
+        return None
+    # The stub's signature says that it cannot fail; older runtimes return None instead of raising.
+    return None if descriptor is None else _method(descriptor)
+
+
+def service(full_name: str) -> Iterator[Method]:
+    """The rules of all methods of a service, e.g. "octopus.chat.v1.ChatService". Raises `PolicyError`."""
+    if full_name in OPEN_SERVICES:
+        return
+    try:
+        descriptor: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(full_name)
+    except KeyError as error:
+        raise PolicyError(
+            f"{full_name} has no descriptor: import its generated module before registering it"
+        ) from error
+    for method in descriptor.methods:
+        yield _method(method)
+
+
+def check(services: Iterable[str]) -> None:
+    """Fails a server's start when a method of these services has no rules or names a caller nobody can be.
+
+    Raises `PolicyError` with all that is wrong.
+    """
+    wrong = []
+    for full_name in services:
+        for method in service(full_name):
+            if unknown := method.callers - names.MEMBERS:
+                wrong.append(f"{method.path} allows {', '.join(sorted(unknown))}, which is no member of the mesh")
+    if wrong:
+        known = ", ".join(sorted(names.MEMBERS))
+        raise PolicyError(f"{'; '.join(wrong)}. Members are: {known}. Correct the contract or mesh/identity/names.py")
+
+
+@cache
+def _method(descriptor: MethodDescriptor) -> Method:
+    path = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
+    options = descriptor.GetOptions()
+    if not options.HasExtension(options_pb2.access):
+        raise PolicyError(f"{path} has no (octopus.options.v1.access) option: say in the contract who may call it")
+    access = options.Extensions[options_pb2.access]
+    return Method(
+        path,
+        frozenset(access.roles),
+        frozenset(access.callers),
+        frozenset(access.scopes),
+        idempotent=options.idempotency_level != descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN,
+    )

@@ -1,0 +1,181 @@
+"""Servers of the mesh: mutual TLS, the rules of the contract, health, reflection, and a graceful end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mesh.identity import names
+from mesh.identity.files import Identity
+from mesh.rpc import policy
+from mesh.rpc.call import Chain, Interceptor
+from mesh.rpc.interceptors.admit import Caller, Roles, Token
+from mesh.rpc.interceptors.guard import Deadline, Errors, Validation
+from mesh.rpc.interceptors.observe import AccessLog, Metrics, Trace
+from mesh.rpc.policy import Method
+from mesh.rpc.tokens import TokenVerifier
+
+_log = structlog.get_logger(__name__)
+
+# Largest message a server takes, in bytes. A text has at most 8 KB; a page of an import about 200 KB.
+RECEIVE_BYTES: Final = 256 * 1024
+
+# Envoy carries many people's streams over one connection.
+_CONCURRENT_STREAMS: Final = 20_000
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", RECEIVE_BYTES),
+    ("grpc.max_concurrent_streams", _CONCURRENT_STREAMS),
+    # Two servers on one port would each get some of the calls; a port in use must be an error.
+    ("grpc.so_reuseport", 0),
+    # Notices a peer that vanished without a word within 30 + 10 seconds.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # Envoy and our own channels ping an idle connection; without these, gRPC calls that an attack and hangs up.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+Register = Callable[[grpc.aio.Server], None]
+"""Adds one generated servicer: `lambda server: add_ChatServiceServicer_to_server(servicer, server)`."""
+
+
+class PortTaken(Exception):
+    """The port to listen on is in use."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"cannot listen on {address}: the port is in use. Stop who holds it, or set another `port`")
+
+
+class Server:
+    """One gRPC server. `start` it, `refuse` new work, `stop` it."""
+
+    def __init__(self, server: grpc.aio.Server, health_servicer: Any, services: Iterable[str], port: int) -> None:
+        self._server = server
+        self._health = health_servicer
+        self._services = tuple(services)
+        # Where it listens.
+        self.port: Final = port
+
+    async def start(self) -> None:
+        """Begins to take calls, and says so to health checks."""
+        await self._server.start()
+        await self._set(health_pb2.HealthCheckResponse.SERVING)
+
+    async def refuse(self) -> None:
+        """Tells health checks that no more calls are wanted. Those that come all the same are still answered."""
+        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Takes no more calls, lets those that run finish for `grace` seconds, and cancels what is left."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+
+    async def _set(self, status: int) -> None:
+        for name in ("", *self._services):
+            await self._health.set(name, status)
+
+
+def build(
+    identity: Identity,
+    verifier: TokenVerifier,
+    *register: Register,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    others: Mapping[str, frozenset[str]] | None = None,
+) -> Server:
+    """Makes a server with every interceptor, not yet started. It listens on `port`, or on a free one when 0.
+
+    `others` names services that carry no options of ours, such as the ADS feed, with the members that may call
+    them. Raises `mesh.rpc.policy.PolicyError` when a registered contract has a method without rules or names a caller that
+    nobody is, and `PortTaken`.
+    """
+    foreign = dict(others or {})
+    for callers in foreign.values():
+        names.check(callers)
+
+    def rules(path: str) -> Method | None:
+        callers = foreign.get(path.removeprefix("/").rpartition("/")[0])
+        return policy.of(path) if callers is None else Method(path, frozenset(), callers, frozenset(), open=True)
+
+    # Outermost first. Errors stands inside what observes, so that these see what the caller was told.
+    interceptors: list[Interceptor] = [
+        Trace(),
+        Metrics(),
+        AccessLog(),
+        Errors(),
+        Deadline(),
+        Caller(),
+        Token(verifier),
+        Roles(),
+        Validation(),
+    ]
+    server = grpc.aio.server(interceptors=[Chain(interceptors, rules)], options=_OPTIONS)
+    registered = _Registered(server)
+    for add in register:
+        add(registered)  # type: ignore[arg-type]  # it has the two methods that generated code calls
+    services = [name for name in registered.services if name not in foreign]
+    policy.check(services)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    address = f"{host}:{port}"
+    try:
+        bound = server.add_secure_port(address, credentials(identity))
+    except RuntimeError as error:
+        raise PortTaken(address) from error
+    return Server(server, health_servicer, services, bound)
+
+
+def credentials(identity: Identity) -> grpc.ServerCredentials:
+    """Mutual TLS with the newest leaf on disk at each handshake; connections that stand keep the leaf they began with.
+
+    A client without a certificate of the mesh gets no connection.
+    """
+    root = identity.ca.read_bytes()
+    last: tuple[Path, grpc.ServerCertificateConfiguration] | None = None
+
+    def newest() -> grpc.ServerCertificateConfiguration:
+        nonlocal last
+        # A rotation replaces the folder behind this link, so one `readlink` a handshake tells.
+        leaf = identity.cert.parent.resolve()
+        if last is None or last[0] != leaf:
+            pair = ((leaf / "key.pem").read_bytes(), (leaf / "cert.pem").read_bytes())
+            last = (leaf, grpc.ssl_server_certificate_configuration([pair], root))
+        return last[1]
+
+    def at_handshake() -> grpc.ServerCertificateConfiguration | None:
+        try:
+            return newest()
+        except OSError as error:
+            # None keeps the leaf in use; raising would refuse the connection.
+            _log.warning("cannot read the newest certificate, using the one before", error=str(error))
+            return None
+
+    return grpc.dynamic_ssl_server_credentials(
+        newest(),
+        at_handshake,  # type: ignore[arg-type]  # None is documented: the leaf in use stays
+        require_client_authentication=True,
+    )
+
+
+class _Registered:
+    """Stands in for the server while servicers are added, and notes the names of their services."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+        self.services: list[str] = []
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        self._server.add_generic_rpc_handlers(handlers)
+        self.services += [handler.service_name() for handler in handlers if hasattr(handler, "service_name")]
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        self._server.add_registered_method_handlers(service, handlers)
