@@ -1,0 +1,1 @@
+"""Every conversation, kept for good and read by page."""

@@ -1,0 +1,1 @@
+"""The users of the shops, and the tokens that prove who they are."""

@@ -1,0 +1,101 @@
+"""The one place that wires the user service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import structlog
+from mesh.bus.outbox import Outbox
+from octopus.user.v1 import auth_service_pb2_grpc, user_service_pb2_grpc
+
+from mesh.process.member import Member
+from mesh.stores.keyring import Keyring
+from services.user.auth_servicer import AuthServicer
+from services.user.config import UserConfig
+from services.user.directory import Directory
+from services.user.events import UserEvents
+from services.user.key_store import KeyStore
+from services.user.lockout import LockOut
+from services.user.passwords import Passwords
+from services.user.refresh_tokens import RefreshTokens
+from services.user.sign_in import SignIn
+from services.user.signing_keys import BUCKET, SigningKeys
+from services.user.store import UserStore
+from services.user.user_servicer import UserServicer
+
+_log = structlog.get_logger(__name__)
+
+_SWEEP_SECONDS = 3600.0
+
+
+@asynccontextmanager
+async def app(member: Member, config: UserConfig) -> AsyncIterator[None]:
+    """Serve AuthService and UserService, and keep the signing keys published."""
+    db = await member.postgres()
+    valkey = await member.valkey()
+    ids = await member.ids()
+    keyring = Keyring(config.keyring_file)
+    outbox = Outbox(db, "cs_user_outbox")
+    users = UserStore(keyring)
+    events = UserEvents(outbox=outbox, ids=ids, clock=_now)
+    refresh_tokens = RefreshTokens(db=db, keyring=keyring, clock=_now)
+    passwords = await member.enter(Passwords(threads=config.password_threads))
+    keys = SigningKeys(
+        db=db,
+        store=KeyStore(keyring),
+        bucket=member.bus.kv(BUCKET),
+        rotate_after=timedelta(days=config.signing_key_days),
+        clock=_now,
+    )
+    sign_in = SignIn(
+        db=db,
+        users=users,
+        passwords=passwords,
+        lockout=LockOut(valkey),
+        keys=keys,
+        refresh_tokens=refresh_tokens,
+        events=events,
+        ids=ids,
+        clock=_now,
+    )
+    directory = Directory(
+        db=db,
+        users=users,
+        passwords=passwords,
+        refresh_tokens=refresh_tokens,
+        events=events,
+        ids=ids,
+        clock=_now,
+    )
+    # Nobody can verify a token before the keys are published.
+    await keys.turn()
+    member.bus.on_reconnect(keys.wake)
+    member.spawn("signing keys", keys.run())
+    member.spawn("outbox relay", outbox.relay(member.bus))
+    member.spawn("refresh token sweep", _sweep(refresh_tokens))
+    await member.serve(
+        lambda server: auth_service_pb2_grpc.add_AuthServiceServicer_to_server(AuthServicer(sign_in), server),
+        lambda server: user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(directory), server),
+    )
+    yield
+
+
+async def _sweep(refresh_tokens: RefreshTokens) -> None:
+    """Delete ended refresh tokens every hour; when the database is away, the next hour does."""
+    while True:
+        try:
+            deleted = await refresh_tokens.sweep()
+        except (psycopg.Error, OSError) as error:
+            _log.warning("refresh tokens not swept; the next sweep takes them along", error=repr(error))
+        else:
+            if deleted:
+                _log.info("refresh tokens swept", deleted=deleted)
+        await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

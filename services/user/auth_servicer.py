@@ -1,0 +1,83 @@
+"""AuthService on the wire."""
+
+from __future__ import annotations
+
+from typing import TypeAlias, TypeVar
+
+import grpc.aio
+from octopus.user.v1 import auth_service_pb2 as pb
+from octopus.user.v1 import auth_service_pb2_grpc
+
+from services.user import wire
+from services.user.domain import SignedShopper
+from services.user.sign_in import SignIn, Tokens
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+Context: TypeAlias = "grpc.aio.ServicerContext[Q, R]"
+
+
+class AuthServicer(auth_service_pb2_grpc.AuthServiceServicer):
+    """Translates between the contract and `SignIn`."""
+
+    def __init__(self, sign_in: SignIn) -> None:
+        self._sign_in = sign_in
+
+    async def LogIn(
+        self, request: pb.LogInRequest, context: Context[pb.LogInRequest, pb.LogInResponse]
+    ) -> pb.LogInResponse:
+        """See the contract."""
+        user, tokens = await self._sign_in.log_in(request.tenant_id, request.login, request.password)
+        return pb.LogInResponse(tokens=_pair(tokens), user=wire.user(user, unmasked=True))
+
+    async def IdentifyShopper(
+        self,
+        request: pb.IdentifyShopperRequest,
+        context: Context[pb.IdentifyShopperRequest, pb.IdentifyShopperResponse],
+    ) -> pb.IdentifyShopperResponse:
+        """See the contract."""
+        shopper = None
+        if request.HasField("identity"):
+            signed = request.identity
+            shopper = SignedShopper(signed.customer_id, signed.display_name, signed.signed_at_unix, signed.signature)
+        user, tokens = await self._sign_in.identify(request.tenant_id, shopper, request.locale)
+        return pb.IdentifyShopperResponse(tokens=_pair(tokens), user=wire.user(user, unmasked=True))
+
+    async def IssueClientToken(
+        self,
+        request: pb.IssueClientTokenRequest,
+        context: Context[pb.IssueClientTokenRequest, pb.IssueClientTokenResponse],
+    ) -> pb.IssueClientTokenResponse:
+        """See the contract."""
+        scopes, tokens = await self._sign_in.client_token(
+            request.tenant_id, request.client_id, request.client_secret, request.scopes
+        )
+        return pb.IssueClientTokenResponse(tokens=_pair(tokens), scopes=scopes)
+
+    async def RefreshToken(
+        self, request: pb.RefreshTokenRequest, context: Context[pb.RefreshTokenRequest, pb.RefreshTokenResponse]
+    ) -> pb.RefreshTokenResponse:
+        """See the contract."""
+        return pb.RefreshTokenResponse(tokens=_pair(await self._sign_in.refresh(request.refresh_token)))
+
+    async def RevokeToken(
+        self, request: pb.RevokeTokenRequest, context: Context[pb.RevokeTokenRequest, pb.RevokeTokenResponse]
+    ) -> pb.RevokeTokenResponse:
+        """See the contract."""
+        await self._sign_in.refresh_tokens.revoke(request.refresh_token)
+        return pb.RevokeTokenResponse()
+
+    async def GetKeySet(
+        self, request: pb.GetKeySetRequest, context: Context[pb.GetKeySetRequest, pb.GetKeySetResponse]
+    ) -> pb.GetKeySetResponse:
+        """See the contract."""
+        return pb.GetKeySetResponse(jwks=self._sign_in.keys.key_set())
+
+
+def _pair(tokens: Tokens) -> pb.TokenPair:
+    pair = pb.TokenPair(access_token=tokens.access)
+    pair.access_expires_at.FromDatetime(tokens.access_expires_at)
+    if tokens.refresh is not None:
+        pair.refresh_token = tokens.refresh.token
+        pair.refresh_expires_at.FromDatetime(tokens.refresh.expires_at)
+    return pair

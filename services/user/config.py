@@ -1,0 +1,20 @@
+"""Settings of the user service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from mesh.process.config import ServiceConfig
+
+
+class UserConfig(ServiceConfig):
+    """What the user service needs besides what every service does."""
+
+    # Seals telephone numbers, identity secrets and private keys; made by `python -m mesh.stores.keyring FILE`.
+    keyring_file: Path
+    # A new signing key this often, in days; the old one verifies until its last token has ended.
+    signing_key_days: float = Field(default=30, gt=0)
+    # How many passwords are hashed at once; each takes 64 MiB.
+    password_threads: int = Field(default=2, ge=1, le=16)

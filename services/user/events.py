@@ -1,0 +1,42 @@
+"""What is told of users, through the outbox: `event.user.<tenant>.<user id>`. This service consumes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from mesh.bus.ids import IdSource
+from mesh.bus.outbox import Outbox
+from octopus.user.v1 import user_events_pb2 as pb
+
+from services.user import wire
+from services.user.domain import User
+from services.user.store import Connection
+
+
+class UserEvents:
+    """Adds events to the transaction that changes the user. Telephone numbers in them are masked."""
+
+    def __init__(self, *, outbox: Outbox, ids: IdSource, clock: Callable[[], datetime]) -> None:
+        self._outbox = outbox
+        self._ids = ids
+        self._clock = clock
+
+    async def created(self, conn: Connection, user: User) -> None:
+        """A user came to be."""
+        await self._add(conn, user, pb.UserEvent(created=pb.UserCreated()))
+
+    async def updated(self, conn: Connection, user: User) -> None:
+        """A user's fields or labels changed; `user` is how it is now."""
+        await self._add(conn, user, pb.UserEvent(updated=pb.UserUpdated()))
+
+    async def merged(self, conn: Connection, customer: User, visitor_id: int) -> None:
+        """A visitor became part of the customer."""
+        merged = pb.UserMerged(visitor_id=visitor_id, customer_id=customer.id)
+        await self._add(conn, customer, pb.UserEvent(merged=merged))
+
+    async def _add(self, conn: Connection, user: User, event: pb.UserEvent) -> None:
+        event.event_id = self._ids.next()
+        event.occurred_at.FromDatetime(self._clock())
+        event.user.CopyFrom(wire.user(user))
+        await self._outbox.add(conn, f"event.user.{user.tenant_id}.{user.id}", event, message_id=str(event.event_id))

@@ -1,0 +1,166 @@
+"""From a proof of identity to tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from mesh.bus.ids import IdSource
+from mesh.stores.postgres import Database
+
+from services.user import access_tokens, domain, token_store
+from services.user.domain import CredentialsWrong, Kind, Role, SignedShopper, TokenInvalid, User
+from services.user.events import UserEvents
+from services.user.lockout import LockOut
+from services.user.passwords import Passwords
+from services.user.refresh_tokens import Issued, RefreshTokens, tenant_of
+from services.user.signing_keys import SigningKeys
+from services.user.store import Connection, UserStore
+
+# Compared with when there is no such shop, so that its absence does not show in the time it takes.
+_NO_SECRET = b"there is no such shop"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a client gets; partners get no refresh token."""
+
+    access: str = field(repr=False)
+    access_expires_at: datetime
+    refresh: Issued | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """The ways to get tokens. Each method raises the errors of `domain` when it refuses."""
+
+    db: Database
+    users: UserStore
+    passwords: Passwords
+    lockout: LockOut
+    keys: SigningKeys
+    refresh_tokens: RefreshTokens
+    events: UserEvents
+    ids: IdSource
+    clock: Callable[[], datetime]
+
+    async def log_in(self, tenant_id: str, login: str, password: str) -> tuple[User, Tokens]:
+        """Log a member of staff in."""
+        user = await self._proven(tenant_id, Kind.STAFF, login, password)
+        return await self._start(tenant_id, user.id)
+
+    async def client_token(
+        self, tenant_id: str, client_id: str, secret: str, scopes: Sequence[str]
+    ) -> tuple[tuple[str, ...], Tokens]:
+        """Return the granted scopes and the token of a partner."""
+        user = await self._proven(tenant_id, Kind.PARTNER, client_id, secret)
+        granted = domain.granted_scopes(user.scopes, scopes)
+        return granted, Tokens(*access_tokens.sign(user, self.keys.current(), self.clock(), scopes=granted))
+
+    async def identify(self, tenant_id: str, shopper: SignedShopper | None, locale: str) -> tuple[User, Tokens]:
+        """Return the customer whom the shop's server signed, new at the first visit, or else a new visitor."""
+        if shopper is None:
+            user_id = await self._visitor(tenant_id, locale)
+        else:
+            user_id = await self._customer(tenant_id, shopper, locale)
+        return await self._start(tenant_id, user_id)
+
+    async def refresh(self, token: str) -> Tokens:
+        """Use a refresh token up and return a new pair."""
+        tenant_id = tenant_of(token)
+        async with self.db.tenant(tenant_id) as conn:
+            exchanged = await self.refresh_tokens.exchange(conn, token)
+            if exchanged is not None:
+                known, issued = exchanged
+                user = await self._allowed(conn, tenant_id, known.user_id)
+                return self._tokens(user, issued)
+        # Refused only here, after the family's end is committed.
+        raise TokenInvalid("the refresh token was used before, so its family is revoked; log in again")
+
+    async def _proven(self, tenant_id: str, kind: Kind, name: str, password: str) -> User:
+        attempts = f"{kind.name} {name}"
+        await self.lockout.attempt(tenant_id, attempts, self.ids.next())
+        async with self.db.tenant(tenant_id) as conn:
+            tenant = await self.users.tenant(conn, tenant_id)
+            user = await self.users.user_named(conn, tenant_id, kind, name)
+            kept = await token_store.credential(conn, tenant_id, user.id if user else 0)
+        right = await self.passwords.verify(kept, password)
+        if not right or user is None or tenant is None or kept is None:
+            raise CredentialsWrong("the name or the password is wrong")
+        await self.lockout.succeeded(tenant_id, attempts)
+        domain.may_log_in(user, tenant)
+        if self.passwords.outdated(kept):
+            hashed = await self.passwords.hash(password)
+            async with self.db.tenant(tenant_id) as conn:
+                await token_store.put_credential(conn, tenant_id, user.id, hashed)
+        return user
+
+    async def _visitor(self, tenant_id: str, locale: str) -> int:
+        async with self.db.tenant(tenant_id) as conn:
+            domain.found(await self.users.tenant(conn, tenant_id))
+            user_id = self.ids.next()
+            user = User(
+                id=user_id,
+                tenant_id=tenant_id,
+                kind=Kind.VISITOR,
+                roles=(Role.VISITOR,),
+                display_name=domain.visitor_name(user_id, locale),
+                external_id="",
+                created_at=self.clock(),
+                locale=locale,
+            )
+            await self.users.add(conn, user)
+            await self.events.created(conn, user)
+            return user_id
+
+    async def _customer(self, tenant_id: str, shopper: SignedShopper, locale: str) -> int:
+        async with self.db.tenant(tenant_id) as conn:
+            secret = await self.users.identity_secret(conn, tenant_id)
+            domain.check_identity(secret or _NO_SECRET, tenant_id, shopper, self.clock())
+            if secret is None:
+                raise CredentialsWrong("there is no such shop")
+            name = shopper.display_name or shopper.customer_id
+            known = await self.users.user_named(conn, tenant_id, Kind.CUSTOMER, shopper.customer_id)
+            if known is None:
+                new = User(
+                    id=self.ids.next(),
+                    tenant_id=tenant_id,
+                    kind=Kind.CUSTOMER,
+                    roles=(Role.CUSTOMER,),
+                    display_name=name,
+                    external_id=shopper.customer_id,
+                    created_at=self.clock(),
+                    locale=locale,
+                )
+                if await self.users.add(conn, new):
+                    await self.events.created(conn, new)
+                    return new.id
+                # Somebody was quicker; the insert has waited until that customer was there.
+                known = domain.found(await self.users.user_named(conn, tenant_id, Kind.CUSTOMER, shopper.customer_id))
+            if (known.display_name, known.locale) != (name, locale or known.locale):
+                known = domain.found(await self.users.user(conn, tenant_id, known.id, lock=True))
+                known = replace(known, display_name=name, locale=locale or known.locale)
+                await self.users.change(conn, known)
+                await self.events.updated(conn, known)
+            return known.id
+
+    async def _start(self, tenant_id: str, user_id: int) -> tuple[User, Tokens]:
+        """Begin a family of refresh tokens.
+
+        The user's row is locked, so that disabling the user comes before or after, not in between.
+        """
+        async with self.db.tenant(tenant_id) as conn:
+            user = await self._allowed(conn, tenant_id, user_id)
+            issued = await self.refresh_tokens.issue(conn, tenant_id, user.id, self.ids.next())
+        return user, self._tokens(user, issued)
+
+    async def _allowed(self, conn: Connection, tenant_id: str, user_id: int) -> User:
+        tenant = domain.found(await self.users.tenant(conn, tenant_id))
+        user = domain.found(await self.users.user(conn, tenant_id, user_id, lock=True))
+        domain.may_log_in(user, tenant)
+        return user
+
+    def _tokens(self, user: User, issued: Issued) -> Tokens:
+        access, expires_at = access_tokens.sign(user, self.keys.current(), self.clock())
+        return Tokens(access, expires_at, issued)

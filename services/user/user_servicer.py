@@ -1,0 +1,101 @@
+"""UserService on the wire."""
+
+from __future__ import annotations
+
+from typing import TypeAlias, TypeVar
+
+import grpc.aio
+from octopus.user.v1 import user_service_pb2 as pb
+from octopus.user.v1 import user_service_pb2_grpc
+
+from mesh.rpc import principal
+from services.user import wire
+from services.user.directory import Directory, NewUser, UserChange
+from services.user.domain import Kind, Role
+
+_PAGE_SIZE = 50
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+Context: TypeAlias = "grpc.aio.ServicerContext[Q, R]"
+
+
+class UserServicer(user_service_pb2_grpc.UserServiceServicer):
+    """Translates between the contract and `Directory`."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    async def GetMe(
+        self, request: pb.GetMeRequest, context: Context[pb.GetMeRequest, pb.GetMeResponse]
+    ) -> pb.GetMeResponse:
+        """See the contract."""
+        caller = principal.current()
+        user = await self._directory.find(caller.tenant_id, caller.user_id)
+        return pb.GetMeResponse(user=wire.user(user, unmasked=True))
+
+    async def GetUser(
+        self, request: pb.GetUserRequest, context: Context[pb.GetUserRequest, pb.GetUserResponse]
+    ) -> pb.GetUserResponse:
+        """See the contract."""
+        user = await self._directory.find(principal.current().tenant_id, request.user_id)
+        return pb.GetUserResponse(user=wire.user(user))
+
+    async def ListUsers(
+        self, request: pb.ListUsersRequest, context: Context[pb.ListUsersRequest, pb.ListUsersResponse]
+    ) -> pb.ListUsersResponse:
+        """See the contract."""
+        users, more = await self._directory.page(
+            principal.current().tenant_id,
+            after_id=wire.position(request.page_token),
+            limit=request.page_size or _PAGE_SIZE,
+            kind=request.kind,
+            tag=request.tag,
+        )
+        following = wire.page_token(users[-1].id) if more else ""
+        return pb.ListUsersResponse(users=[wire.user(user) for user in users], next_page_token=following)
+
+    async def CreateUser(
+        self, request: pb.CreateUserRequest, context: Context[pb.CreateUserRequest, pb.CreateUserResponse]
+    ) -> pb.CreateUserResponse:
+        """See the contract."""
+        new = NewUser(
+            request_id=request.request_id,
+            kind=Kind(request.kind),
+            external_id=request.external_id,
+            display_name=request.display_name,
+            roles=[Role(role) for role in request.roles],
+            password=request.password,
+            scopes=request.scopes,
+            capacity=request.capacity,
+        )
+        user = await self._directory.create(principal.current().tenant_id, new)
+        return pb.CreateUserResponse(user=wire.user(user))
+
+    async def UpdateUser(
+        self, request: pb.UpdateUserRequest, context: Context[pb.UpdateUserRequest, pb.UpdateUserResponse]
+    ) -> pb.UpdateUserResponse:
+        """See the contract."""
+        change = UserChange(
+            display_name=request.display_name if request.HasField("display_name") else None,
+            disabled=request.disabled if request.HasField("disabled") else None,
+            phone=request.phone if request.HasField("phone") else None,
+            capacity=request.capacity if request.HasField("capacity") else None,
+        )
+        user = await self._directory.change(principal.current().tenant_id, request.user_id, change)
+        return pb.UpdateUserResponse(user=wire.user(user))
+
+    async def SetTags(
+        self, request: pb.SetTagsRequest, context: Context[pb.SetTagsRequest, pb.SetTagsResponse]
+    ) -> pb.SetTagsResponse:
+        """See the contract."""
+        user = await self._directory.set_tags(principal.current().tenant_id, request.user_id, request.tags)
+        return pb.SetTagsResponse(user=wire.user(user))
+
+    async def MergeVisitor(
+        self, request: pb.MergeVisitorRequest, context: Context[pb.MergeVisitorRequest, pb.MergeVisitorResponse]
+    ) -> pb.MergeVisitorResponse:
+        """See the contract."""
+        caller = principal.current()
+        customer = await self._directory.merge(caller.tenant_id, caller.user_id, request.visitor_refresh_token)
+        return pb.MergeVisitorResponse(user=wire.user(customer, unmasked=True))
