@@ -163,8 +163,9 @@ class _Watch:
                             if known.pop(update.key, None) is not None or complete:
                                 yield update
                         else:
+                            news = known.get(update.key) != update.revision
                             fresh[update.key] = update.revision
-                            if known.get(update.key) != update.revision:
+                            if news:
                                 yield update
                     if last and not complete:
                         for entry in _gone(known, fresh):

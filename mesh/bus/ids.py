@@ -1,0 +1,203 @@
+"""Snowflake ids: 41 bits of milliseconds since 2026, 10 bits of worker, 12 bits of sequence. Always positive int64.
+
+A worker number is leased in the bucket `workers`. A lease is the right to issue ids with times *before* its end, and the
+next holder of the number begins *at* that end. So uniqueness hangs on the bucket's compare-and-set alone: a process that
+was stopped for an hour, a clock that was set back, or two clocks that differ cannot make a duplicate.
+
+Why not `sonyflake`: its `next_id` sleeps, and with it the whole event loop, for as long as the clock was set back; and it
+takes no lower and upper bound of time, which the lease needs.
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import ClassVar
+
+import orjson
+import structlog
+
+from mesh.bus.errors import BusError, Conflict
+from mesh.bus.kv import Entry, KeyValue
+
+_log = structlog.get_logger(__name__)
+
+# 2026-01-01T00:00:00Z in milliseconds since 1970. 41 bits last until 2095.
+EPOCH_MS = 1_767_225_600_000
+WORKERS = 1 << 10
+_SEQUENCES = 1 << 12
+
+LEASE_S = 30.0
+_RENEW_S = LEASE_S / 3
+_RETRY_S = 0.5
+
+
+class LeaseLost(BusError):
+    """No ids can be issued: the lease of the worker number has ended, because NATS could not be reached for long.
+
+    Ids come again by themselves when NATS is back.
+    """
+
+    reason: ClassVar[str] = "UNAVAILABLE"
+
+
+class IdSource:
+    """Issues ids for this process. Made by `lease`; not for use by several threads."""
+
+    def __init__(self, clock: Callable[[], int] | None = None) -> None:
+        self._clock = clock or _now_ms
+        self._worker = 0
+        self._sequence = 0
+        # The millisecond of the last id, and the first one that is not ours.
+        self._at = 0
+        self._until = 0
+
+    @property
+    def worker(self) -> int:
+        """The leased worker number."""
+        return self._worker
+
+    @property
+    def reached_ms(self) -> int:
+        """No id has this time or a later one yet; milliseconds since 1970."""
+        return self._at + 1
+
+    def next(self) -> int:
+        """A new id, greater than all before it from this process while it keeps its worker number. Never waits. LeaseLost.
+
+        More than 4,096 ids in a millisecond, or a clock set back, make the ids' time run ahead of the clock.
+        """
+        now = self._clock()
+        if now > self._at:
+            self._at, self._sequence = now, 0
+        elif self._sequence < _SEQUENCES - 1:
+            self._sequence += 1
+        else:
+            self._at, self._sequence = self._at + 1, 0
+        if self._at >= self._until:
+            raise LeaseLost(
+                "no new ids: the lease of the Snowflake worker number has ended; is NATS reachable, and is the clock right?"
+            )
+        return (self._at - EPOCH_MS) << 22 | self._worker << 12 | self._sequence
+
+    def grant(self, worker: int, since_ms: int, until_ms: int) -> None:
+        """Takes over a worker number for times from `since_ms` to before `until_ms`; milliseconds since 1970."""
+        self._worker = worker
+        # The next id begins a new millisecond, and never one before the last.
+        self._at = max(since_ms - 1, EPOCH_MS, self._at)
+        self._sequence = _SEQUENCES - 1
+        self._until = until_ms
+
+    def extend(self, until_ms: int) -> None:
+        """Prolongs the present grant."""
+        self._until = max(self._until, until_ms)
+
+
+def time_of(snowflake: int) -> float:
+    """When an id was issued, in seconds since 1970."""
+    return ((snowflake >> 22) + EPOCH_MS) / 1000
+
+
+@asynccontextmanager
+async def lease(workers: KeyValue, holder: str) -> AsyncIterator[IdSource]:
+    """An id source with a leased worker number that is renewed in the background; given back at the end of the context.
+
+    `holder` is the instance's name, for people who look into the bucket. Unavailable when NATS cannot be reached.
+    """
+    source = IdSource()
+    held = _Lease(workers, f"{holder}/{os.getpid()}", source)
+    await held.take()
+    task = asyncio.create_task(held.keep(), name="id lease")
+    try:
+        yield source
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        with suppress(BusError):
+            await held.release()
+
+
+class _Lease:
+    """The life of one process's lease."""
+
+    def __init__(self, workers: KeyValue, holder: str, source: IdSource) -> None:
+        self._workers = workers
+        self._holder = holder
+        self._source = source
+        self._revision = 0
+        self._worker = 0
+
+    async def take(self) -> None:
+        """Leases any number that is free: never leased, or its lease is over."""
+        numbers = list(range(WORKERS))
+        random.shuffle(numbers)
+        for worker in numbers:
+            entry = await self._workers.get(_key(worker))
+            now = _now_ms()
+            free_at = _until(entry)
+            if free_at > now:
+                continue
+            until = now + int(LEASE_S * 1000)
+            try:
+                if entry is None:
+                    self._revision = await self._workers.create(_key(worker), self._value(until))
+                else:
+                    self._revision = await self._workers.update(_key(worker), self._value(until), revision=entry.revision)
+            except Conflict:
+                continue
+            self._worker = worker
+            self._source.grant(worker, max(now, free_at), until)
+            _log.info("worker number leased", worker=worker)
+            return
+        raise LeaseLost(f"all {WORKERS} Snowflake worker numbers are leased; wait {LEASE_S:.0f} s or stop instances")
+
+    async def keep(self) -> None:
+        """Renews until cancelled; takes another number when somebody else has this one."""
+        pause = _RENEW_S
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self._renew()
+                pause = _RENEW_S
+            except Conflict:
+                _log.warning("worker number taken by another process, leasing a new one", worker=self._worker)
+                pause = 0.0
+                try:
+                    await self.take()
+                    pause = _RENEW_S
+                except BusError as error:
+                    _log.warning("no worker number could be leased, trying again", error=repr(error))
+                    pause = _RETRY_S
+            except BusError as error:
+                _log.warning("lease of the worker number not renewed, trying again", worker=self._worker, error=repr(error))
+                pause = _RETRY_S
+
+    async def release(self) -> None:
+        """Gives the number back for the time after the last id."""
+        await self._workers.update(_key(self._worker), self._value(self._source.reached_ms), revision=self._revision)
+
+    async def _renew(self) -> None:
+        # A clock that was set back must not shorten the lease: the ids' own time counts too.
+        until = max(_now_ms(), self._source.reached_ms) + int(LEASE_S * 1000)
+        self._revision = await self._workers.update(_key(self._worker), self._value(until), revision=self._revision)
+        self._source.extend(until)
+
+    def _value(self, until_ms: int) -> bytes:
+        return orjson.dumps({"holder": self._holder, "until_ms": until_ms})
+
+
+def _until(entry: Entry | None) -> int:
+    if entry is None or entry.value is None:
+        return 0
+    return int(orjson.loads(entry.value)["until_ms"])
+
+
+def _key(worker: int) -> str:
+    return f"worker.{worker}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

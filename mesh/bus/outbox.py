@@ -1,0 +1,144 @@
+"""The outbox: a row and the event about it in one transaction.
+
+`Outbox.add` writes the event into a table of the service, beside the change it tells of. A relay publishes what it
+finds there, in the order of the ids, and deletes what the stream has. A crash anywhere in between publishes again with
+the same message id, which the stream stores once.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import psycopg
+import structlog
+from google.protobuf.message import Message
+from psycopg import sql
+from psycopg.rows import class_row
+
+from mesh.bus import payload, tracing
+from mesh.bus.bus import Bus
+from mesh.bus.errors import BusError
+from mesh.bus.publish import MESSAGE_ID_HEADER
+from mesh.bus.streams import stream_of
+from mesh.stores.errors import StoreError
+from mesh.stores.postgres import Connection, Database
+
+_log = structlog.get_logger(__name__)
+
+_BATCH = 500
+# The relay is told of each commit; this is for what it could not be told, e.g. rows left from before it started.
+_POLL_S = 5.0
+_RETRY_S = 0.5
+_PUBLISH_TIMEOUT_S = 10.0
+# NATS takes 1 MiB in one message, headers included.
+_MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    id: int
+    tenant_id: str
+    subject: str
+    message_id: str
+    type: str
+    payload: bytes
+    traceparent: str | None
+
+
+class Outbox:
+    """The outbox table of one service, e.g. `cs_session_outbox`."""
+
+    def __init__(self, db: Database, table: str) -> None:
+        self._db = db
+        self._name = table
+        table_name, channel = sql.Identifier(table), sql.Literal(table)
+        self._insert = sql.SQL(
+            "WITH added AS (INSERT INTO {} (tenant_id, subject, message_id, type, payload, traceparent)"
+            " VALUES (current_setting('octopus.tenant'), %s, %s, %s, %s, %s) RETURNING id)"
+            " SELECT pg_notify({}, '') FROM added"
+        ).format(table_name, channel)
+        self._select = sql.SQL(
+            "SELECT id, tenant_id, subject, message_id, type, payload, traceparent FROM {} ORDER BY id LIMIT %s"
+        ).format(table_name)
+        self._delete = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(table_name)
+        self._listen = sql.SQL("LISTEN {}").format(table_name)
+
+    async def add(self, conn: Connection, subject: str, message: Message, message_id: str) -> None:
+        """Has `message` published to `subject` once the caller's transaction is committed, and never if it is not.
+
+        `conn` is inside `Database.tenant`. Messages on one subject are published in the order of these calls, across
+        transactions as well if those exclude one another, e.g. by a lock on the row that they change. ValueError when no
+        stream stores the subject, or the message is larger than NATS takes.
+        """
+        stream_of(subject)
+        data = message.SerializeToString()
+        if len(data) > _MAX_BYTES:
+            raise ValueError(f"a {payload.type_of(message)} of {len(data)} bytes is more than the {_MAX_BYTES} that can be published")
+        headers: dict[str, str] = {}
+        tracing.inject(headers)
+        await conn.execute(
+            self._insert, (subject, message_id, payload.type_of(message), data, headers.get("traceparent"))
+        )
+
+    async def relay(self, bus: Bus) -> NoReturn:
+        """Publishes what is in the outbox until cancelled; spawn it as a task in every instance of the service.
+
+        One of them is at work, holding a lock in the database; the others wait to take over. PostgreSQL or NATS may go away
+        and come back.
+        """
+        while True:
+            try:
+                async with self._db.dedicated() as conn:
+                    # Not limited in time: whoever is at work holds it as long as it lives.
+                    await conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (self._name,))
+                    await conn.execute(self._listen)
+                    _log.info("outbox relay at work", table=self._name)
+                    await self._work(conn, bus)
+            except (BusError, StoreError, psycopg.Error, OSError) as error:
+                _log.warning("outbox relay interrupted, trying again", table=self._name, error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _work(self, conn: Connection, bus: Bus) -> NoReturn:
+        while True:
+            while await self._publish_batch(bus):
+                pass
+            # Ends with the first notification, which says that there is something; the others of the moment are moot.
+            async for _ in conn.notifies(timeout=_POLL_S, stop_after=1):
+                pass
+
+    async def _publish_batch(self, bus: Bus) -> bool:
+        """Publishes the oldest rows and deletes them; returns whether there may be more. BusError when some are left."""
+        async with self._db.every_tenant() as conn, conn.cursor(row_factory=class_row(_Row)) as cursor:
+            rows = await (await cursor.execute(self._select, (_BATCH,))).fetchall()
+        lanes: dict[str, list[_Row]] = defaultdict(list)
+        for row in rows:
+            lanes[row.subject].append(row)
+        done: list[_Row] = []
+        # Subjects side by side, and each subject's rows one after the other.
+        results = await asyncio.gather(
+            *(_publish_lane(bus, lane, done) for lane in lanes.values()), return_exceptions=True
+        )
+        await self._forget(done)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return len(rows) == _BATCH
+
+    async def _forget(self, rows: Sequence[_Row]) -> None:
+        by_tenant: dict[str, list[int]] = defaultdict(list)
+        for row in rows:
+            by_tenant[row.tenant_id].append(row.id)
+        for tenant_id, ids in by_tenant.items():
+            async with self._db.tenant(tenant_id) as conn:
+                await conn.execute(self._delete, (ids,))
+
+
+async def _publish_lane(bus: Bus, rows: Sequence[_Row], done: list[_Row]) -> None:
+    for row in rows:
+        headers = {payload.TYPE_HEADER: row.type, MESSAGE_ID_HEADER: row.message_id}
+        if row.traceparent:
+            headers["traceparent"] = row.traceparent
+        await bus.publish_raw(row.subject, row.payload, headers, timeout=_PUBLISH_TIMEOUT_S)
+        done.append(row)

@@ -1,0 +1,193 @@
+"""PostgreSQL: one pool for a process, and no way to its tables but as one tenant.
+
+Every table has a row-level security policy on the setting `octopus.tenant`; `Database.tenant` sets it for one transaction.
+A statement outside sees nothing.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, LiteralString
+
+import psycopg
+import structlog
+from pgvector.psycopg import register_vector_async
+from psycopg import AsyncConnection, sql
+from psycopg_pool import AsyncConnectionPool
+
+from mesh.stores.errors import TooSlow, Unavailable
+
+_log = structlog.get_logger(__name__)
+
+EVERY_TENANT = "*"
+
+_TENANT = re.compile(r"[a-z0-9-]{1,32}")
+# How long a call waits for a connection before it fails as Unavailable, in seconds.
+_WAIT_S = 4.0
+# The pool doubles its pauses from one second on; giving up early makes the next call try at once.
+_RECONNECT_S = 1.5
+_TRANSACTION = psycopg.pq.TransactionStatus
+
+Connection = AsyncConnection[tuple[Any, ...]]
+
+
+class Database:
+    """Transactions on one pool. Made by `connect`."""
+
+    def __init__(self, pool: AsyncConnectionPool[Connection], dedicated: Callable[[], Any]) -> None:
+        self._pool = pool
+        self._dedicated = dedicated
+
+    @asynccontextmanager
+    async def tenant(self, tenant_id: str) -> AsyncIterator[Connection]:
+        """A transaction that sees and writes one tenant's rows: committed at the end, rolled back by an exception.
+
+        ValueError for what cannot be a tenant. Unavailable when the database cannot be reached within 4 s or is lost in
+        between, TooSlow when a statement passes its limit; psycopg's other errors as they are.
+        """
+        if not _TENANT.fullmatch(tenant_id):
+            raise ValueError(f"not a tenant id: {tenant_id[:40]!r}; it has 1 to 32 of the characters a-z, 0-9 and -")
+        async with self._transaction("BEGIN", tenant_id) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def every_tenant(self) -> AsyncIterator[Connection]:
+        """A read-only transaction over all tenants, on the tables that have a policy for it: for background jobs. Errors as `tenant`."""
+        async with self._transaction("BEGIN READ ONLY", EVERY_TENANT) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def dedicated(self) -> AsyncIterator[Connection]:
+        """A connection outside the pool, in autocommit, without statement timeout and without a tenant: to LISTEN, to hold a lock.
+
+        Errors as `tenant`.
+        """
+        with _translated():
+            conn: Connection = await self._dedicated()
+            try:
+                yield conn
+            finally:
+                await conn.close()
+
+    async def ping(self) -> None:
+        """Returns when the database answers. Unavailable."""
+        async with self.every_tenant():
+            pass
+
+    @asynccontextmanager
+    async def _transaction(self, begin: LiteralString, tenant: str) -> AsyncIterator[Connection]:
+        with _translated():
+            conn = await self._begin(begin, tenant)
+            try:
+                yield conn
+            except BaseException:
+                await _roll_back(conn)
+                raise
+            else:
+                await conn.execute("COMMIT")
+            finally:
+                await self._pool.putconn(conn)
+
+    async def _begin(self, begin: LiteralString, tenant: str) -> Connection:
+        """A connection with an open transaction. One that died while it lay in the pool shows it here and is replaced."""
+        deadline = asyncio.get_running_loop().time() + _WAIT_S
+        # One round trip for both. The simple protocol takes no parameters, and the tenant was checked.
+        statement = sql.SQL(begin + "; SELECT set_config('octopus.tenant', {}, true)").format(sql.Literal(tenant))
+        while True:
+            conn = await self._pool.getconn(timeout=max(0.1, deadline - asyncio.get_running_loop().time()))
+            try:
+                await conn.execute(statement)
+            except psycopg.OperationalError:
+                await self._pool.putconn(conn)
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            except BaseException:
+                await _roll_back(conn)
+                await self._pool.putconn(conn)
+                raise
+            else:
+                return conn
+
+
+@asynccontextmanager
+async def connect(
+    conninfo: str,
+    *,
+    name: str,
+    credentials: Mapping[str, Any] | None = None,
+    statement_timeout_s: float = 5.0,
+    max_connections: int = 10,
+    vectors: bool = False,
+) -> AsyncIterator[Database]:
+    """The database at `conninfo`, e.g. "host=localhost port=5432 dbname=octopus"; closed at the end of the context.
+
+    `credentials` are connection parameters that prove who we are: `Identity.libpq()`, whose files are read anew for each
+    connection. `name` shows in `pg_stat_activity`. `vectors` registers pgvector's types. Returns without waiting for the
+    database: a process may start before it, and a call fails as Unavailable for as long as it is away.
+    """
+    parameters: dict[str, Any] = {
+        "application_name": name,
+        "connect_timeout": 3,
+        # A machine that vanished is noticed in about 10 s.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        **(credentials or {}),
+    }
+
+    async def configure(conn: Connection) -> None:
+        if vectors:
+            await register_vector_async(conn)
+
+    async def dedicated() -> Connection:
+        return await AsyncConnection.connect(conninfo, autocommit=True, **parameters)
+
+    limits = f"-c statement_timeout={int(statement_timeout_s * 1000)} -c idle_in_transaction_session_timeout=30000"
+    pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+        conninfo,
+        # The transactions are begun by hand, in one round trip with their tenant.
+        kwargs={**parameters, "options": limits, "autocommit": True},
+        configure=configure,
+        min_size=1,
+        max_size=max_connections,
+        timeout=_WAIT_S,
+        reconnect_timeout=_RECONNECT_S,
+        max_idle=300,
+        # Below the life of a certificate, so that connections follow its rotation.
+        max_lifetime=1800,
+        name=name,
+        open=False,
+    )
+    await pool.open()
+    try:
+        yield Database(pool, dedicated)
+    finally:
+        await pool.close()
+
+
+class _translated:  # noqa: N801  # used like a function
+    """Turns the errors of a lost or slow database into those of this package."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            raise TooSlow("a statement took longer than its limit and was cancelled") from error
+        if isinstance(error, psycopg.OperationalError):
+            raise Unavailable(f"PostgreSQL is not there or gave up the transaction: {_cause(error)}") from error
+        if isinstance(error, psycopg.InterfaceError) and "closed" in str(error):
+            raise Unavailable("the connection to PostgreSQL was lost") from error
+
+
+def _cause(error: psycopg.Error) -> str:
+    """The kind of error; the server's own text may quote values of rows."""
+    return error.sqlstate or type(error).__name__
+
+
+async def _roll_back(conn: Connection) -> None:
+    if conn.closed or conn.info.transaction_status == _TRANSACTION.IDLE:
+        return
+    with suppress(psycopg.Error):
+        await conn.execute("ROLLBACK")

@@ -1,0 +1,75 @@
+"""Valkey: live state that may be lost and is rebuilt from PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.credentials import CredentialProvider
+from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # noqa: A004  # redis has no other names for them
+
+from mesh.stores.errors import Unavailable
+
+# An attempt fails within this many seconds when nothing answers.
+_TIMEOUT_S = 3.0
+_RETRIES = 6
+
+
+class Valkey(Redis):
+    """A client whose commands and scripts fail as `mesh.stores.errors.Unavailable` when Valkey is away.
+
+    A command whose answer was lost is sent again: what must not be done twice belongs into a script that can tell.
+    `register_script` gives a script that loads itself again when Valkey has forgotten it.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """See redis-py. Unavailable after the retries."""
+        try:
+            return await super().execute_command(*args, **options)
+        except (ConnectionError, TimeoutError, OSError) as error:
+            raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
+
+
+class _PasswordFile(CredentialProvider):
+    """The user and the password in a file, read anew for each connection so that it can be changed."""
+
+    def __init__(self, user: str, path: Path) -> None:
+        self._user = user
+        self._path = path
+
+    def get_credentials(self) -> tuple[str, str]:
+        """The user name and its password."""
+        return self._user, self._path.read_text().strip()
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        """The same, without holding up the loop."""
+        return await asyncio.to_thread(self.get_credentials)
+
+
+@asynccontextmanager
+async def connect(url: str, *, user: str, password_file: Path | None = None, max_connections: int = 32) -> AsyncIterator[Valkey]:
+    """A client of the Valkey at `url`, e.g. "redis://127.0.0.1:6379/0", as ACL user `user`; answers are `str`.
+
+    Closed at the end of the context. Connects with the first command, and again whenever the connection is lost.
+    """
+    client = Valkey.from_url(
+        url,
+        credential_provider=_PasswordFile(user, password_file) if password_file else None,
+        client_name=user,
+        decode_responses=True,
+        health_check_interval=10,
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        socket_keepalive=True,
+        max_connections=max_connections,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), _RETRIES),
+        retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()
