@@ -40,7 +40,9 @@ RIGHTS: dict[str, Rights] = {
         write=("workers",),
     ),
     "session": Rights(
-        publish=("event.session.>", "log.>", "notice.>"), read=("EVENT", "LOG", "NOTICE"), write=("workers",)
+        publish=("event.session.>", "event.agent.>", "log.>", "notice.>"),
+        read=("EVENT", "LOG", "NOTICE"),
+        write=("workers",),
     ),
     "archive": Rights(read=("LOG", "EVENT"), write=("workers",)),
     "knowledge": Rights(publish=("event.knowledge.>",), read=("EVENT",), write=("workers",)),

@@ -1,0 +1,1 @@
+"""Session: owns the life of a conversation: who takes part, who waits, who answers."""

@@ -1,0 +1,139 @@
+"""One transaction in which sessions and agents change, with all that is announced about it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from services.session.domain import (
+    DEFAULT_CAPACITY,
+    SEATED,
+    Agent,
+    AgentStatus,
+    NotFound,
+    Session,
+    SessionState,
+    VersionConflict,
+)
+from services.session.events import Announcer, SessionChanged
+from services.session.rows import (
+    INSERT,
+    LOCK,
+    SELECT,
+    SELECT_AGENT,
+    UPDATE,
+    UPDATE_AGENT,
+    agent_of,
+    agent_values,
+    fetch,
+    session_of,
+    session_values,
+)
+
+
+class Change:
+    """One transaction of one shop. `now` is the database's clock at its start.
+
+    Rows are locked before they are read, agents before sessions and sessions by id, so that transactions cannot lock
+    each other out. Everything that is written is announced in the same transaction, through the outbox.
+    """
+
+    def __init__(self, conn: AsyncConnection[Any], tenant_id: str, now: datetime, announcer: Announcer) -> None:
+        self.tenant_id = tenant_id
+        self.now = now
+        self._conn = conn
+        self._announcer = announcer
+
+    async def session(self, session_id: int) -> Session | None:
+        """Lock and return a session, without its place in the queue."""
+        found = await self._lock("id = %(id)s", id=session_id)
+        return found[0] if found else None
+
+    async def offers_to(self, agent_id: int) -> list[Session]:
+        """Lock and return the sessions that an agent has not accepted yet."""
+        return await self._lock("agent_id = %(agent)s AND state = 3", agent=agent_id)
+
+    async def seats_of(self, agent_id: int) -> list[Session]:
+        """Lock and return the sessions that take an agent's places."""
+        return await self._lock(
+            "agent_id = %(agent)s AND state = ANY(%(seated)s)", agent=agent_id, seated=list(map(int, SEATED))
+        )
+
+    async def of_customer(self, customer_id: int) -> list[Session]:
+        """Lock and return all sessions of a customer."""
+        return await self._lock("customer_id = %(customer)s", customer=customer_id)
+
+    async def open_of(self, customer_id: int) -> Session | None:
+        """Lock and return the open session of a customer."""
+        found = await self._lock("customer_id = %(customer)s AND state <> 5", customer=customer_id)
+        return found[0] if found else None
+
+    async def add(self, session: Session) -> bool:
+        """Add a new session; False when the customer has an open one."""
+        cursor = await self._conn.execute(INSERT.encode(), session_values(session))
+        if cursor.rowcount != 1:
+            return False
+        await self._announcer.session(self._conn, None, session, SessionChanged.OPENED, self.now)
+        return True
+
+    async def save(self, before: Session, after: Session, what: SessionChanged) -> Session:
+        """Write the next version of a session, if it is one, and give it back with its place in the queue.
+
+        Raises `VersionConflict` when the session is not as it was.
+        """
+        if after is before:
+            return await self._placed(before)
+        cursor = await self._conn.execute(UPDATE.encode(), session_values(after))
+        if cursor.rowcount != 1:
+            raise VersionConflict("the session changed meanwhile; read it again")
+        after = await self._placed(after)
+        await self._announcer.session(self._conn, before, after, what, self.now)
+        return after
+
+    async def agent(self, user_id: int) -> Agent | None:
+        """Lock an agent and return it with its load, which can only fall until the transaction ends."""
+        await self._conn.execute(
+            "SELECT 1 FROM cs_agent WHERE tenant_id = %s AND user_id = %s FOR UPDATE", (self.tenant_id, user_id)
+        )
+        # In a statement of its own: it sees what was committed while the one above waited for the lock.
+        found = await fetch(
+            self._conn, f"{SELECT_AGENT} AND a.user_id = %(user)s", {"tenant": self.tenant_id, "user": user_id}
+        )
+        return agent_of(found[0]) if found else None
+
+    async def agent_or_new(self, user_id: int, display_name: str) -> Agent:
+        """Lock an agent, who is made, away, when there is none yet."""
+        await self._conn.execute(
+            "INSERT INTO cs_agent (tenant_id, user_id, display_name, status, capacity, version)"
+            " VALUES (%s, %s, %s, %s, %s, 0) ON CONFLICT DO NOTHING",
+            (self.tenant_id, user_id, display_name, int(AgentStatus.AWAY), DEFAULT_CAPACITY),
+        )
+        agent = await self.agent(user_id)
+        if agent is None:
+            raise NotFound("there is no such agent")
+        return agent
+
+    async def save_agent(self, before: Agent, after: Agent) -> None:
+        """Write an agent that was locked before."""
+        if after is before:
+            return
+        await self._conn.execute(UPDATE_AGENT, agent_values(after))
+        # When an agent was last given a session is nobody else's business.
+        if after.version != before.version:
+            await self._announcer.agent(self._conn, after, self.now)
+
+    async def _placed(self, session: Session) -> Session:
+        if session.state is not SessionState.WAITING:
+            return session
+        found = await fetch(
+            self._conn,
+            f"{SELECT} AND s.id = %(id)s",
+            {"tenant": self.tenant_id, "id": session.id},
+        )
+        return session_of(found[0])
+
+    async def _lock(self, condition: str, **values: object) -> list[Session]:
+        rows = await fetch(self._conn, LOCK.format(condition=condition), {"tenant": self.tenant_id, **values})
+        return [session_of(row) for row in rows]

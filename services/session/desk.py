@@ -1,0 +1,179 @@
+"""The live queue of each shop in Valkey: who waits, who answers, and who is proposed to whom (desk.lua)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.resources import files
+from itertools import zip_longest
+from typing import Any, NamedTuple, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.session.domain import Agent, QueueDown, Session
+
+T = TypeVar("T")
+
+# Rows in one call: a script holds up everyone else's while it runs.
+_CHUNK = 500
+# A proposal that was not carried out within this time belongs to an instance that died.
+STALE_S = 5.0
+_TELLING_MS = 10_000
+
+
+class NotBuilt(Exception):
+    """The queue of the shop is not there: never built, or wiped."""
+
+
+class Proposal(NamedTuple):
+    """The queue took a place of the agent for the session in this version; PostgreSQL has to confirm."""
+
+    session_id: int
+    version: int
+    agent_id: int
+
+
+class Snapshot(NamedTuple):
+    """The sessions the queue takes for live, and proposals that nobody carries out."""
+
+    sessions: frozenset[int]
+    stale: Sequence[Proposal]
+
+
+class Desk:
+    """Access to the live queues. Every method raises `QueueDown` when Valkey cannot be reached."""
+
+    def __init__(self, valkey: Redis) -> None:
+        self._valkey = valkey
+        self._script = valkey.register_script(files(__package__).joinpath("desk.lua").read_text())
+
+    async def project(
+        self,
+        tenant_id: str,
+        *,
+        sessions: Iterable[Session] = (),
+        agents: Iterable[Agent] = (),
+        withdrawn: Iterable[Proposal] = (),
+    ) -> list[Proposal]:
+        """Take over rows and answer what to offer next. Waiting, assigned, active and ended sessions belong here.
+
+        The places of the proposals are taken until a newer version of their session comes or they are `withdrawn`.
+        Raises `NotBuilt`.
+        """
+        chunks = list(
+            zip_longest(
+                _chunks([_session(session) for session in sessions]),
+                _chunks([_agent(agent) for agent in agents]),
+                fillvalue=(),
+            )
+        ) or [((), ())]
+        back = [{"id": str(p.session_id), "version": p.version, "agent": str(p.agent_id)} for p in withdrawn]
+        proposals: list[Proposal] = []
+        for number, (session_rows, agent_rows) in enumerate(chunks, start=1):
+            answer = await self._run(
+                tenant_id,
+                "project",
+                sessions=session_rows,
+                agents=agent_rows,
+                withdrawn=back if number == 1 else (),
+                more=number < len(chunks),
+            )
+            if answer is None:
+                raise NotBuilt
+            proposals = [Proposal(*map(int, row)) for row in answer]
+        return proposals
+
+    async def build(self, tenant_id: str, *, sessions: Sequence[Session], agents: Sequence[Agent]) -> None:
+        """Forget what is there and begin anew with these rows. Nothing is proposed before all of them are in."""
+        await self._run(tenant_id, "project", sessions=(), agents=(), withdrawn=(), clear=True, building=True)
+        for rows in _chunks([_agent(agent) for agent in agents]):
+            await self._run(tenant_id, "project", sessions=(), agents=rows, withdrawn=(), building=True)
+        for rows in _chunks([_session(session) for session in sessions]):
+            await self._run(tenant_id, "project", sessions=rows, agents=(), withdrawn=(), building=True)
+        epoch = datetime.now(UTC).isoformat(timespec="milliseconds")
+        await self._run(tenant_id, "project", sessions=(), agents=(), withdrawn=(), building=True, epoch=epoch)
+
+    async def is_built(self, tenant_id: str) -> bool:
+        """Whether the queue is there."""
+        with _Reaching():
+            return bool(await self._valkey.exists(f"{_shop(tenant_id)}:epoch"))
+
+    async def snapshot(self, tenant_id: str) -> Snapshot:
+        """Return what reconciliation compares with PostgreSQL. Raises `NotBuilt`."""
+        answer = await self._run(tenant_id, "snapshot", stale_us=int(STALE_S * 1_000_000))
+        if answer is None:
+            raise NotBuilt
+        sessions, stale = answer
+        return Snapshot(frozenset(map(int, sessions)), [Proposal(*map(int, row)) for row in stale])
+
+    async def changed_positions(self, tenant_id: str, *, limit: int) -> dict[int, int]:
+        """Return the new positions, among the first `limit`, that differ from those of the last call; by session."""
+        answer = await self._run(tenant_id, "positions", limit=limit)
+        return {int(session_id): int(position) for session_id, position in answer or ()}
+
+    async def untell(self, tenant_id: str, sessions: Iterable[int]) -> None:
+        """Return the positions of these sessions again the next time."""
+        await self._run(tenant_id, "untell", sessions=[str(session_id) for session_id in sessions])
+
+    @asynccontextmanager
+    async def telling(self, tenant_id: str) -> AsyncIterator[bool]:
+        """Yield whether the caller alone, of all instances, may tell positions now: an older one must not come last."""
+        key = f"{_shop(tenant_id)}:telling"
+        with _Reaching():
+            mine = bool(await self._valkey.set(key, "1", nx=True, px=_TELLING_MS))
+        try:
+            yield mine
+        finally:
+            if mine:
+                with _Reaching():
+                    await self._valkey.delete(key)
+
+    async def _run(self, tenant_id: str, operation: str, **arguments: object) -> Any:
+        with _Reaching():
+            return await self._script(keys=[_shop(tenant_id)], args=[operation, json.dumps(arguments)])
+
+
+class _Reaching:
+    """Turns the client library's failures into ours."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (RedisError, OSError)):
+            raise QueueDown("the live queue cannot be reached; try again") from error
+
+
+def _shop(tenant_id: str) -> str:
+    return f"session:{{{tenant_id}}}"
+
+
+def _session(session: Session) -> dict[str, object]:
+    return {
+        "id": str(session.id),
+        "version": session.version,
+        "state": session.state,
+        "agent": str(session.agent_id),
+        "order": _microseconds(session.handoff_at),
+    }
+
+
+def _agent(agent: Agent) -> dict[str, object]:
+    return {
+        "id": str(agent.user_id),
+        "version": agent.version,
+        "status": agent.status,
+        "capacity": agent.capacity,
+        "assigned": _microseconds(agent.last_assigned_at),
+    }
+
+
+def _microseconds(time: datetime | None) -> int:
+    """Since 1970, 0 for none; exact in a double until the year 2255."""
+    return 0 if time is None else round(time.timestamp() * 1_000_000)
+
+
+def _chunks(rows: Sequence[T]) -> list[Sequence[T]]:
+    return [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]

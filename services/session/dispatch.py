@@ -1,0 +1,191 @@
+"""Brings those who wait and those who answer together.
+
+PostgreSQL says what is; the desk (Valkey) says, atomically, what should be next. One change runs like this:
+
+1. a transaction in PostgreSQL changes the session or the agent;
+2. the desk takes over the new rows and proposes offers, taking a place for each;
+3. each offer is a transaction of its own, which checks once more that the session waits and the agent has a place;
+4. its outcome goes back to the desk, which may propose again.
+
+A process can die between any two of these steps. What it left undone is found by `reconcile`, which compares the two:
+rows that the desk does not know, sessions that are over, and proposals that nobody carries out. Rows carry versions, so
+all instances may do all of this at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from services.session.desk import Desk, NotBuilt, Proposal
+from services.session.domain import LIVE, Agent, NotTaking, QueueDown, Session, SessionState
+from services.session.events import SessionChanged
+from services.session.store import Store
+
+_log = structlog.get_logger(__name__)
+
+# Rounds of proposals in one go. More are left to the next reconciliation, so that no request pays for all others.
+_MOST_ROUNDS = 50
+
+
+@dataclass(slots=True)
+class _Round:
+    """What the desk has to be told next."""
+
+    sessions: list[Session] = field(default_factory=list)
+    agents: list[Agent] = field(default_factory=list)
+    withdrawn: list[Proposal] = field(default_factory=list)
+
+
+class Dispatcher:
+    """Keeps the desk in step with PostgreSQL and carries out what it proposes."""
+
+    def __init__(self, *, store: Store, desk: Desk, offer: timedelta, on_change: Callable[[str], None]) -> None:
+        self._store = store
+        self._desk = desk
+        self._offer = offer
+        # Told the shop whose queue may have moved.
+        self._on_change = on_change
+        self._rebuilding: dict[str, asyncio.Lock] = {}
+        # Shops whose desk is known to lack something, and all that were touched since their last quiet comparison.
+        self._behind: set[str] = set()
+        self._touched: set[str] = set()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def ready(self, tenant_id: str) -> None:
+        """Make sure that the desk can be reached and is built. Raises `QueueDown`."""
+        if not await self._desk.is_built(tenant_id):
+            await self._rebuild(tenant_id)
+
+    async def settle(self, tenant_id: str, sessions: Iterable[Session] = (), agents: Iterable[Agent] = ()) -> None:
+        """Bring rows that were just committed to the desk, and carry out what follows from them.
+
+        Goes on when the caller is cancelled: the rows are committed. Raises nothing when the desk cannot be reached: it
+        catches up when it is back.
+        """
+        first = _Round(sessions=[row for row in sessions if _is_live_or_over(row)], agents=list(agents))
+        await self._finish(self._settle(tenant_id, first))
+
+    async def reconcile(self, tenant_id: str) -> None:
+        """Compare the desk with PostgreSQL and repair what differs. Raises `QueueDown`."""
+        try:
+            snapshot = await self._desk.snapshot(tenant_id)
+        except NotBuilt:
+            await self._rebuild(tenant_id)
+            snapshot = await self._desk.snapshot(tenant_id)
+        # Read after the snapshot: what the desk has and this lacks has ended since.
+        sessions, agents = await self._store.live(tenant_id)
+        strays = snapshot.sessions - {session.id for session in sessions}
+        over = await self._store.sessions(tenant_id, sorted(strays))
+        if len(over) < len(strays):
+            _log.warning("the queue knows sessions that the database does not; it is built anew", tenant=tenant_id)
+            await self._rebuild(tenant_id, force=True)
+        self._behind.discard(tenant_id)
+        await self._finish(self._settle(tenant_id, _Round(sessions + over, agents), snapshot.stale))
+        if tenant_id not in self._behind and not sessions and not over:
+            self._touched.discard(tenant_id)
+
+    async def tenants(self) -> set[str]:
+        """Return the shops worth a comparison."""
+        return await self._store.live_tenants() | self._touched | self._behind
+
+    @property
+    def behind(self) -> frozenset[str]:
+        """The shops whose desk could not be told of a change."""
+        return frozenset(self._behind)
+
+    async def close(self) -> None:
+        """Let what is under way come to its end."""
+        if self._running:
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _finish(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        # The caller may be gone and not see it; the shop is marked as behind.
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("the live queue is behind", error=repr(error))
+
+    async def _settle(self, tenant_id: str, todo: _Round, stale: Iterable[Proposal] = ()) -> None:
+        self._touched.add(tenant_id)
+        try:
+            proposals = [*stale, *await self._project(tenant_id, todo)]
+            for _ in range(_MOST_ROUNDS):
+                if not proposals:
+                    break
+                todo = _Round()
+                for proposal in proposals:
+                    if not await self._carry_out(tenant_id, proposal, todo):
+                        _log.warning(
+                            "the queue proposes what the database does not know; it is built anew", tenant=tenant_id
+                        )
+                        await self._rebuild(tenant_id, force=True)
+                proposals = await self._project(tenant_id, todo)
+            else:
+                self._behind.add(tenant_id)
+        except QueueDown as error:
+            # The rows are committed; `reconcile` brings them to the desk as soon as it is back.
+            self._behind.add(tenant_id)
+            _log.warning("the live queue is behind", tenant=tenant_id, error=repr(error.__cause__))
+        except BaseException:
+            self._behind.add(tenant_id)
+            raise
+        finally:
+            self._on_change(tenant_id)
+
+    async def _project(self, tenant_id: str, todo: _Round) -> list[Proposal]:
+        while True:
+            try:
+                return await self._desk.project(
+                    tenant_id, sessions=todo.sessions, agents=todo.agents, withdrawn=todo.withdrawn
+                )
+            except NotBuilt:
+                await self._rebuild(tenant_id)
+
+    async def _carry_out(self, tenant_id: str, proposal: Proposal, todo: _Round) -> bool:
+        """Offer a session to an agent, and note in `todo` what the desk must know; False when there is no such thing.
+
+        That happens when the database is older than the desk, having been restored.
+        """
+        async with self._store.change(tenant_id) as change:
+            agent = await change.agent(proposal.agent_id)
+            before = await change.session(proposal.session_id)
+            if agent is None or before is None:
+                return False
+            if before.version != proposal.version or before.state is not SessionState.WAITING:
+                todo.sessions.append(before)
+                return True
+            try:
+                after = before.offer(agent, change.now + self._offer)
+            except NotTaking:
+                # The desk has an older view of the agent: give it all there is.
+                todo.withdrawn.append(proposal)
+                todo.agents.append(agent)
+                todo.sessions.extend(await change.seats_of(agent.user_id))
+                return True
+            after = await change.save(before, after, SessionChanged.ASSIGNED)
+            await change.save_agent(agent, agent.assigned(change.now))
+        todo.sessions.append(after)
+        return True
+
+    async def _rebuild(self, tenant_id: str, *, force: bool = False) -> None:
+        """Fill the desk from PostgreSQL: one instance does it, the others wait for it."""
+        async with self._rebuilding.setdefault(tenant_id, asyncio.Lock()), self._store.alone(tenant_id) as read_live:
+            if not force and await self._desk.is_built(tenant_id):
+                return
+            sessions, agents = await read_live()
+            await self._desk.build(tenant_id, sessions=sessions, agents=agents)
+        _log.info("live queue built", tenant=tenant_id, sessions=len(sessions), agents=len(agents))
+
+
+def _is_live_or_over(session: Session) -> bool:
+    return session.state in LIVE or session.state is SessionState.ENDED

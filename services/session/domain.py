@@ -1,0 +1,271 @@
+"""The rules of a conversation's life, and of the people who answer.
+
+```
+          ask for a person        offer             accept
+   BOT ───────────────────► WAITING ────► ASSIGNED ────────► ACTIVE
+    │                          ▲   requeue    │                 │
+    │                          └──────────────┘                 │
+    └───────────────────── end, from any state ─────────────────┴──► ENDED
+```
+
+Pure: time comes in as an argument and every change gives a new `Session`, whose version is one higher. A request that
+asks for what is so already gives the session back as it was. Refusals are exceptions below `SessionError`:
+
+```
+SessionError
+├── NotFound        there is no such session, or none that the caller may know of
+├── WrongState      the session is not in a state that allows this
+├── Ended           it is over
+├── VersionConflict it changed since it was read
+├── NotTaking       the agent takes no more sessions
+└── QueueDown       the live queue cannot be reached
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import IntEnum
+from typing import ClassVar
+
+DEFAULT_CAPACITY = 5
+
+
+class SessionState(IntEnum):
+    """Where a session stands; the numbers are those of `octopus.session.v1.SessionState`."""
+
+    BOT = 1
+    WAITING = 2
+    ASSIGNED = 3
+    ACTIVE = 4
+    ENDED = 5
+
+
+# A session in one of these states takes one of its agent's places.
+SEATED = (SessionState.ASSIGNED, SessionState.ACTIVE)
+# The queue is about these: what waits and what takes a place.
+LIVE = (SessionState.WAITING, *SEATED)
+
+
+class EndReason(IntEnum):
+    """Why a session ended; the numbers are those of `octopus.session.v1.EndReason`."""
+
+    NONE = 0
+    CUSTOMER = 1
+    AGENT = 2
+    IDLE = 3
+    MERGED = 4
+
+
+class HandoffReason(IntEnum):
+    """Why a person was asked for; the numbers are those of `octopus.session.v1.HandoffReason`."""
+
+    NONE = 0
+    BUTTON = 1
+    WORDS = 2
+    BOT = 3
+
+
+class AgentStatus(IntEnum):
+    """Whether an agent takes sessions; the numbers are those of `octopus.session.v1.AgentStatus`."""
+
+    AVAILABLE = 1
+    BUSY = 2
+    AWAY = 3
+
+
+class SessionError(Exception):
+    """A request that the rules do not allow. `reason` is a name of `octopus.errors.v1.Reason`."""
+
+    reason: ClassVar[str]
+
+
+class NotFound(SessionError):
+    """There is no such session, or none that the caller may know of."""
+
+    reason = "NOT_FOUND"
+
+
+class WrongState(SessionError):
+    """The session is not in a state that allows this."""
+
+    reason = "SESSION_STATE"
+
+
+class Ended(SessionError):
+    """The session is over; a new one can be opened."""
+
+    reason = "SESSION_ENDED"
+
+
+class VersionConflict(SessionError):
+    """The session changed since it was read."""
+
+    reason = "VERSION_CONFLICT"
+
+
+class NotTaking(SessionError):
+    """The agent is not available or has no free place."""
+
+    reason = "AGENT_NOT_AVAILABLE"
+
+
+class QueueDown(SessionError):
+    """The live queue cannot be reached; nothing was changed. `retry_after` is in seconds."""
+
+    reason = "UNAVAILABLE"
+    retry_after: ClassVar[float] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """An agent as the queue sees one. `version` grows with each change; `load` counts assigned and active sessions."""
+
+    tenant_id: str
+    user_id: int
+    display_name: str = field(repr=False)
+    status: AgentStatus = AgentStatus.AWAY
+    capacity: int = DEFAULT_CAPACITY
+    version: int = 0
+    load: int = 0
+    last_assigned_at: datetime | None = None
+
+    def change(self, **values: object) -> Agent:
+        """Give it other values; the same ones give it back as it was."""
+        changed = replace(self, **values)  # type: ignore[arg-type]  # our own fields
+        return self if changed == self else replace(changed, version=self.version + 1)
+
+    def assigned(self, now: datetime) -> Agent:
+        """Note that a session was offered; no change that others hear of."""
+        return replace(self, load=self.load + 1, last_assigned_at=now)
+
+    def without(self, sessions: int) -> Agent:
+        """Note that so many sessions went elsewhere; no change that others hear of."""
+        return replace(self, load=self.load - sessions)
+
+    @property
+    def takes(self) -> bool:
+        """Whether one more session may be offered."""
+        return self.status is AgentStatus.AVAILABLE and self.load < self.capacity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One conversation of a customer with the shop. `agent_id` is 0 when there is none."""
+
+    id: int
+    tenant_id: str
+    customer_id: int
+    customer_name: str = field(repr=False)
+    channel: str
+    locale: str
+    opened_at: datetime
+    state: SessionState = SessionState.BOT
+    version: int = 1
+    agent_id: int = 0
+    agent_name: str = field(default="", repr=False)
+    handoff_at: datetime | None = None
+    handoff_reason: HandoffReason = HandoffReason.NONE
+    offered_until: datetime | None = None
+    accepted_at: datetime | None = None
+    ended_at: datetime | None = None
+    end_reason: EndReason = EndReason.NONE
+    # While waiting: 1 is next. Not part of the state: it changes without the session changing.
+    queue_position: int = 0
+
+    def ask_person(self, reason: HandoffReason, now: datetime) -> Session:
+        """Let it wait for a person. `now` becomes its place in the queue for good. Raises `Ended`."""
+        self._must_be_open()
+        if self.state is not SessionState.BOT:
+            return self
+        return self._change(state=SessionState.WAITING, handoff_at=now, handoff_reason=reason)
+
+    def offer(self, agent: Agent, until: datetime) -> Session:
+        """Offer it to an agent, who has until then to accept. Raises `WrongState`, `NotTaking`."""
+        if self.state is not SessionState.WAITING:
+            raise WrongState("only a waiting session can be offered")
+        if not agent.takes:
+            raise NotTaking("the agent is not available or has no free place")
+        return self._change(
+            state=SessionState.ASSIGNED, agent_id=agent.user_id, agent_name=agent.display_name, offered_until=until
+        )
+
+    def requeue(self) -> Session:
+        """Let it wait again, where it stood: before all who asked later. Raises `WrongState`."""
+        if self.state is not SessionState.ASSIGNED:
+            raise WrongState("only an offer that was not accepted can go back to the queue")
+        return self._change(state=SessionState.WAITING, agent_id=0, agent_name="", offered_until=None)
+
+    def accept(self, agent_id: int, now: datetime) -> Session:
+        """The agent takes the offer. Raises `Ended`, and `WrongState` when it is not offered to this agent."""
+        self._must_be_open()
+        if self.agent_id != agent_id:
+            raise WrongState("the session is not offered to you; it may have gone back to the queue or to a colleague")
+        if self.state is SessionState.ACTIVE:
+            return self
+        return self._change(state=SessionState.ACTIVE, accepted_at=now, offered_until=None)
+
+    def end(self, reason: EndReason, now: datetime) -> Session:
+        """End it. It keeps its agent, who may still look at it."""
+        if self.state is SessionState.ENDED:
+            return self
+        return self._change(state=SessionState.ENDED, ended_at=now, end_reason=reason, offered_until=None)
+
+    def give_to(self, customer_id: int, customer_name: str) -> Session:
+        """Make it another customer's."""
+        return self._change(customer_id=customer_id, customer_name=customer_name or self.customer_name)
+
+    def has_lapsed(self, now: datetime) -> bool:
+        """Whether the agent's time to accept is over."""
+        return self.offered_until is not None and self.offered_until <= now
+
+    def _must_be_open(self) -> None:
+        if self.state is SessionState.ENDED:
+            raise Ended("the session has ended; open a new one")
+
+    def _change(self, **values: object) -> Session:
+        return replace(self, version=self.version + 1, queue_position=0, **values)  # type: ignore[arg-type]  # our own fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """Who asks: what a person or service may see and do with a session."""
+
+    tenant_id: str
+    user_id: int
+    shopper: bool = False
+    agent: bool = False
+    supervisor: bool = False
+    service: bool = False
+
+    def sees(self, session: Session) -> bool:
+        """Shoppers see their own, agents their own and those that wait, supervisors and services all of the shop."""
+        if session.tenant_id != self.tenant_id:
+            return False
+        return (
+            self.supervisor
+            or self.service
+            or (self.shopper and session.customer_id == self.user_id)
+            or (self.agent and (session.agent_id == self.user_id or session.state is SessionState.WAITING))
+        )
+
+    def must_see(self, session: Session | None) -> Session:
+        """Give back the session. Raises `NotFound` for a missing one and for one that is not to be seen, alike."""
+        if session is None or not self.sees(session):
+            raise NotFound("there is no such session")
+        return session
+
+    def end_reason(self, session: Session) -> EndReason:
+        """Say on whose account the session ends. Raises `WrongState` for a person who does not take part in it."""
+        self.must_see(session)
+        if self.shopper and session.customer_id == self.user_id:
+            return EndReason.CUSTOMER
+        if self.supervisor or (self.agent and session.agent_id == self.user_id):
+            return EndReason.AGENT
+        raise WrongState("only those who take part in a session can end it, and it is not assigned to you")
+
+
+def kept_of(one: Session, other: Session) -> Session:
+    """Which of two open sessions of one customer goes on: the one that came further, then the younger one."""
+    return max(one, other, key=lambda session: (session.state, session.opened_at, session.id))

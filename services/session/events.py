@@ -1,0 +1,180 @@
+"""What the service tells the others and what it hears.
+
+Told: built here, written to the outbox in the transaction that made it true.
+
+| what | where | read by |
+| --- | --- | --- |
+| SessionEvent, at every change | `event.session.<tenant>.<session>` | services |
+| LogEntry with a SessionChange, at changes that people see | `log.<tenant>.<session>` | the conversation itself |
+| SessionNotice, for each person concerned | `notice.<tenant>.<user>` | their devices |
+| AgentEvent, when an agent changes | `event.agent.<tenant>.<user>` | services |
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Any, ClassVar, Protocol
+
+from mesh.bus.outbox import Outbox
+from octopus.chat.v1 import chat_events_pb2, message_pb2
+from octopus.session.v1 import session_events_pb2 as events
+from octopus.session.v1 import session_pb2
+from octopus.user.v1.user_events_pb2 import UserEvent
+from octopus.user.v1.user_pb2 import USER_KIND_STAFF
+from psycopg import AsyncConnection
+
+from mesh.bus import Bus, Delivery
+from mesh.bus.ids import IdSource
+from mesh.bus.streams import EVENT
+from services.session import wire
+from services.session.domain import Agent, Session
+
+
+class SessionChanged(Enum):
+    """What happened to a session; the values are the fields of `SessionEvent.change`."""
+
+    OPENED = "opened"
+    HANDOFF_REQUESTED = "handoff_requested"
+    ASSIGNED = "assigned"
+    REQUEUED = "requeued"
+    ACCEPTED = "accepted"
+    ENDED = "ended"
+    CUSTOMER_CHANGED = "customer_changed"
+
+
+# These have no place in the conversation.
+_UNSEEN = (SessionChanged.OPENED, SessionChanged.CUSTOMER_CHANGED)
+
+
+class Announcer:
+    """Puts announcements into the outbox. They leave in the order of the session's versions, its row being locked."""
+
+    def __init__(self, outbox: Outbox, ids: IdSource) -> None:
+        self._outbox = outbox
+        self._ids = ids
+
+    async def session(
+        self, conn: AsyncConnection[Any], before: Session | None, after: Session, what: SessionChanged, now: datetime
+    ) -> None:
+        """Announce that a session changed from `before` to `after`."""
+        event_id = self._ids.next()
+        state = wire.session(after)
+        await self._outbox.add(
+            conn,
+            f"event.session.{after.tenant_id}.{after.id}",
+            session_event(event_id, before, state, what, now),
+            str(event_id),
+        )
+        if what not in _UNSEEN:
+            await self._outbox.add(
+                conn, f"log.{after.tenant_id}.{after.id}", log_entry(event_id, before, state, now), str(event_id)
+            )
+        concerned = {after.customer_id, after.agent_id}
+        if before is not None:
+            concerned |= {before.customer_id, before.agent_id}
+        for user_id in sorted(concerned - {0}):
+            await self._outbox.add(
+                conn,
+                f"notice.{after.tenant_id}.{user_id}",
+                events.SessionNotice(session=state),
+                f"{event_id}.{user_id}",
+            )
+
+    async def agent(self, conn: AsyncConnection[Any], agent: Agent, now: datetime) -> None:
+        """Announce an agent that changed."""
+        event_id = self._ids.next()
+        event = events.AgentEvent(event_id=event_id, occurred_at=wire.timestamp(now), agent=wire.agent(agent))
+        await self._outbox.add(conn, f"event.agent.{agent.tenant_id}.{agent.user_id}", event, str(event_id))
+
+
+def session_event(
+    event_id: int, before: Session | None, state: session_pb2.Session, what: SessionChanged, now: datetime
+) -> events.SessionEvent:
+    """Build the event."""
+    event = events.SessionEvent(event_id=event_id, occurred_at=wire.timestamp(now), session=state)
+    change = getattr(event, what.value)
+    # A message without fields counts as set only when that is said.
+    change.SetInParent()
+    if what is SessionChanged.REQUEUED and before is not None:
+        event.requeued.agent_id = before.agent_id
+    if what is SessionChanged.CUSTOMER_CHANGED and before is not None:
+        event.customer_changed.visitor_id = before.customer_id
+    return event
+
+
+def log_entry(
+    event_id: int, before: Session | None, state: session_pb2.Session, now: datetime
+) -> chat_events_pb2.LogEntry:
+    """Build the entry that stands in the conversation; the event's id is the message's."""
+    previous = session_pb2.SESSION_STATE_UNSPECIFIED if before is None else before.state
+    return chat_events_pb2.LogEntry(
+        message=message_pb2.Message(
+            id=event_id,
+            session_id=state.id,
+            sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_SYSTEM),
+            sent_at=wire.timestamp(now),
+            change=message_pb2.SessionChange(
+                session=state, previous_state=session_pb2.SessionState.ValueType(previous)
+            ),
+        ),
+        tenant_id=state.tenant_id,
+        customer_id=state.customer_id,
+        session_state=state.state,
+    )
+
+
+class Staff(Protocol):
+    """Who acts on what happens to users."""
+
+    async def merge(self, tenant_id: str, *, visitor_id: int, customer_id: int, customer_name: str) -> None:
+        """The visitor's sessions become the customer's."""
+
+    async def staff_changed(
+        self, tenant_id: str, user_id: int, *, display_name: str, capacity: int, disabled: bool
+    ) -> None:
+        """A member of staff has another name or capacity, or is disabled."""
+
+
+class UserEvents:
+    """Hears what happens to users: `event.user.<tenant>.<user>`. Hearing it again changes nothing."""
+
+    SUBJECTS: ClassVar = ("event.user.>",)
+
+    def __init__(self, staff: Staff) -> None:
+        self._staff = staff
+
+    async def run(self, bus: Bus) -> None:
+        """Consume until cancelled; the events of one user in order."""
+        await bus.consume(
+            EVENT,
+            "session",
+            self.SUBJECTS,
+            UserEvent,
+            self.handle,
+            key=lambda event: (event.user.tenant_id, event.user.id),
+        )
+
+    async def handle(self, delivery: Delivery[UserEvent]) -> None:
+        """Act on one event."""
+        event = delivery.message
+        user = event.user
+        match event.WhichOneof("change"):
+            case "merged":
+                await self._staff.merge(
+                    user.tenant_id,
+                    visitor_id=event.merged.visitor_id,
+                    customer_id=event.merged.customer_id,
+                    customer_name=user.display_name,
+                )
+            case "updated" if user.kind == USER_KIND_STAFF:
+                await self._staff.staff_changed(
+                    user.tenant_id,
+                    user.id,
+                    display_name=user.display_name,
+                    capacity=user.capacity,
+                    disabled=user.disabled,
+                )
+            case _:
+                # Other changes of users do not touch sessions.
+                pass

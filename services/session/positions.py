@@ -1,0 +1,82 @@
+"""Tells those who wait that their place in the queue changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+from octopus.session.v1.session_events_pb2 import SessionNotice
+
+from mesh.bus import Bus, BusError
+from services.session import wire
+from services.session.desk import Desk
+from services.session.domain import QueueDown, SessionState
+from services.session.store import Store
+
+_log = structlog.get_logger(__name__)
+
+# So many at the head of the queue are told; a customer further back learns the place by asking.
+_MOST_TOLD = 500
+
+
+class Positions:
+    """Gathers changes of queues for a moment, then tells each customer concerned once."""
+
+    def __init__(self, *, store: Store, desk: Desk, bus: Bus, new_id: Callable[[], int], after_s: float) -> None:
+        self._store = store
+        self._desk = desk
+        self._bus = bus
+        self._new_id = new_id
+        self._after_s = after_s
+        self._moved: set[str] = set()
+        self._woken = asyncio.Event()
+
+    def moved(self, tenant_id: str) -> None:
+        """Note that the queue of a shop may have moved."""
+        self._moved.add(tenant_id)
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Tell until cancelled."""
+        while True:
+            await self._woken.wait()
+            await asyncio.sleep(self._after_s)
+            self._woken.clear()
+            moved, self._moved = self._moved, set()
+            for tenant_id in moved:
+                try:
+                    await self.tell(tenant_id)
+                except QueueDown:
+                    # Reconciliation calls `moved` when the queue is back.
+                    continue
+                except Exception as error:  # noqa: BLE001  # told again at the next move or reconciliation
+                    _log.warning("queue positions not told", tenant=tenant_id, error=repr(error))
+
+    async def tell(self, tenant_id: str) -> None:
+        """Send a notice for each session whose place changed since its customer was told last."""
+        async with self._desk.telling(tenant_id) as alone:
+            if not alone:
+                self.moved(tenant_id)
+                return
+            places = await self._desk.changed_positions(tenant_id, limit=_MOST_TOLD)
+            if not places:
+                return
+            try:
+                sessions = await self._store.sessions(tenant_id, list(places))
+                notices = [
+                    self._bus.publish(
+                        f"notice.{tenant_id}.{session.customer_id}",
+                        SessionNotice(session=wire.session(replace(session, queue_position=places[session.id]))),
+                        message_id=str(self._new_id()),
+                    )
+                    for session in sessions
+                    if session.state is SessionState.WAITING
+                ]
+                await asyncio.gather(*notices)
+            except BaseException as error:
+                await self._desk.untell(tenant_id, places)
+                if not isinstance(error, BusError):
+                    raise
+                _log.warning("queue positions not told, the bus is away", tenant=tenant_id)

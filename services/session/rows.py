@@ -1,0 +1,95 @@
+"""How sessions and agents stand in PostgreSQL's rows."""
+
+# ruff: noqa: S608  # the queries are made of the names of our own columns; values only ever travel as parameters
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow, dict_row
+
+from services.session.domain import Agent, AgentStatus, EndReason, HandoffReason, Session, SessionState
+
+# What changes when a session changes; `active_at` is bookkeeping and no part of it.
+_CHANGING: Final = (
+    "customer_id", "customer_name", "state", "version", "agent_id", "agent_name", "handoff_at", "handoff_reason",
+    "offered_until", "accepted_at", "ended_at", "end_reason",
+)  # fmt: skip
+_FIXED: Final = ("id", "tenant_id", "channel", "locale", "opened_at")
+_COLUMNS: Final = ", ".join((*_FIXED, *_CHANGING))
+
+INSERT: Final = (
+    f"INSERT INTO cs_session ({_COLUMNS}, active_at) VALUES ("
+    + ", ".join(f"%({name})s" for name in (*_FIXED, *_CHANGING))
+    + ", %(opened_at)s) ON CONFLICT (tenant_id, customer_id) WHERE state <> 5 DO NOTHING"
+)
+UPDATE: Final = (
+    "UPDATE cs_session SET "
+    + ", ".join(f"{name} = %({name})s" for name in _CHANGING)
+    + ", active_at = clock_timestamp() WHERE tenant_id = %(tenant_id)s AND id = %(id)s AND version = %(version)s - 1"
+)
+LOCK: Final = f"SELECT {_COLUMNS} FROM cs_session WHERE tenant_id = %(tenant)s AND {{condition}} ORDER BY id FOR UPDATE"
+LIVE_SESSIONS: Final = f"""
+    SELECT {_COLUMNS} FROM cs_session WHERE tenant_id = %(tenant)s
+    AND state = ANY(%(states)s) ORDER BY handoff_at, id"""
+# The place in the queue of the session s: how many asked no later.
+_POSITION: Final = """
+    (SELECT count(*) FROM cs_session w WHERE w.tenant_id = s.tenant_id AND w.state = 2
+     AND (w.handoff_at, w.id) <= (s.handoff_at, s.id))"""
+SELECT: Final = (
+    f"SELECT {_COLUMNS}, CASE WHEN s.state = 2 THEN {_POSITION} ELSE 0 END AS queue_position"
+    " FROM cs_session s WHERE s.tenant_id = %(tenant)s"
+)
+SELECT_AGENT: Final = """
+    SELECT a.tenant_id, a.user_id, a.display_name, a.status, a.capacity, a.version, a.last_assigned_at,
+           (SELECT count(*) FROM cs_session s
+            WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.user_id AND s.state IN (3, 4)) AS load
+    FROM cs_agent a WHERE a.tenant_id = %(tenant)s"""
+UPDATE_AGENT: Final = """
+    UPDATE cs_agent SET display_name = %(display_name)s, status = %(status)s, capacity = %(capacity)s,
+           version = %(version)s, last_assigned_at = %(last_assigned_at)s
+    WHERE tenant_id = %(tenant_id)s AND user_id = %(user_id)s"""
+
+
+async def fetch(conn: AsyncConnection[Any], query: str, values: dict[str, object]) -> list[DictRow]:
+    """Run a query made of the constants above and our own words; values only ever travel as parameters."""
+    async with conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query.encode(), values)
+        return await cursor.fetchall()
+
+
+def session_of(row: DictRow) -> Session:
+    """Read a row with _COLUMNS and perhaps `queue_position`."""
+    return Session(
+        **{
+            **row,
+            "state": SessionState(row["state"]),
+            "handoff_reason": HandoffReason(row["handoff_reason"]),
+            "end_reason": EndReason(row["end_reason"]),
+        }
+    )
+
+
+def agent_of(row: DictRow) -> Agent:
+    """Read a row of SELECT_AGENT."""
+    return Agent(**{**row, "status": AgentStatus(row["status"])})
+
+
+def session_values(session: Session) -> dict[str, object]:
+    """Give the parameters of INSERT and UPDATE."""
+    values = {name: getattr(session, name) for name in (*_FIXED, *_CHANGING)}
+    return {name: int(value) if isinstance(value, int) else value for name, value in values.items()}
+
+
+def agent_values(agent: Agent) -> dict[str, object]:
+    """Give the parameters of UPDATE_AGENT."""
+    return {
+        "tenant_id": agent.tenant_id,
+        "user_id": agent.user_id,
+        "display_name": agent.display_name,
+        "status": int(agent.status),
+        "capacity": agent.capacity,
+        "version": agent.version,
+        "last_assigned_at": agent.last_assigned_at,
+    }

@@ -1,0 +1,189 @@
+"""Sessions and agents in PostgreSQL: the truth."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from mesh.stores.postgres import Database
+from services.session.change import Change
+from services.session.domain import LIVE, Agent, Session, SessionState, Viewer
+from services.session.events import Announcer
+from services.session.rows import LIVE_SESSIONS, SELECT, SELECT_AGENT, agent_of, fetch, session_of
+
+
+class Live(NamedTuple):
+    """All that the live queue of a shop is made of; those who wait in their order."""
+
+    sessions: list[Session]
+    agents: list[Agent]
+
+
+class Lapsed(NamedTuple):
+    """An agent with an offer whose time is over."""
+
+    tenant_id: str
+    agent_id: int
+
+
+class Idle(NamedTuple):
+    """An open session that may have been silent for too long."""
+
+    tenant_id: str
+    session_id: int
+
+
+class Store:
+    """Reads, and opens transactions in which something changes. Every query names its shop."""
+
+    def __init__(self, db: Database, announcer: Announcer) -> None:
+        self._db = db
+        self._announcer = announcer
+
+    @asynccontextmanager
+    async def change(self, tenant_id: str) -> AsyncIterator[Change]:
+        """Open a transaction; it is committed when the block ends and rolled back when it raises."""
+        async with self._db.tenant(tenant_id) as conn:
+            found = await fetch(conn, "SELECT clock_timestamp() AS now", {})
+            yield Change(conn, tenant_id, found[0]["now"], self._announcer)
+
+    @asynccontextmanager
+    async def alone(self, tenant_id: str) -> AsyncIterator[Callable[[], Awaitable[Live]]]:
+        """Hold a lock of the shop, which ends with the block or with this process; yields how to read what is live."""
+        async with self._db.tenant(tenant_id) as conn:
+            await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('session ' || %s, 0))", (tenant_id,))
+            yield lambda: _live(conn, tenant_id)
+
+    async def session(self, tenant_id: str, session_id: int) -> Session | None:
+        """Return one session with its place in the queue."""
+        async with self._db.tenant(tenant_id) as conn:
+            found = await fetch(conn, f"{SELECT} AND s.id = %(id)s", {"tenant": tenant_id, "id": session_id})
+        return session_of(found[0]) if found else None
+
+    async def sessions(self, tenant_id: str, session_ids: Sequence[int]) -> list[Session]:
+        """Return those of the sessions that exist, in any order."""
+        if not session_ids:
+            return []
+        return await self._sessions(
+            f"{SELECT} AND s.id = ANY(%(ids)s)", {"tenant": tenant_id, "ids": list(session_ids)}
+        )
+
+    async def open_of(self, tenant_id: str, user_id: int, *, limit: int) -> list[Session]:
+        """Return the open sessions whose customer or agent the person is, oldest first."""
+        return await self._sessions(
+            f"{SELECT} AND s.state <> 5 AND (s.customer_id = %(user)s OR (s.agent_id = %(user)s AND s.state IN (3, 4)))"
+            " ORDER BY s.id LIMIT %(limit)s",
+            {"tenant": tenant_id, "user": user_id, "limit": limit},
+        )
+
+    async def page(
+        self, viewer: Viewer, *, before_id: int, limit: int, states: Sequence[SessionState], customer_id: int
+    ) -> list[Session]:
+        """Return sessions that a member of staff may see, newest first, below `before_id` (0: from the newest).
+
+        `customer_id` 0 and no `states` mean all.
+        """
+        return await self._sessions(
+            SELECT
+            + ("" if viewer.supervisor else " AND (s.agent_id = %(user)s OR s.state = 2)")
+            + (" AND s.id < %(before)s" if before_id else "")
+            + (" AND s.state = ANY(%(states)s)" if states else "")
+            + (" AND s.customer_id = %(customer)s" if customer_id else "")
+            + " ORDER BY s.id DESC LIMIT %(limit)s",
+            {
+                "tenant": viewer.tenant_id,
+                "user": viewer.user_id,
+                "before": before_id,
+                "states": [int(state) for state in states],
+                "customer": customer_id,
+                "limit": limit,
+            },
+        )
+
+    async def live(self, tenant_id: str) -> Live:
+        """Return what the live queue is made of."""
+        async with self._db.tenant(tenant_id) as conn:
+            return await _live(conn, tenant_id)
+
+    async def agent(self, tenant_id: str, user_id: int) -> Agent | None:
+        """Return one agent with the load."""
+        async with self._db.tenant(tenant_id) as conn:
+            found = await fetch(
+                conn, f"{SELECT_AGENT} AND a.user_id = %(user)s", {"tenant": tenant_id, "user": user_id}
+            )
+        return agent_of(found[0]) if found else None
+
+    async def agents(self, tenant_id: str, *, after: tuple[str, int], limit: int) -> list[Agent]:
+        """Return agents by name, then id, from after that one."""
+        async with self._db.tenant(tenant_id) as conn:
+            rows = await fetch(
+                conn,
+                f"{SELECT_AGENT} AND (a.display_name, a.user_id) > (%(name)s, %(id)s)"
+                " ORDER BY a.display_name, a.user_id LIMIT %(limit)s",
+                {"tenant": tenant_id, "name": after[0], "id": after[1], "limit": limit},
+            )
+        return [agent_of(row) for row in rows]
+
+    async def count_waiting(self, tenant_id: str) -> int:
+        """Return how many sessions of the shop wait."""
+        async with self._db.tenant(tenant_id) as conn:
+            found = await fetch(
+                conn,
+                "SELECT count(*) AS waiting FROM cs_session WHERE tenant_id = %(tenant)s AND state = 2",
+                {"tenant": tenant_id},
+            )
+        return int(found[0]["waiting"])
+
+    async def heard(self, tenant_id: str, session_id: int, at: datetime) -> None:
+        """Note that something was said in the session then."""
+        async with self._db.tenant(tenant_id) as conn:
+            await conn.execute(
+                "UPDATE cs_session SET active_at = greatest(active_at, %s) WHERE tenant_id = %s AND id = %s",
+                (at, tenant_id, session_id),
+            )
+
+    async def live_tenants(self) -> set[str]:
+        """Return the shops in which somebody waits, talks or is there to answer."""
+        rows = await self._everywhere(
+            "SELECT DISTINCT tenant_id FROM cs_session WHERE state IN (2, 3, 4)"
+            " UNION SELECT DISTINCT tenant_id FROM cs_agent WHERE status <> 3",
+            {},
+        )
+        return {row["tenant_id"] for row in rows}
+
+    async def lapsed(self, *, limit: int) -> list[Lapsed]:
+        """Return agents who let an offer lapse."""
+        rows = await self._everywhere(
+            "SELECT DISTINCT tenant_id, agent_id FROM (SELECT tenant_id, agent_id FROM cs_session"
+            " WHERE state = 3 AND offered_until <= clock_timestamp() ORDER BY offered_until LIMIT %(limit)s) lapsed",
+            {"limit": limit},
+        )
+        return [Lapsed(**row) for row in rows]
+
+    async def idle(self, silent: timedelta, *, limit: int) -> list[Idle]:
+        """Return open sessions of which nothing is known for so long."""
+        rows = await self._everywhere(
+            "SELECT tenant_id, id AS session_id FROM cs_session"
+            " WHERE state <> 5 AND active_at < clock_timestamp() - %(silent)s ORDER BY active_at LIMIT %(limit)s",
+            {"silent": silent, "limit": limit},
+        )
+        return [Idle(**row) for row in rows]
+
+    async def _sessions(self, query: str, values: dict[str, object]) -> list[Session]:
+        async with self._db.tenant(str(values["tenant"])) as conn:
+            return [session_of(row) for row in await fetch(conn, query, values)]
+
+    async def _everywhere(self, query: str, values: dict[str, object]) -> list[DictRow]:
+        async with self._db.every_tenant() as conn:
+            return await fetch(conn, query, values)
+
+
+async def _live(conn: AsyncConnection[Any], tenant_id: str) -> Live:
+    sessions = await fetch(conn, LIVE_SESSIONS, {"tenant": tenant_id, "states": [int(state) for state in LIVE]})
+    agents = await fetch(conn, SELECT_AGENT, {"tenant": tenant_id})
+    return Live([session_of(row) for row in sessions], [agent_of(row) for row in agents])
