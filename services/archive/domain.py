@@ -1,0 +1,77 @@
+"""What an archived message is, who may read it, and how pages follow each other: without I/O.
+
+The errors, each with its reason (octopus.errors.v1.Reason):
+
+    ArchiveError
+    ├── NotFound    NOT_FOUND: no such session, or somebody else's
+    └── Invalid     INVALID_ARGUMENT, names the field
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+
+class ArchiveError(Exception):
+    """A rule of this module says no."""
+
+    reason: ClassVar[str]
+
+
+class NotFound(ArchiveError):
+    """There is no such session for this reader."""
+
+    reason = "NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("there is no such session")
+
+
+class Invalid(ArchiveError):
+    """A field is not what it should be."""
+
+    reason = "INVALID_ARGUMENT"
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(description)
+        self.violations: Sequence[tuple[str, str]] = [(field, description)]
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """A message as it is kept; `body` is its content, its sender's name and the sender's own id, serialized."""
+
+    tenant_id: str
+    session_id: int
+    seq: int
+    message_id: int
+    customer_id: int
+    sender_kind: int
+    sender_id: int
+    sent_at: datetime
+    body: bytes
+
+
+def by_tenant(messages: Iterable[Archived]) -> Mapping[str, list[Archived]]:
+    """Return the messages of each shop, in the order they came."""
+    grouped: dict[str, list[Archived]] = {}
+    for message in messages:
+        grouped.setdefault(message.tenant_id, []).append(message)
+    return grouped
+
+
+def collided(written: Sequence[Archived], known: Collection[tuple[int, int]]) -> list[Archived]:
+    """Return the messages that were not written, although they are not known (by session and message id).
+
+    Another message stands at their position: the log was lost and has begun to count anew.
+    """
+    return [message for message in written if (message.session_id, message.message_id) not in known]
+
+
+def first_before(before_seq: int, token_seq: int) -> int | None:
+    """Return the `seq` that all messages of a page are below; None for the newest page. 0 means not given."""
+    given = [seq for seq in (before_seq, token_seq) if seq]
+    return min(given) if given else None

@@ -1,0 +1,59 @@
+"""What the archive consumes: the log of all conversations, and the news of merged visitors. It publishes nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import structlog
+from octopus.chat.v1 import chat_events_pb2
+from octopus.user.v1 import user_events_pb2
+
+from mesh.bus import Delivery, Poison
+from mesh.stores.postgres import Database
+from services.archive import domain, entries
+from services.archive.store import ArchiveStore
+
+_log = structlog.get_logger(__name__)
+
+
+class Archivist:
+    """Writes what the bus delivers. The bus repeats what is not written, and repetition changes nothing."""
+
+    def __init__(self, *, db: Database, store: ArchiveStore) -> None:
+        self._db = db
+        self._store = store
+
+    async def keep(self, deliveries: list[Delivery[chat_events_pb2.LogEntry]]) -> None:
+        """Keep a batch of log entries, one transaction for each shop.
+
+        Poison for an entry that is malformed, or at whose position another message stands; the bus then hands the batch
+        over entry by entry, and parks that one.
+        """
+        messages = [entries.archived(delivery) for delivery in deliveries]
+        for tenant_id, group in domain.by_tenant(messages).items():
+            async with self._db.tenant(tenant_id) as conn:
+                await self._store.add(conn, tenant_id, group)
+                collided = domain.collided(group, await self._store.known(conn, tenant_id, group))
+            if collided:
+                raise Poison(
+                    f"another message stands at seq {collided[0].seq} of session {collided[0].session_id}: the stream"
+                    " LOG was lost and counts anew. Set its first sequence above the highest in cs_message"
+                )
+
+    async def merge(self, delivery: Delivery[user_events_pb2.UserEvent]) -> None:
+        """Give what a visitor wrote to the customer that the visitor has become."""
+        event = delivery.message
+        if event.WhichOneof("change") != "merged":
+            return
+        tenant_id = event.user.tenant_id
+        if not delivery.subject.startswith(f"event.user.{tenant_id}."):
+            raise Poison("the event is not of the shop that its subject names")
+        async with self._db.tenant(tenant_id) as conn:
+            await self._store.add_merge(
+                conn,
+                tenant_id,
+                visitor_id=event.merged.visitor_id,
+                customer_id=event.merged.customer_id,
+                at=event.occurred_at.ToDatetime(tzinfo=UTC),
+            )
+        _log.info("visitor merged", tenant=tenant_id, visitor=event.merged.visitor_id)

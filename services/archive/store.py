@@ -1,0 +1,97 @@
+"""Messages in PostgreSQL, sealed. Every query names its tenant, and row-level security checks it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from mesh.stores.keyring import Keyring
+from services.archive.domain import Archived
+
+Connection: TypeAlias = AsyncConnection[Any]
+
+
+class ArchiveStore:
+    """Adds messages and reads them by page."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    async def add(self, conn: Connection, tenant_id: str, messages: Sequence[Archived]) -> None:
+        """Add messages of one shop; those that are there already, and those whose position is taken, are left out."""
+        query = """
+            INSERT INTO cs_message
+                (tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body)
+            SELECT %s, * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[],
+                                     %s::bigint[], %s::timestamptz[], %s::bytea[])
+            ON CONFLICT DO NOTHING
+        """
+        columns: list[list[object]] = [
+            [message.session_id for message in messages],
+            [message.seq for message in messages],
+            [message.message_id for message in messages],
+            [message.customer_id for message in messages],
+            [message.sender_kind for message in messages],
+            [message.sender_id for message in messages],
+            [message.sent_at for message in messages],
+            [self._keyring.seal(message.body, context=_context(message)) for message in messages],
+        ]
+        await conn.execute(query, [tenant_id, *columns])
+
+    async def known(self, conn: Connection, tenant_id: str, messages: Sequence[Archived]) -> set[tuple[int, int]]:
+        """Return session and message id of those that are there."""
+        query = """
+            SELECT m.session_id, m.message_id FROM cs_message m
+            JOIN unnest(%s::bigint[], %s::bigint[]) AS wanted (session_id, message_id) USING (session_id, message_id)
+            WHERE m.tenant_id = %s
+        """
+        sessions = [message.session_id for message in messages]
+        ids = [message.message_id for message in messages]
+        return set(await (await conn.execute(query, [sessions, ids, tenant_id])).fetchall())
+
+    async def customer(self, conn: Connection, tenant_id: str, session_id: int) -> int | None:
+        """Return the customer to whom the session belongs now, or None when nothing of it is here."""
+        query = """
+            SELECT coalesce(v.customer_id, m.customer_id) FROM cs_message m
+            LEFT JOIN cs_merged_visitor v ON v.tenant_id = m.tenant_id AND v.visitor_id = m.customer_id
+            WHERE m.tenant_id = %s AND m.session_id = %s ORDER BY m.seq DESC LIMIT 1
+        """
+        row = await (await conn.execute(query, [tenant_id, session_id])).fetchone()
+        return row[0] if row else None
+
+    async def page(
+        self, conn: Connection, tenant_id: str, session_id: int, *, before_seq: int | None, limit: int
+    ) -> list[Archived]:
+        """Return up to `limit` messages of a session, newest first."""
+        query = """
+            SELECT tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body
+            FROM cs_message
+            WHERE tenant_id = %s AND session_id = %s AND seq < coalesce(%s, 9223372036854775807)
+            ORDER BY seq DESC LIMIT %s
+        """
+        async with conn.cursor(row_factory=class_row(Archived)) as cursor:
+            await cursor.execute(query, [tenant_id, session_id, before_seq, limit])
+            return [self._opened(sealed) for sealed in await cursor.fetchall()]
+
+    async def add_merge(
+        self, conn: Connection, tenant_id: str, *, visitor_id: int, customer_id: int, at: datetime
+    ) -> None:
+        """Keep that a visitor has become a customer; harmless when it is known."""
+        query = """
+            INSERT INTO cs_merged_visitor (tenant_id, visitor_id, customer_id, merged_at) VALUES (%s, %s, %s, %s)
+            ON CONFLICT DO NOTHING
+        """
+        await conn.execute(query, [tenant_id, visitor_id, customer_id, at])
+
+    def _opened(self, sealed: Archived) -> Archived:
+        return replace(sealed, body=self._keyring.open(sealed.body, context=_context(sealed)))
+
+
+def _context(message: Archived) -> bytes:
+    """What a body is bound to: moved to another row, it does not open."""
+    return f"cs_message.body {message.tenant_id} {message.session_id} {message.seq}".encode()
