@@ -124,12 +124,12 @@ def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
             return Refused(pb.REASON_DEADLINE_EXCEEDED, "the deadline passed before the work was done")
     # Asked of the class: other libraries' exceptions have a `reason` of their own (SSLError, UnicodeDecodeError).
     reason = getattr(type(error), "reason", None)
-    if isinstance(reason, str) and (value := _value_of(reason)) is not None:
-        # A domain error that calls itself INTERNAL wants its text in our log, not at the caller's.
-        if value != pb.REASON_INTERNAL:
-            text = str(error) or reason.replace("_", " ").lower()
-            return Refused(value, text, retry_after=getattr(error, "retry_after", None))
-    return internal(trace_id)
+    value = _value_of(reason) if isinstance(reason, str) else None
+    # A domain error that calls itself INTERNAL wants its text in our log, not at the caller's.
+    if value is None or value == pb.REASON_INTERNAL:
+        return internal(trace_id)
+    text = str(error) or pb.Reason.Name(value).removeprefix("REASON_").replace("_", " ").lower()
+    return Refused(value, text, retry_after=getattr(error, "retry_after", None))
 
 
 def internal(trace_id: str) -> Refused:

@@ -3,96 +3,287 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+import os
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-import grpc.aio
+import grpc
 import structlog
+from octopus.mesh.v1 import registry_pb2
 
+from mesh import bus
+from mesh.bus.ids import IdSource, lease
+from mesh.control import bootstrap
+from mesh.control.registration import Registration
 from mesh.identity.files import Identity
-from mesh.process.config import ServiceConfig
+from mesh.process.config import ConfigError, ServiceConfig
+from mesh.rpc import channel, server
+from mesh.rpc.server import PortTaken, Register
+from mesh.rpc.tokens import TokenVerifier
+from mesh.telemetry.metrics import metrics
+from mesh.telemetry.tracing import tracing
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-    from mesh.bus import Bus
-    from mesh.bus.ids import IdSource
-    from mesh.rpc.tokens import TokenVerifier
     from mesh.stores.postgres import Database
+    from mesh.stores.valkey import Valkey
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-Register = Callable[[grpc.aio.Server], None]
-"""Adds one generated servicer to the server: `lambda server: add_ChatServiceServicer_to_server(servicer, server)`."""
+# Until the control plane has told everybody that this instance takes no more calls, it still takes them, in seconds.
+_SPREADING: Final = 0.5
+
+# How long a start waits for the public keys. Without them the process starts all the same and learns them later.
+_KEYS: Final = 2.0
 
 
 class TaskDied(Exception):
     """A task that must run as long as the process has ended, so the process ends too."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the task {name!r} of this process has ended; the log says why")
+        super().__init__(f"the task {name!r} has ended, and this process is of no use without it; the log says why")
 
 
 class Member:
-    """Everything a process has in common with the others.
+    """Everything a process has in common with the others; use it as an async context.
 
-    `bus` and `keys` are there from the start; stores and channels are opened when asked for, once. What is opened
-    last is closed first.
+    `bus` and `keys` are there from the start. Stores, ids and channels are opened when they are first asked for, and
+    closed in reverse order.
     """
 
-    config: ServiceConfig
-    identity: Identity
-    bus: Bus
+    bus: bus.Bus
+    # Verifies access tokens; fed with the public keys from the bucket `keys`.
     keys: TokenVerifier
-    # Set when the process begins to stop, before anything else happens: long streams say goodbye then.
-    stopping: asyncio.Event
 
     def __init__(self, config: ServiceConfig) -> None:
-        self.config = config
-        self.identity = Identity(config.identity, config.name)
-        self.stopping = asyncio.Event()
+        self.config: Final = config
+        self.identity: Final = Identity(config.identity, config.name)
+        # Set when the process begins to stop, before anything else happens.
+        self.stopping: Final = asyncio.Event()
+        # Where the metrics are, once the member has been entered.
+        self.metrics_port = 0
         self._stack = AsyncExitStack()
+        self._opened: dict[str, Any] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._died: asyncio.Future[str]
+        self._servers: list[server.Server] = []
+        self._registration: Registration | None = None
+        self._on_stop: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        """Connects to the bus and learns the public keys. Raises what says why it cannot."""
+        config = self.config
+        self._died = asyncio.get_running_loop().create_future()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(tracing(config))
+            try:
+                self.metrics_port = await stack.enter_async_context(metrics(config.metrics_port))
+            except OSError as error:
+                raise PortTaken(f"127.0.0.1:{config.metrics_port}") from error
+            self.bus = await stack.enter_async_context(
+                bus.connect(config.nats_url, config.name, tls=self.identity.client_context)
+            )
+            if config.xds is not None:
+                bootstrap.install(xds=config.xds, identity=config.identity, name=config.name, instance=config.instance)
+            self.keys = TokenVerifier()
+            stack.push_async_callback(self._end_tasks)
+            arrived = asyncio.Event()
+            self.spawn("token keys", self._watch_keys(arrived))
+            try:
+                await asyncio.wait_for(arrived.wait(), _KEYS)
+            except TimeoutError:
+                _log.warning("no token keys yet; calls with a token are refused until they arrive")
+            self._stack = stack.pop_all()
+        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        raise NotImplementedError
+    async def __aexit__(self, *error: object) -> None:
+        """Closes in reverse order; what fails to close is logged, and the rest is closed all the same."""
+        await self.finish()
+        await self._stack.aclose()
 
     async def enter(self, resource: AbstractAsyncContextManager[T]) -> T:
-        """Opens something that is closed when the member leaves, in reverse order."""
+        """Opens something that is closed at the member's end, after what was opened later."""
         return await self._stack.enter_async_context(resource)
 
     def channel(self, service: str) -> grpc.aio.Channel:
-        """The channel to a service, opened at the first call."""
-        raise NotImplementedError
+        """The channel to a service. Raises `ConfigError` when there is neither a control plane nor an address."""
+        key = f"channel {service}"
+        if key not in self._opened:
+            address = None if self.config.xds else self.config.addresses.get(service)
+            if self.config.xds is None and address is None:
+                raise ConfigError(
+                    f"{self.config.instance} does not know where {service} is: "
+                    f"set `xds` to the control plane's address, or `addresses.{service}` in a test"
+                )
+            opened = channel.connect(service, self.identity, address=address)
+            self._stack.push_async_callback(opened.close)
+            self._opened[key] = opened
+        found: grpc.aio.Channel = self._opened[key]
+        return found
 
-    async def postgres(self) -> Database:
-        """The database, as this service's role."""
-        raise NotImplementedError
+    async def postgres(
+        self, *, vectors: bool = False, max_connections: int = 10, statement_timeout_s: float = 5.0
+    ) -> Database:
+        """The database, as this service's role; `mesh.stores.postgres.connect` explains the rest.
 
-    async def valkey(self) -> Redis:
-        """Valkey, as this service's user."""
-        raise NotImplementedError
+        Raises `ConfigError` when the settings name no database.
+        """
+        # Imported by who needs it: edge processes should not pay for database drivers.
+        from mesh.stores import postgres
+
+        conninfo = self._needed("postgres", self.config.postgres)
+        return await self._once(
+            "postgres",
+            lambda: postgres.connect(
+                conninfo,
+                name=self.config.instance,
+                credentials=self.identity.libpq(),
+                vectors=vectors,
+                max_connections=max_connections,
+                statement_timeout_s=statement_timeout_s,
+            ),
+        )
+
+    async def valkey(self) -> Valkey:
+        """Valkey, as this service's user. Raises `ConfigError` when the settings name none."""
+        from mesh.stores import valkey
+
+        url = self._needed("valkey_url", self.config.valkey_url)
+        password = self._needed("valkey_password_file", self.config.valkey_password_file)
+        return await self._once("valkey", lambda: valkey.connect(url, user=self.config.name, password_file=password))
 
     async def ids(self) -> IdSource:
-        """Snowflake ids under a leased worker id."""
-        raise NotImplementedError
+        """Snowflake ids under a worker number that is leased as long as the process runs."""
+        return await self._once("ids", lambda: lease(self.bus.kv("workers"), self.config.instance))
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs a named task; when it ends before the member stops, the process ends with an error."""
-        raise NotImplementedError
+        """Runs a task that lasts as long as the process: when it ends earlier, the process ends with an error.
 
-    async def serve(self, *register: Register, callers: Sequence[str] = ()) -> int:
-        """Starts the gRPC server with everything a server of the mesh has, registers the instance, returns the port."""
-        raise NotImplementedError
+        At the end it is cancelled after the servers have finished, the last one first.
+        """
+        task = asyncio.create_task(work, name=name)
+        self._tasks.append(task)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Calls back when the process begins to stop, while calls still run: long streams say goodbye then."""
+        self._on_stop.append(callback)
+
+    async def serve(
+        self, *register: Register, others: Mapping[str, frozenset[str]] | None = None, listed: bool = True
+    ) -> int:
+        """Starts a gRPC server with everything a server of the mesh has, and registers the instance; returns the port.
+
+        Call it last in `app`: from then on calls come in. `others` is for services without options of ours, see
+        `mesh.rpc.server.build`. An instance that is not `listed` gets no calls through the control plane.
+        """
+        started = server.build(
+            self.identity, self.keys, *register, host=self.config.host, port=self.config.port, others=others
+        )
+        await started.start()
+        self._servers.append(started)
+        _log.info("serving", host=self.config.host, port=started.port)
+        if listed:
+            await self.announce(started.port)
+        return started.port
 
     async def announce(self, port: int) -> None:
-        """Registers an instance that serves something else than gRPC on a port, as the bridge does."""
-        raise NotImplementedError
+        """Registers the instance as taking calls on a port. `serve` does it; only who serves no gRPC calls this."""
+        config = self.config
+        instance = registry_pb2.Instance(
+            service=config.name,
+            instance_id=config.instance,
+            version=config.version,
+            host=config.host,
+            port=port,
+            weight=config.weight,
+            pid=os.getpid(),
+            metrics_port=self.metrics_port,
+        )
+        self._registration = Registration(self.bus, instance, certificate_expires_at=lambda: self.identity.expires_at)
+        await self._registration.start()
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Returns when the event is set. Raises `TaskDied` when a spawned task ends before."""
+        stopped = asyncio.create_task(stop.wait(), name="wait for the stop signal")
+        try:
+            await asyncio.wait((stopped, self._died), return_when=asyncio.FIRST_COMPLETED)
+            if self._died.done() and not stop.is_set():
+                raise TaskDied(self._died.result())
+        finally:
+            stopped.cancel()
+
+    async def finish(self) -> None:
+        """Stops taking part, in this order: not serving, off the list, running calls end, tasks drain.
+
+        What `app` and the member have opened is closed afterwards, by whoever opened it. A second call does nothing.
+        """
+        if self.stopping.is_set():
+            return
+        self.stopping.set()
+        for each in self._servers:
+            await _attempt("refuse", each.refuse())
+        if self._registration is not None:
+            await _attempt("drain registration", self._registration.drain())
+            if self.config.xds is not None:
+                await asyncio.sleep(_SPREADING)
+        for callback in self._on_stop:
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 -- one service's mistake must not stop the end half way
+                _log.exception("a stop callback failed")
+        await asyncio.gather(
+            *(_attempt("stop server", each.stop(self.config.shutdown_grace_s)) for each in self._servers)
+        )
+        if self._registration is not None:
+            await _attempt("deregister", self._registration.stop())
+        await self._end_tasks()
+
+    async def _end_tasks(self) -> None:
+        while self._tasks:
+            task = self._tasks.pop()
+            task.cancel()
+            # Consumers let their running handlers finish before they obey.
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if task not in self._tasks:
+            # It was cancelled by us.
+            if not task.cancelled() and (late := task.exception()) is not None:
+                _log.error("task failed at its end", task=task.get_name(), exc_info=late)
+            return
+        self._tasks.remove(task)
+        error = None if task.cancelled() else task.exception()
+        _log.error("task ended", task=task.get_name(), exc_info=error)
+        if not self._died.done():
+            self._died.set_result(task.get_name())
+
+    async def _watch_keys(self, arrived: asyncio.Event) -> None:
+        async for entry in self.bus.kv("keys").watch("jwks"):
+            if entry is None:
+                arrived.set()
+            elif entry.value is not None:
+                # A deleted key set is somebody's mistake; the keys we have stay good.
+                self.keys.load(entry.value)
+
+    async def _once(self, name: str, open_it: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        if name not in self._opened:
+            self._opened[name] = await self.enter(open_it())
+        found: T = self._opened[name]
+        return found
+
+    def _needed(self, setting: str, value: T | None) -> T:
+        if value is None:
+            raise ConfigError(f"{self.config.instance} needs the setting `{setting}`: add it to its settings file")
+        return value
+
+
+async def _attempt(what: str, work: Coroutine[Any, Any, None]) -> None:
+    """One step of the end; its failure must not keep the others from happening."""
+    try:
+        await work
+    except Exception:  # noqa: BLE001 -- the steps that follow matter more
+        _log.exception("a step of the shutdown failed", step=what)

@@ -5,15 +5,15 @@ session = SessionServiceStub(member.channel("session"))
 answer = await session.GetSession(request, metadata=metadata.on_behalf(principal.current()))
 ```
 
-A call with one answer raises `mesh.errors.Refused` when it fails, with the reason that the service gave; a handler may let
-it pass, and its own caller gets the same reason. Streams raise gRPC's own `AioRpcError` while they are read;
+A call with one answer raises `mesh.errors.Refused` when it fails, with the reason that the service gave; a handler may
+let it pass, and its own caller gets the same reason. Streams raise gRPC's own `AioRpcError` while they are read;
 `mesh.errors.from_rpc_error` says what it means. Retries are the control plane's data, not code here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc
 
@@ -101,12 +101,11 @@ class Channel(grpc.aio.Channel):
         """Returns when calls can be made."""
         await self._channel.channel_ready()
 
-    async def __aenter__(self) -> Channel:
-        await self._channel.__aenter__()
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._channel.__aexit__(*error)
+        await self.close()
 
 
 class _OneAnswer:

@@ -1,4 +1,4 @@
-"""The rules a contract states, read from its descriptors: who may call a method, what is safe to retry, what is personal.
+"""The rules a contract states, read from its descriptors: who may call a method, and what is safe to retry.
 
 The generated modules (`gen/python`) of a service must be imported before its rules are asked for; whoever registers
 a servicer has done that.
@@ -79,11 +79,12 @@ def check(services: Iterable[str]) -> None:
 
     Raises `PolicyError` with all that is wrong.
     """
-    wrong = []
-    for full_name in services:
-        for method in service(full_name):
-            if unknown := method.callers - names.MEMBERS:
-                wrong.append(f"{method.path} allows {', '.join(sorted(unknown))}, which is no member of the mesh")
+    wrong = [
+        f"{method.path} allows {', '.join(sorted(unknown))}, which is no member of the mesh"
+        for full_name in services
+        for method in service(full_name)
+        if (unknown := method.callers - names.MEMBERS)
+    ]
     if wrong:
         known = ", ".join(sorted(names.MEMBERS))
         raise PolicyError(f"{'; '.join(wrong)}. Members are: {known}. Correct the contract or mesh/identity/names.py")

@@ -23,8 +23,9 @@ from mesh.rpc.tokens import TokenVerifier
 
 _log = structlog.get_logger(__name__)
 
-# Largest message a server takes, in bytes. A text has at most 8 KB; a page of an import about 200 KB.
-RECEIVE_BYTES: Final = 256 * 1024
+# Largest message a server takes, in bytes. Far above what the contract allows, so that a text that is too long is
+# refused by its rules, with a reason, instead of ending the stream that carries it.
+RECEIVE_BYTES: Final = 2 * 1024 * 1024
 
 # Envoy carries many people's streams over one connection.
 _CONCURRENT_STREAMS: Final = 20_000
@@ -94,8 +95,8 @@ def build(
     """Makes a server with every interceptor, not yet started. It listens on `port`, or on a free one when 0.
 
     `others` names services that carry no options of ours, such as the ADS feed, with the members that may call
-    them. Raises `mesh.rpc.policy.PolicyError` when a registered contract has a method without rules or names a caller that
-    nobody is, and `PortTaken`.
+    them. Raises `mesh.rpc.policy.PolicyError` when a registered contract has a method without rules or names a caller
+    that nobody is, and `PortTaken`.
     """
     foreign = dict(others or {})
     for callers in foreign.values():

@@ -1,10 +1,13 @@
 """Real gRPC in tests of kind `service`: a server with every interceptor, tokens, and channels of any caller.
 
+```
 keys = Keys()
-async with serving(platform.identity, "bot", keys, lambda server: add_BotServiceServicer_to_server(bot, server)) as address:
+add = partial(add_BotServiceServicer_to_server, servicer)
+async with serving(platform.identity, "bot", keys, add) as address:
     async with dialling(platform.identity, "edge", "bot", address) as channel:
         stub = BotServiceStub(channel)
         await stub.TryQuestion(request, metadata=with_token(keys.token("qingshan", 7, "KNOWLEDGE_ADMIN")))
+```
 """
 
 from __future__ import annotations

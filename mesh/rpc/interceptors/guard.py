@@ -34,7 +34,7 @@ class Errors(Interceptor):
             late = left is not None and left <= 0
             call.code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- the one place that decides what a caller learns of any failure
             call.refused = refused_from(error, trace_id=call.trace_id)
             call.code = call.refused.code
             if call.code is grpc.StatusCode.INTERNAL:
@@ -60,10 +60,10 @@ class Deadline(Interceptor):
 
 
 class Validation(Interceptor):
-    """Refuses the one request of a unary call when it breaks its contract. Client streams are checked as they are read."""
+    """Refuses the one request of a unary call when it breaks its contract; client streams are checked as they are read."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Raises INVALID_ARGUMENT with the violations. Runs after the roles: strangers learn nothing about contracts."""
+        """Raises INVALID_ARGUMENT with the violations, after the roles: strangers learn nothing about contracts."""
         if isinstance(call.request, Invalid):
             raise call.request.refused()
         await proceed()
