@@ -20,7 +20,7 @@ def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:
     body.CopyFrom(message)
     # These stand in columns, and the position comes from the stream.
     for column in ("id", "session_id", "seq", "previous_seq", "sent_at"):
-        body.ClearField(column)  # type: ignore[arg-type]  # the stubs want each name as a literal
+        body.ClearField(column)
     body.sender.ClearField("user_id")
     body.sender.ClearField("kind")
     return Archived(

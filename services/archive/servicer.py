@@ -8,7 +8,6 @@ from typing import TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
-from mesh.stores.postgres import Database
 from octopus.archive.v1 import archive_service_pb2 as pb
 from octopus.archive.v1 import archive_service_pb2_grpc
 from octopus.options.v1 import options_pb2
@@ -16,6 +15,7 @@ from octopus.session.v1 import session_service_pb2, session_service_pb2_grpc
 
 from mesh.rpc import metadata, principal
 from mesh.rpc.principal import Principal
+from mesh.stores.postgres import Database
 from services.archive import domain, entries
 from services.archive.store import ArchiveStore
 
@@ -43,6 +43,7 @@ class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
         reader = principal.current()
         limit = request.page_size or _PAGE_SIZE
         before = domain.first_before(request.before_seq, _position(request.page_token))
+        found: list[domain.Archived] = []
         async with self._db.tenant(reader.tenant_id) as conn:
             customer = await self._store.customer(conn, reader.tenant_id, request.session_id)
             if customer is not None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeAlias
 
-from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from mesh.stores.keyring import Keyring
+from mesh.stores.postgres import Connection
 from services.archive.domain import Archived
-
-Connection: TypeAlias = AsyncConnection[Any]
 
 
 class ArchiveStore:

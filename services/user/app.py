@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-import psycopg
 import structlog
-from mesh.bus.outbox import Outbox
 from octopus.user.v1 import auth_service_pb2_grpc, user_service_pb2_grpc
 
+from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
+from mesh.stores.errors import StoreError
 from mesh.stores.keyring import Keyring
 from services.user.auth_servicer import AuthServicer
 from services.user.config import UserConfig
@@ -89,7 +89,7 @@ async def _sweep(refresh_tokens: RefreshTokens) -> None:
     while True:
         try:
             deleted = await refresh_tokens.sweep()
-        except (psycopg.Error, OSError) as error:
+        except StoreError as error:
             _log.warning("refresh tokens not swept; the next sweep takes them along", error=repr(error))
         else:
             if deleted:

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from mesh.bus.ids import IdSource
 from mesh.stores.postgres import Database
-
 from services.user import domain, token_store
 from services.user.domain import AlreadyExists, CredentialsWrong, Kind, Role, User, found
 from services.user.events import UserEvents

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from mesh.bus.ids import IdSource
-from mesh.bus.outbox import Outbox
 from octopus.user.v1 import user_events_pb2 as pb
 
+from mesh.bus.ids import IdSource
+from mesh.bus.outbox import Outbox
+from mesh.stores.postgres import Connection
 from services.user import wire
 from services.user.domain import User
-from services.user.store import Connection
 
 
 class UserEvents:

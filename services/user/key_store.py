@@ -6,11 +6,11 @@ from collections.abc import Collection
 from datetime import datetime
 
 from mesh.stores.keyring import Keyring
+from mesh.stores.postgres import Connection
 from services.user.access_tokens import SigningKey
-from services.user.store import Connection
 
-PLATFORM = "*"
-"""The tenant of what belongs to no shop."""
+# The tenant of what belongs to no shop.
+_PLATFORM = "*"
 
 
 class KeyStore:
@@ -26,7 +26,7 @@ class KeyStore:
     async def all(self, conn: Connection) -> list[SigningKey]:
         """Return all keys, in no order."""
         query = "SELECT kid, private_key, public_key, active_from FROM cs_signing_key WHERE tenant_id = %s"
-        rows = await (await conn.execute(query, [PLATFORM])).fetchall()
+        rows = await (await conn.execute(query, [_PLATFORM])).fetchall()
         return [SigningKey(kid, self._open(kid, private), bytes(public), since) for kid, private, public, since in rows]
 
     async def add(self, conn: Connection, key: SigningKey, now: datetime) -> None:
@@ -36,11 +36,11 @@ class KeyStore:
             VALUES (%s, %s, %s, %s, %s, %s)
         """
         sealed = self._keyring.seal(key.private_key, context=_context(key.kid))
-        await conn.execute(query, [key.kid, PLATFORM, sealed, key.public_key, key.active_from, now])
+        await conn.execute(query, [key.kid, _PLATFORM, sealed, key.public_key, key.active_from, now])
 
     async def delete(self, conn: Connection, kids: Collection[str]) -> None:
         """Forget keys for good."""
-        await conn.execute("DELETE FROM cs_signing_key WHERE tenant_id = %s AND kid = ANY(%s)", [PLATFORM, list(kids)])
+        await conn.execute("DELETE FROM cs_signing_key WHERE tenant_id = %s AND kid = ANY(%s)", [_PLATFORM, list(kids)])
 
     def _open(self, kid: str, private: bytes) -> bytes:
         return self._keyring.open(private, context=_context(kid))

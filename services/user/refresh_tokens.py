@@ -16,12 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mesh.stores.postgres import Database
-
 from mesh.stores.keyring import Keyring
+from mesh.stores.postgres import Connection, Database
 from services.user import token_store
 from services.user.domain import REFRESH_LIFETIME, RefreshToken, Standing, TokenExpired, TokenInvalid, standing
-from services.user.store import Connection
 
 _FORM = re.compile(r"^([a-z0-9-]{1,32})\.[A-Za-z0-9_-]{43}$")
 

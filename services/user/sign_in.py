@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mesh.bus.ids import IdSource
-from mesh.stores.postgres import Database
-
+from mesh.stores.postgres import Connection, Database
 from services.user import access_tokens, domain, token_store
 from services.user.domain import CredentialsWrong, Kind, Role, SignedShopper, TokenInvalid, User
 from services.user.events import UserEvents
@@ -16,7 +15,7 @@ from services.user.lockout import LockOut
 from services.user.passwords import Passwords
 from services.user.refresh_tokens import Issued, RefreshTokens, tenant_of
 from services.user.signing_keys import SigningKeys
-from services.user.store import Connection, UserStore
+from services.user.store import UserStore
 
 # Compared with when there is no such shop, so that its absence does not show in the time it takes.
 _NO_SECRET = b"there is no such shop"

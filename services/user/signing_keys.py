@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import psycopg
 import structlog
-from mesh.stores.postgres import Database
 
 from mesh.bus import BusError, KeyValue
+from mesh.stores.errors import StoreError
+from mesh.stores.postgres import Database
 from services.user import access_tokens, domain
 from services.user.access_tokens import SigningKey
-from services.user.key_store import PLATFORM, KeyStore
+from services.user.key_store import KeyStore
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ class SigningKeys:
             self._wake.clear()
             try:
                 await self.turn()
-            except (psycopg.Error, BusError, OSError, TimeoutError) as error:
+            except (StoreError, BusError) as error:
                 if not failing:
                     _log.warning("signing keys cannot be checked; the known ones go on", error=repr(error))
                 failing = True
@@ -95,7 +95,7 @@ class SigningKeys:
         self._wake.set()
 
     async def _rotated(self) -> list[SigningKey]:
-        async with self._db.tenant(PLATFORM) as conn:
+        async with self._db.platform() as conn:
             await self._store.lock(conn)
             keys = await self._store.all(conn)
             now = self._clock()

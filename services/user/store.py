@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
 
-from psycopg import AsyncConnection
 from psycopg.rows import class_row, kwargs_row
 
 from mesh.stores.keyring import Keyring
+from mesh.stores.postgres import Connection
 from services.user.domain import Kind, Role, Tenant, User
-
-Connection: TypeAlias = AsyncConnection[Any]
 
 _USER = """
     SELECT u.tenant_id, u.id AS user_id, u.kind, u.roles, u.display_name, coalesce(u.external_id, '') AS external_id,

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from psycopg.rows import class_row
 
+from mesh.stores.postgres import Connection
 from services.user.domain import RefreshToken
-from services.user.store import Connection
 
 
 async def credential(conn: Connection, tenant_id: str, user_id: int) -> str | None:

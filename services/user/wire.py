@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
+from octopus.options.v1 import options_pb2
 from octopus.user.v1 import user_pb2 as pb
 
 from services.user import domain
@@ -16,7 +17,7 @@ def user(known: domain.User, *, unmasked: bool = False) -> pb.User:
         id=known.id,
         tenant_id=known.tenant_id,
         kind=pb.UserKind.ValueType(known.kind),
-        roles=[int(role) for role in known.roles],
+        roles=[options_pb2.Role.ValueType(role) for role in known.roles],
         display_name=known.display_name,
         external_id=known.external_id,
         phone=known.phone if unmasked else domain.masked_phone(known.phone),

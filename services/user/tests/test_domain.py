@@ -36,7 +36,7 @@ def seconds(number: float) -> timedelta:
 def test_kinds_and_roles_have_the_numbers_of_the_contract() -> None:
     assert {f"USER_KIND_{kind.name}": int(kind) for kind in Kind} == dict(user_pb2.UserKind.items()[1:])
     contract = dict(options_pb2.Role.items())
-    assert all(contract[f"ROLE_{role.name}"] == role for role in Role)
+    assert all(int(contract[f"ROLE_{role.name}"]) == int(role) for role in Role)
 
 
 def test_every_error_has_a_reason_of_the_contract() -> None:
