@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 from mesh.bus import payload, read, streams, tracing
 from mesh.bus.client import Client
 from mesh.bus.consume import BatchHandler, Consumer, Handler
-from mesh.bus.errors import Unavailable
+from mesh.bus.errors import NotStored, Unavailable
 from mesh.bus.kv import KeyValue
 from mesh.bus.publish import PubAck, Publisher
 from mesh.bus.read import StoredMessage
@@ -184,7 +184,7 @@ class Bus:
         """The last stored message of a subject, None when it has none."""
         try:
             return await read.last(self._replies, streams.stream_of(subject), subject)
-        except read.NotStored:
+        except NotStored:
             return None
 
     async def first_seq(self, stream: str) -> int:
@@ -225,12 +225,25 @@ class Bus:
                 _log.exception("reconnect callback failed")
 
     def _consumer(
-        self, stream: str, durable: str, subjects: Sequence[str], message_type: type[M],
-        max_in_flight: int, max_deliveries: int, deliver_new: bool,
+        self,
+        stream: str,
+        durable: str,
+        subjects: Sequence[str],
+        message_type: type[M],
+        max_in_flight: int,
+        max_deliveries: int,
+        deliver_new: bool,
     ) -> Consumer[M]:
         return Consumer(
-            self._client, self._publisher, stream, durable, tuple(subjects), message_type,
-            max_in_flight=max_in_flight, max_deliveries=max_deliveries, deliver_new=deliver_new,
+            self._client,
+            self._publisher,
+            stream,
+            durable,
+            tuple(subjects),
+            message_type,
+            max_in_flight=max_in_flight,
+            max_deliveries=max_deliveries,
+            deliver_new=deliver_new,
         )
 
 
@@ -310,5 +323,3 @@ async def _ensure(client: Client) -> None:
             await asyncio.sleep(_RECONNECT_WAIT_S)
         else:
             return
-
-

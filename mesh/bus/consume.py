@@ -258,22 +258,39 @@ class Consumer(Generic[M]):
 
     def _report(self, error: Exception, pulled: Pulled, pause: float, **more: object) -> None:
         _log.warning(
-            "message not handled, trying again", stream=self._stream, durable=self._durable, seq=pulled.seq,
-            attempts=pulled.attempts, pause_s=round(pause, 2), error=type(error).__name__, exc_info=error, **more,
+            "message not handled, trying again",
+            stream=self._stream,
+            durable=self._durable,
+            seq=pulled.seq,
+            attempts=pulled.attempts,
+            pause_s=round(pause, 2),
+            error=type(error).__name__,
+            exc_info=error,
+            **more,
         )
 
     async def _bury(self, pulled: Pulled, error: Exception) -> None:
         """Copies the message to the dead letters and ends its deliveries. When the copy fails, it is given back."""
         _log.error(
-            "message given up", stream=self._stream, durable=self._durable, seq=pulled.seq,
-            attempts=pulled.attempts, error=type(error).__name__, exc_info=error,
+            "message given up",
+            stream=self._stream,
+            durable=self._durable,
+            seq=pulled.seq,
+            attempts=pulled.attempts,
+            error=type(error).__name__,
+            exc_info=error,
         )
         try:
             await self._publisher.publish_raw(
-                f"dead.{self._stream}.{self._durable}", pulled.data, self._dead_headers(pulled, error), timeout=_DEAD_TIMEOUT_S
+                f"dead.{self._stream}.{self._durable}",
+                pulled.data,
+                self._dead_headers(pulled, error),
+                timeout=_DEAD_TIMEOUT_S,
             )
         except BusError:
-            _log.exception("dead letter not stored, trying again", stream=self._stream, durable=self._durable, seq=pulled.seq)
+            _log.exception(
+                "dead letter not stored, trying again", stream=self._stream, durable=self._durable, seq=pulled.seq
+            )
             await self._answer(pulled, _nak(_LONGEST_PAUSE_S))
             return
         await self._answer(pulled, b"+TERM")
@@ -295,7 +312,9 @@ class Consumer(Generic[M]):
         try:
             await self._client.publish(pulled.ack_subject, verdict)
         except (NatsError, OSError) as error:
-            _log.warning("verdict not sent", stream=self._stream, durable=self._durable, seq=pulled.seq, error=repr(error))
+            _log.warning(
+                "verdict not sent", stream=self._stream, durable=self._durable, seq=pulled.seq, error=repr(error)
+            )
         self.feed.stir()
 
     async def _keep_alive(self) -> None:
@@ -315,7 +334,9 @@ class Consumer(Generic[M]):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("consumer's task failed; its message will be delivered again", durable=self._durable, exc_info=error)
+            _log.error(
+                "consumer's task failed; its message will be delivered again", durable=self._durable, exc_info=error
+            )
 
 
 async def _awaited(work: "Awaitable[None]") -> None:

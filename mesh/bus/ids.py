@@ -145,7 +145,9 @@ class _Lease:
                 if entry is None:
                     self._revision = await self._workers.create(_key(worker), self._value(until))
                 else:
-                    self._revision = await self._workers.update(_key(worker), self._value(until), revision=entry.revision)
+                    self._revision = await self._workers.update(
+                        _key(worker), self._value(until), revision=entry.revision
+                    )
             except Conflict:
                 continue
             self._worker = worker
@@ -172,7 +174,9 @@ class _Lease:
                     _log.warning("no worker number could be leased, trying again", error=repr(error))
                     pause = _RETRY_S
             except BusError as error:
-                _log.warning("lease of the worker number not renewed, trying again", worker=self._worker, error=repr(error))
+                _log.warning(
+                    "lease of the worker number not renewed, trying again", worker=self._worker, error=repr(error)
+                )
                 pause = _RETRY_S
 
     async def release(self) -> None:

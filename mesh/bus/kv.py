@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import NamedTuple
 
 import structlog
@@ -89,7 +89,7 @@ class KeyValue:
                     found[update.key] = update
         return list(found.values())
 
-    async def watch(self, keys: str = ">") -> AsyncIterator[Entry | None]:
+    async def watch(self, keys: str = ">") -> AsyncGenerator[Entry | None, None]:
         """What the keys hold now, then None ("that is all for now"), then every change, until the iterator is closed.
 
         Survives a lost connection and a restart of NATS: it reads everything anew, tells what has changed or gone in the
@@ -98,8 +98,9 @@ class KeyValue:
         watch = _Watch(self._client, self._bucket, keys)
         self._watches.add(watch)
         try:
-            async for entry in watch.run():
-                yield entry
+            async with contextlib.aclosing(watch.run()) as entries:
+                async for entry in entries:
+                    yield entry
         finally:
             self._watches.discard(watch)
 
@@ -134,7 +135,7 @@ class _Watch:
         self._epoch += 1
         self._arrived.put_nowait((self._epoch, None, True))
 
-    async def run(self) -> AsyncIterator[Entry | None]:
+    async def run(self) -> AsyncGenerator[Entry | None, None]:
         known: dict[str, int] = {}
         try:
             while True:

@@ -44,7 +44,7 @@ class _Row:
     message_id: str
     type: str
     payload: bytes
-    traceparent: str | None
+    traceparent: str
 
 
 class Outbox:
@@ -75,11 +75,13 @@ class Outbox:
         stream_of(subject)
         data = message.SerializeToString()
         if len(data) > _MAX_BYTES:
-            raise ValueError(f"a {payload.type_of(message)} of {len(data)} bytes is more than the {_MAX_BYTES} that can be published")
+            raise ValueError(
+                f"a {payload.type_of(message)} of {len(data)} bytes is more than the {_MAX_BYTES} that can be published"
+            )
         headers: dict[str, str] = {}
         tracing.inject(headers)
         await conn.execute(
-            self._insert, (subject, message_id, payload.type_of(message), data, headers.get("traceparent"))
+            self._insert, (subject, message_id, payload.type_of(message), data, headers.get("traceparent", ""))
         )
 
     async def relay(self, bus: Bus) -> NoReturn:

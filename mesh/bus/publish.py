@@ -137,9 +137,7 @@ def _ack(reply: Reply) -> PubAck:
     code, description = error.get("err_code", 0), str(error.get("description", ""))
     if code in _WRONG_LAST_SEQUENCE:
         number = re.search(r"(\d+)$", description)
-        raise Conflict(
-            "the subject has moved on since it was read", last_seq=int(number[1]) if number else None
-        )
+        raise Conflict("the subject has moved on since it was read", last_seq=int(number[1]) if number else None)
     if error.get("code") in (429, 500, 503):
         raise _TryAgainError(description)
     raise Rejected(f"NATS refuses the message: {description} ({code})")

@@ -94,7 +94,12 @@ class Feed:
                     if self._due == 0 and (room := self._room()) > 0:
                         await self._ask(room)
                 except (NatsError, BusError, OSError, TimeoutError) as error:
-                    _log.warning("consumer cannot pull, trying again", stream=self._stream, durable=self._durable, error=repr(error))
+                    _log.warning(
+                        "consumer cannot pull, trying again",
+                        stream=self._stream,
+                        durable=self._durable,
+                        error=repr(error),
+                    )
                     await asyncio.sleep(_RETRY_S)
                     continue
                 await self._wait(loop)
@@ -148,8 +153,11 @@ class Feed:
             self._stir.set()
         else:
             _log.warning(
-                "consumer's request ended", stream=self._stream, durable=self._durable,
-                status=status, description=headers.get("Description", ""),
+                "consumer's request ended",
+                stream=self._stream,
+                durable=self._durable,
+                status=status,
+                description=headers.get("Description", ""),
             )
             asyncio.get_running_loop().call_later(_RETRY_S, self._stir.set)
 

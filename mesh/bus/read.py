@@ -63,7 +63,9 @@ async def first_seq(replies: Replies, stream: str) -> int:
     return int(answer["state"]["first_seq"])
 
 
-async def api(replies: Replies, operation: str, request: bytes, timeout: float = _TIMEOUT_S) -> dict[str, dict[str, int]]:
+async def api(
+    replies: Replies, operation: str, request: bytes, timeout: float = _TIMEOUT_S
+) -> dict[str, dict[str, int]]:
     """Calls `$JS.API.<operation>` and returns its answer. NotStored for 404, Unavailable when JetStream does not answer, Rejected."""
     try:
         reply = await replies.request(f"$JS.API.{operation}", request, None, timeout)

@@ -6,7 +6,7 @@ answers of the others.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mesh.bus.client import Client
 from mesh.bus.errors import Unavailable
@@ -73,7 +73,8 @@ class Replies:
 
     def connection_lost(self) -> None:
         """Fails everything that waits: its answer may have been lost with the connection."""
-        for future in (*self._waiting.values(), *(done for _, done in self._collecting.values())):
+        ended: list[asyncio.Future[Any]] = [*self._waiting.values(), *(done for _, done in self._collecting.values())]
+        for future in ended:
             if not future.done():
                 future.set_exception(Unavailable("the connection to NATS broke before the answer came"))
 

@@ -153,7 +153,9 @@ def bucket_of(name: str) -> Bucket:
     raise KeyError(f"no bucket {name!r}; the buckets are defined in mesh/bus/streams.py")
 
 
-async def ensure(client: NatsClient, *, streams: tuple[Stream, ...] = STREAMS, buckets: tuple[Bucket, ...] = BUCKETS) -> None:
+async def ensure(
+    client: NatsClient, *, streams: tuple[Stream, ...] = STREAMS, buckets: tuple[Bucket, ...] = BUCKETS
+) -> None:
     """Creates the streams and buckets that are missing and updates those that differ. Safe from many processes at once."""
     jetstream = client.jetstream()
     for config in (*(s.config() for s in streams), *(b.config() for b in buckets)):
@@ -181,4 +183,6 @@ async def _ensure_one(jetstream: JetStreamContext, config: api.StreamConfig) -> 
 def differs(actual: api.StreamConfig, wanted: api.StreamConfig) -> bool:
     """Whether a stream lacks what is wanted of it; what the server fills in by itself does not count."""
     present = actual.as_dict()
-    return any(present.get(key) != value for key, value in wanted.as_dict().items() if value not in (None, 0, -1, False, ""))
+    return any(
+        present.get(key) != value for key, value in wanted.as_dict().items() if value not in (None, 0, -1, False, "")
+    )

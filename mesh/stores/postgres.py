@@ -6,7 +6,7 @@ A statement outside sees nothing.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString
 
@@ -16,6 +16,7 @@ from pgvector.psycopg import register_vector_async
 from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool
 
+from mesh.identity.files import Identity
 from mesh.stores.errors import TooSlow, Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +56,12 @@ class Database:
     async def every_tenant(self) -> AsyncIterator[Connection]:
         """A read-only transaction over all tenants, on the tables that have a policy for it: for background jobs. Errors as `tenant`."""
         async with self._transaction("BEGIN READ ONLY", EVERY_TENANT) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def platform(self) -> AsyncIterator[Connection]:
+        """A transaction that writes what belongs to the platform and no shop: rows whose tenant is "*". Errors as `tenant`."""
+        async with self._transaction("BEGIN", EVERY_TENANT) as conn:
             yield conn
 
     @asynccontextmanager
@@ -113,27 +120,26 @@ class Database:
 @asynccontextmanager
 async def connect(
     conninfo: str,
+    identity: Identity,
     *,
-    name: str,
-    credentials: Mapping[str, Any] | None = None,
     statement_timeout_s: float = 5.0,
     max_connections: int = 10,
     vectors: bool = False,
 ) -> AsyncIterator[Database]:
-    """The database at `conninfo`, e.g. "host=localhost port=5432 dbname=octopus"; closed at the end of the context.
+    """The database at `conninfo`, e.g. "host=127.0.0.1 port=5432 dbname=octopus"; closed at the end of the context.
 
-    `credentials` are connection parameters that prove who we are: `Identity.libpq()`, whose files are read anew for each
-    connection. `name` shows in `pg_stat_activity`. `vectors` registers pgvector's types. Returns without waiting for the
-    database: a process may start before it, and a call fails as Unavailable for as long as it is away.
+    Its role is that of the identity, proved by the certificate, whose files are read anew for each connection. `vectors`
+    registers pgvector's types. Returns without waiting for the database: a process may start before it, and a call fails
+    as Unavailable for as long as it is away.
     """
     parameters: dict[str, Any] = {
-        "application_name": name,
+        "application_name": identity.name,
         "connect_timeout": 3,
         # A machine that vanished is noticed in about 10 s.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
-        **(credentials or {}),
+        **identity.libpq(),
     }
 
     async def configure(conn: Connection) -> None:
@@ -156,7 +162,7 @@ async def connect(
         max_idle=300,
         # Below the life of a certificate, so that connections follow its rotation.
         max_lifetime=1800,
-        name=name,
+        name=identity.name,
         open=False,
     )
     await pool.open()

@@ -29,7 +29,7 @@ class Valkey(Redis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """See redis-py. Unavailable after the retries."""
         try:
-            return await super().execute_command(*args, **options)
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except (ConnectionError, TimeoutError, OSError) as error:
             raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
 
@@ -51,14 +51,14 @@ class _PasswordFile(CredentialProvider):
 
 
 @asynccontextmanager
-async def connect(url: str, *, user: str, password_file: Path | None = None, max_connections: int = 32) -> AsyncIterator[Valkey]:
+async def connect(url: str, user: str, password_file: Path, *, max_connections: int = 32) -> AsyncIterator[Valkey]:
     """A client of the Valkey at `url`, e.g. "redis://127.0.0.1:6379/0", as ACL user `user`; answers are `str`.
 
     Closed at the end of the context. Connects with the first command, and again whenever the connection is lost.
     """
-    client = Valkey.from_url(
+    client: Valkey = Valkey.from_url(  # type: ignore[assignment]  # the stub forgets the subclass
         url,
-        credential_provider=_PasswordFile(user, password_file) if password_file else None,
+        credential_provider=_PasswordFile(user, password_file),
         client_name=user,
         decode_responses=True,
         health_check_interval=10,
