@@ -1,0 +1,1 @@
+"""The edge's Envoy: its configuration, made from typed resources and the contracts, and the process that feeds it."""

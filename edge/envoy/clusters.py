@@ -1,0 +1,105 @@
+"""Envoy's clusters: one for each version of each service, and the one that leads to the control plane."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from envoy_data_plane.envoy.config.cluster import v3 as clusters
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.endpoint import v3 as endpoints
+from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
+
+from edge.envoy.certificates import Certificates
+from mesh.control.resources import address, ads, circuit_breakers, pack
+
+_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_CONNECT: Final = timedelta(seconds=2)
+
+# What one stream may have on the way to us while its reader is slow: that much, and no more, waits in Envoy.
+_STREAM_WINDOW: Final = 64 * 1024
+# All streams of a connection share this one, so slow readers must not be able to use it up.
+_CONNECTION_WINDOW: Final = 128 * 1024 * 1024
+
+# Notices a server that vanished without a word within 30 + 10 seconds.
+_KEEPALIVE: Final = core.KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
+
+
+def grpc_cluster(name: str, service: str, certificates: Certificates) -> clusters.Cluster:
+    """Returns the cluster of one version of a gRPC service."""
+    options = http.HttpProtocolOptionsExplicitHttpConfig(
+        http2_protocol_options=core.Http2ProtocolOptions(
+            initial_stream_window_size=_STREAM_WINDOW,
+            initial_connection_window_size=_CONNECTION_WINDOW,
+            connection_keepalive=_KEEPALIVE,
+        )
+    )
+    return _discovered(name, certificates.upstream(service, "h2"), options)
+
+
+def web_cluster(name: str, service: str, certificates: Certificates) -> clusters.Cluster:
+    """Returns the cluster of a member that speaks HTTP/1.1: the bridge with its WebSockets, and the pages."""
+    options = http.HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=core.Http1ProtocolOptions())
+    return _discovered(name, certificates.upstream(service, "http/1.1"), options)
+
+
+def control_cluster(name: str, host: str, port: int, certificates: Certificates) -> clusters.Cluster:
+    """Returns the cluster of the control plane, which must stand in the bootstrap: all others come from there."""
+    options = http.HttpProtocolOptionsExplicitHttpConfig(
+        http2_protocol_options=core.Http2ProtocolOptions(
+            connection_keepalive=core.KeepaliveSettings(interval=timedelta(seconds=15), timeout=timedelta(seconds=5))
+        )
+    )
+    return clusters.Cluster(
+        name=name,
+        type=clusters.ClusterDiscoveryType.STRICT_DNS,
+        dns_lookup_family=clusters.ClusterDnsLookupFamily.V4_PREFERRED,
+        connect_timeout=_CONNECT,
+        load_assignment=static(name, address(host, port)),
+        transport_socket=certificates.upstream("control", "h2"),
+        typed_extension_protocol_options={_OPTIONS: pack(http.HttpProtocolOptions(explicit_http_config=options))},
+    )
+
+
+def static(name: str, where: core.Address) -> endpoints.ClusterLoadAssignment:
+    """Returns the one endpoint of a cluster that never changes."""
+    endpoint = endpoints.LbEndpoint(endpoint=endpoints.Endpoint(address=where))
+    return endpoints.ClusterLoadAssignment(
+        cluster_name=name, endpoints=[endpoints.LocalityLbEndpoints(lb_endpoints=[endpoint])]
+    )
+
+
+def _discovered(
+    name: str, socket: core.TransportSocket, options: http.HttpProtocolOptionsExplicitHttpConfig
+) -> clusters.Cluster:
+    return clusters.Cluster(
+        name=name,
+        type=clusters.ClusterDiscoveryType.EDS,
+        eds_cluster_config=clusters.ClusterEdsClusterConfig(eds_config=ads(), service_name=name),
+        connect_timeout=_CONNECT,
+        lb_policy=clusters.ClusterLbPolicy.RING_HASH,
+        ring_hash_lb_config=clusters.ClusterRingHashLbConfig(minimum_ring_size=1024, maximum_ring_size=4096),
+        circuit_breakers=circuit_breakers(),
+        outlier_detection=_outlier_detection(),
+        transport_socket=socket,
+        typed_extension_protocol_options={_OPTIONS: pack(http.HttpProtocolOptions(explicit_http_config=options))},
+    )
+
+
+def _outlier_detection() -> clusters.OutlierDetection:
+    # An instance that cannot be reached is left out at once; one that answers UNAVAILABLE ten times running may only be
+    # waiting for its database, and comes back soon.
+    return clusters.OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=3,
+        enforcing_consecutive_local_origin_failure=100,
+        consecutive_gateway_failure=10,
+        enforcing_consecutive_gateway_failure=100,
+        enforcing_consecutive_5xx=0,
+        enforcing_success_rate=0,
+        enforcing_local_origin_success_rate=0,
+        interval=timedelta(seconds=1),
+        base_ejection_time=timedelta(seconds=3),
+        max_ejection_time=timedelta(seconds=10),
+        max_ejection_percent=50,
+    )

@@ -1,0 +1,35 @@
+"""Settings of the control plane's process, which also feeds the edge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from mesh.process.config import ServiceConfig
+
+
+class ControlConfig(ServiceConfig):
+    """Settings of the control plane; `port` is where clients find the ADS feed, so it must be the same at each start."""
+
+    # Folder for what Envoy reads: `envoy.json` and the files that name its certificates. Written at the start.
+    envoy_folder: Path
+    # Where Envoy takes connections from outside.
+    edge_host: str = "127.0.0.1"
+    # As above.
+    edge_port: int = Field(default=8443, ge=1, le=65535)
+    # Port of Envoy's `/metrics` and `/ready`, on the loopback interface only.
+    edge_metrics_port: int = Field(ge=1, le=65535)
+    # Folder of the public certificate: `<public_name>/cert.pem` and `<public_name>/key.pem` in it.
+    public_folder: Path
+    # As above.
+    public_name: str = "edge-public"
+    # Origins whose pages may call the API, e.g. "https://shop.example". "*" admits all: tokens are not cookies, so a
+    # foreign page gains nothing by calling.
+    allowed_origins: tuple[str, ...] = ("*",)
+    # How many connections from outside Envoy holds at once; further ones are closed at once.
+    max_connections: int = Field(default=20_000, ge=1, le=1_000_000)
+    # Envoy gives way (no new connections, less memory kept back) as its heap comes near this.
+    max_heap_mb: int = Field(default=1024, ge=128, le=65_536)
+    # File of Envoy's access log; absent: its standard output.
+    access_log: Path | None = None

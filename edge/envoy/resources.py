@@ -1,0 +1,66 @@
+"""All that the control plane tells Envoy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from envoy_data_plane.envoy.config.core import v3 as core
+
+from edge.envoy import clusters, filters, listener
+from edge.envoy.certificates import Certificates
+from edge.envoy.config import ControlConfig
+from edge.envoy.routes import BRIDGE, PAGES, route_table
+from mesh.control.contract import Method
+from mesh.control.feed import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource
+from mesh.control.picture import Picture
+from mesh.control.resources import cluster_name, load_assignment, pack, resource
+from mesh.identity.files import Identity
+
+
+def certificates(config: ControlConfig) -> Certificates:
+    """Returns where Envoy's certificates lie."""
+    return Certificates(
+        config.envoy_folder, Identity(config.identity, "edge"), Identity(config.public_folder, config.public_name)
+    )
+
+
+def edge_resources(config: ControlConfig, methods: Iterable[Method]) -> Callable[[Picture], list[Resource]]:
+    """Returns what makes Envoy's resources from a picture of the mesh."""
+    methods = tuple(methods)
+    served = {method.service for method in methods}
+    files = certificates(config)
+
+    def make(picture: Picture) -> list[Resource]:
+        found = [
+            resource(
+                LISTENER,
+                listener.NAME,
+                listener.listener(
+                    config.edge_host,
+                    config.edge_port,
+                    files,
+                    filters.tokens_by_discovery(),
+                    listener.NAME,
+                    config.access_log,
+                ),
+            ),
+            resource(ROUTES, listener.NAME, route_table(listener.NAME, picture, methods, config.allowed_origins)),
+            resource(
+                EXTENSION,
+                filters.TOKENS,
+                core.TypedExtensionConfig(
+                    name=filters.TOKENS, typed_config=pack(filters.token_check(picture.jwks, methods))
+                ),
+            ),
+        ]
+        for service in picture.services:
+            if service.name not in served and service.name not in (BRIDGE, PAGES):
+                continue
+            make_cluster = clusters.grpc_cluster if service.name in served else clusters.web_cluster
+            for version, instances in service.versions.items():
+                name = cluster_name(service.name, version)
+                found.append(resource(CLUSTER, name, make_cluster(name, service.name, files)))
+                found.append(load_assignment(name, instances))
+        return found
+
+    return make

@@ -1,0 +1,145 @@
+"""Envoy's routes: the methods whose contract admits the caller `edge`, the WebSocket, and the pages. Nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from envoy_data_plane.envoy.config.route import v3 as routes
+from envoy_data_plane.envoy.extensions.filters.http.cors import v3 as cors
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous_hosts
+from envoy_data_plane.envoy.type.matcher import v3 as matcher
+
+from mesh.control.contract import Method
+from mesh.control.picture import Picture, Service
+from mesh.control.resources import action, pack
+
+WEBSOCKET_PATH: Final = "/ws"
+BRIDGE: Final = "bridge"
+PAGES: Final = "pages"
+
+CORS_FILTER: Final = "envoy.filters.http.cors"
+
+# Long streams live until their token ends, at most an hour; they end themselves, and this only catches what does not.
+STREAM_LIFE: Final = timedelta(minutes=61)
+
+# Both sides of a conversation send a heartbeat well within this; a stream that is silent for longer is dead.
+STREAM_IDLE: Final = timedelta(seconds=90)
+
+_CALL_TIMEOUT: Final = timedelta(seconds=30)
+_FOREVER: Final = timedelta()
+
+# What may be sent again if nobody could have acted on it: the connection was refused, or the stream was before its start.
+_NOT_SENT: Final = "connect-failure,refused-stream"
+_MAYBE_SENT: Final = f"{_NOT_SENT},reset,unavailable"
+
+# How much of a call is kept for sending it again. Calls are at most 256 KB.
+_KEPT_BYTES: Final = 256 * 1024
+
+_CORS_HEADERS: Final = (
+    "authorization,content-type,x-grpc-web,x-user-agent,grpc-timeout,connect-protocol-version,connect-timeout-ms,"
+    "traceparent,tracestate"
+)
+_CORS_EXPOSED: Final = "grpc-status,grpc-message,grpc-status-details-bin,x-request-id"
+
+
+def at_edge(methods: Iterable[Method]) -> list[Method]:
+    """Returns the methods that may be called from outside."""
+    return [method for method in methods if "edge" in method.callers]
+
+
+def route_table(name: str, picture: Picture, methods: Iterable[Method], origins: Sequence[str]) -> routes.RouteConfiguration:
+    """Returns all routes of the edge."""
+    services = {service.name: service for service in picture.services}
+    table = [_health()]
+    table += [_call(services[method.service], method) for method in at_edge(methods) if method.service in services]
+    # The rest of the contracts is not for outside; a gRPC client reads UNIMPLEMENTED out of this.
+    table += [_nothing("/octopus."), _nothing("/grpc.")]
+    if BRIDGE in services:
+        table.append(_websocket(services[BRIDGE]))
+    if PAGES in services:
+        table.append(_pages(services[PAGES]))
+    host = routes.VirtualHost(
+        name="edge", domains=["*"], routes=table, typed_per_filter_config={CORS_FILTER: pack(_cors(origins))}
+    )
+    return routes.RouteConfiguration(name=name, virtual_hosts=[host])
+
+
+def _call(service: Service, method: Method) -> routes.Route:
+    return routes.Route(
+        match=routes.RouteMatch(path=method.path),
+        route=action(
+            service,
+            timeout=_FOREVER if method.streaming else _CALL_TIMEOUT,
+            idle_timeout=STREAM_IDLE,
+            retry_policy=_retry_policy(_MAYBE_SENT if method.idempotent else _NOT_SENT),
+        ),
+        # A stream is never sent again, so nothing of it is kept.
+        request_body_buffer_limit=None if method.streaming else _KEPT_BYTES,
+    )
+
+
+def _websocket(service: Service) -> routes.Route:
+    return routes.Route(
+        match=routes.RouteMatch(path=WEBSOCKET_PATH),
+        route=action(
+            service,
+            timeout=_FOREVER,
+            idle_timeout=STREAM_IDLE,
+            upgrade_configs=[routes.RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)],
+            retry_policy=_retry_policy(_NOT_SENT),
+        ),
+    )
+
+
+def _pages(service: Service) -> routes.Route:
+    return routes.Route(
+        match=routes.RouteMatch(prefix="/"),
+        route=action(service, timeout=_CALL_TIMEOUT, retry_policy=_retry_policy(_MAYBE_SENT)),
+    )
+
+
+def _health() -> routes.Route:
+    return routes.Route(
+        match=routes.RouteMatch(path="/healthz"), direct_response=routes.DirectResponseAction(status=200)
+    )
+
+
+def _nothing(prefix: str) -> routes.Route:
+    return routes.Route(
+        match=routes.RouteMatch(prefix=prefix), direct_response=routes.DirectResponseAction(status=404)
+    )
+
+
+def _retry_policy(retry_on: str) -> routes.RetryPolicy:
+    # Another instance than the one that failed, as far as there is one.
+    elsewhere = routes.RetryPolicyRetryHostPredicate(
+        name="envoy.retry_host_predicates.previous_hosts", typed_config=pack(previous_hosts.PreviousHostsPredicate())
+    )
+    return routes.RetryPolicy(
+        retry_on=retry_on,
+        num_retries=2,
+        retry_host_predicate=[elsewhere],
+        host_selection_retry_max_attempts=5,
+        retry_back_off=routes.RetryPolicyRetryBackOff(
+            base_interval=timedelta(milliseconds=25), max_interval=timedelta(milliseconds=250)
+        ),
+    )
+
+
+def _cors(origins: Sequence[str]) -> cors.CorsPolicy:
+    return cors.CorsPolicy(
+        allow_origin_string_match=[
+            matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex=".*"))
+            if origin == "*"
+            else matcher.StringMatcher(exact=origin)
+            for origin in origins
+        ],
+        allow_methods="GET,POST,OPTIONS",
+        allow_headers=_CORS_HEADERS,
+        expose_headers=_CORS_EXPOSED,
+        max_age="7200",
+        # Tokens travel in a header that only the page's own code can set, never in cookies.
+        allow_credentials=False,
+    )
