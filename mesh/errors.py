@@ -129,7 +129,8 @@ def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
     if value is None or value == pb.REASON_INTERNAL:
         return internal(trace_id)
     text = str(error) or pb.Reason.Name(value).removeprefix("REASON_").replace("_", " ").lower()
-    return Refused(value, text, retry_after=getattr(error, "retry_after", None))
+    retry_after, violations = getattr(error, "retry_after", None), getattr(error, "violations", ())
+    return Refused(value, text, retry_after=retry_after, violations=violations)
 
 
 def internal(trace_id: str) -> Refused:

@@ -31,6 +31,12 @@ def test_a_domain_error_is_known_by_its_reason(reason: pb.Reason.ValueType) -> N
     )
 
 
+def test_a_domain_error_says_when_to_try_again_and_which_field_is_wrong() -> None:
+    error = type("Locked", (Exception,), {"reason": "RATE_LIMITED", "retry_after": 2.5, "violations": [("a", "b")]})()
+    refused = refused_from(error)
+    assert (refused.retry_after, refused.violations) == (2.5, (("a", "b"),))
+
+
 @pytest.mark.parametrize(
     "error",
     [
