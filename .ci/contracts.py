@@ -63,7 +63,7 @@ def generate(target: Path, work: Path) -> None:
     python.mkdir(parents=True, exist_ok=True)
     ts.mkdir(parents=True, exist_ok=True)
     if not PROTOC_GEN_ES.exists():
-        sys.exit(f"{PROTOC_GEN_ES.relative_to(ROOT)} is missing, so TypeScript cannot be generated. Run: make install")
+        sys.exit(f"{PROTOC_GEN_ES.relative_to(ROOT)} is missing, so TypeScript cannot be generated. Run: make gen")
     messages = [f"--python_out={python}", f"--mypy_out=quiet:{python}"]
     messages += [f"--plugin=protoc-gen-es={PROTOC_GEN_ES}", f"--es_out=target=ts:{ts}"]
     protoc(PROTO, work, "**/*.proto", *messages, VALIDATE)
