@@ -63,26 +63,27 @@ CREATE TABLE cs_session_outbox (
     message_id  text NOT NULL,
     type        text NOT NULL,
     payload     bytea NOT NULL,
-    traceparent text NOT NULL DEFAULT '',
+    traceparent text,
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
 DO $$
 DECLARE name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['cs_session', 'cs_agent'] LOOP
+    FOREACH name IN ARRAY ARRAY['cs_session', 'cs_agent', 'cs_session_outbox'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
         EXECUTE format(
             'CREATE POLICY own_tenant ON %I USING (tenant_id = current_setting(''octopus.tenant'', true))'
             ' WITH CHECK (tenant_id = current_setting(''octopus.tenant'', true))', name);
-        -- Lapsed offers, idle sessions and lost queues are looked for in all shops at once.
+        -- Lapsed offers, idle sessions, lost queues and what is to be sent are looked for in all shops at once.
         EXECUTE format(
             'CREATE POLICY every_tenant ON %I FOR SELECT USING (current_setting(''octopus.tenant'', true) = ''*'')', name);
     END LOOP;
 END $$;
 
 GRANT SELECT, INSERT, UPDATE ON cs_session, cs_agent TO octopus_session;
+GRANT SELECT, INSERT, DELETE ON cs_session_outbox TO octopus_session;
 
 -- migrate:down
 DROP TABLE cs_session_outbox, cs_agent, cs_session;

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from mesh.stores.errors import Unavailable
 from services.session.domain import Agent, QueueDown, Session
 
 T = TypeVar("T")
@@ -142,7 +143,7 @@ class _Reaching:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (RedisError, OSError)):
+        if isinstance(error, Unavailable | RedisError | OSError):
             raise QueueDown("the live queue cannot be reached; try again") from error
 
 

@@ -16,7 +16,6 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, ClassVar, Protocol
 
-from mesh.bus.outbox import Outbox
 from octopus.chat.v1 import chat_events_pb2, message_pb2
 from octopus.session.v1 import session_events_pb2 as events
 from octopus.session.v1 import session_pb2
@@ -26,6 +25,7 @@ from psycopg import AsyncConnection
 
 from mesh.bus import Bus, Delivery
 from mesh.bus.ids import IdSource
+from mesh.bus.outbox import Outbox
 from mesh.bus.streams import EVENT
 from services.session import wire
 from services.session.domain import Agent, Session
