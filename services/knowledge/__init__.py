@@ -1,0 +1,1 @@
+"""Keeps what a shop knows, and finds it by meaning."""

@@ -1,0 +1,28 @@
+"""Wires the knowledge service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from octopus.knowledge.v1 import knowledge_service_pb2_grpc
+
+from mesh.process.member import Member
+from services.knowledge.config import KnowledgeConfig
+from services.knowledge.embedding import E5
+from services.knowledge.entries import Entries
+from services.knowledge.servicer import KnowledgeServicer
+
+
+@asynccontextmanager
+async def app(member: Member, config: KnowledgeConfig) -> AsyncIterator[None]:
+    """Load the model and serve KnowledgeService."""
+    database = await member.postgres()
+    ids = await member.ids()
+    embedder = await member.enter(E5(threads=config.embedding_threads))
+    entries = Entries(database=database, embedder=embedder, next_id=ids.next)
+    servicer = KnowledgeServicer(entries)
+    await member.serve(
+        lambda server: knowledge_service_pb2_grpc.add_KnowledgeServiceServicer_to_server(servicer, server)
+    )
+    yield

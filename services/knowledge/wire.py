@@ -1,0 +1,48 @@
+"""Entries as the contract shows them, and back."""
+
+from __future__ import annotations
+
+from octopus.knowledge.v1 import faq_pb2, knowledge_service_pb2
+
+from services.knowledge.domain import Content, Faq, Hit
+
+
+def from_content(content: faq_pb2.FaqContent) -> Content:
+    """What a caller wrote, tidied."""
+    return Content(
+        question=content.question,
+        answer=content.answer,
+        similar_questions=tuple(content.similar_questions),
+        category=content.category,
+        locale=content.locale,
+    ).tidied()
+
+
+def to_content(content: Content) -> faq_pb2.FaqContent:
+    """What an admin wrote."""
+    return faq_pb2.FaqContent(
+        question=content.question,
+        answer=content.answer,
+        similar_questions=content.similar_questions,
+        category=content.category,
+        locale=content.locale,
+    )
+
+
+def to_faq(faq: Faq) -> faq_pb2.Faq:
+    """A stored entry."""
+    message = faq_pb2.Faq(
+        id=faq.id,
+        tenant_id=faq.tenant_id,
+        content=to_content(faq.content),
+        disabled=faq.disabled,
+        version=faq.version,
+    )
+    message.created_at.FromDatetime(faq.created_at)
+    message.updated_at.FromDatetime(faq.updated_at)
+    return message
+
+
+def to_hit(hit: Hit) -> knowledge_service_pb2.FaqHit:
+    """An entry that was found."""
+    return knowledge_service_pb2.FaqHit(faq=to_faq(hit.faq), score=hit.score)
