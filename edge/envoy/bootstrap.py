@@ -141,7 +141,10 @@ def _metrics_listener(port: int) -> listeners.Listener:
 
 
 def _overload_manager(config: ControlConfig) -> overload.OverloadManager:
-    heap, connections = "envoy.resource_monitors.fixed_heap", "envoy.resource_monitors.global_downstream_max_connections"
+    heap, connections = (
+        "envoy.resource_monitors.fixed_heap",
+        "envoy.resource_monitors.global_downstream_max_connections",
+    )
 
     def at(share: float) -> list[overload.Trigger]:
         return [overload.Trigger(name=heap, threshold=overload.ThresholdTrigger(value=share))]

@@ -19,7 +19,7 @@ from mesh.control.resources import is_exactly, pack
 from mesh.identity.files import Identity
 from mesh.process.folder import write
 
-_SECRET: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+_TYPE: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
 _LEAF: Final = "leaf"
 _AUTHORITY: Final = "authority"
@@ -93,7 +93,7 @@ class Certificates:
         return self.folder / f"{name}.json"
 
     def _write(self, name: str, secret: tls.Secret) -> None:
-        write(self._path(name), json.dumps({"resources": [{"@type": _SECRET, **secret.to_dict()}]}, indent=2) + "\n")
+        write(self._path(name), json.dumps({"resources": [{"@type": _TYPE, **secret.to_dict()}]}, indent=2) + "\n")
 
 
 def _certificate(name: str, identity: Identity) -> tls.Secret:

@@ -55,7 +55,8 @@ def chain(tokens: hcm.HttpFilter) -> list[hcm.HttpFilter]:
 
 def tokens_by_discovery() -> hcm.HttpFilter:
     """The token filter as a resource of its own: new keys then reach Envoy without a new listener, which would end all
-    connections."""
+    connections.
+    """
     return hcm.HttpFilter(
         name=TOKENS,
         config_discovery=core.ExtensionConfigSource(

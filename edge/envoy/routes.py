@@ -49,7 +49,9 @@ def at_edge(methods: Iterable[Method]) -> list[Method]:
     return [method for method in methods if "edge" in method.callers]
 
 
-def route_table(name: str, picture: Picture, methods: Iterable[Method], origins: Sequence[str]) -> routes.RouteConfiguration:
+def route_table(
+    name: str, picture: Picture, methods: Iterable[Method], origins: Sequence[str]
+) -> routes.RouteConfiguration:
     """Returns all routes of the edge."""
     services = {service.name: service for service in picture.services}
     table = [_health()]
@@ -107,9 +109,7 @@ def _health() -> routes.Route:
 
 
 def _nothing(prefix: str) -> routes.Route:
-    return routes.Route(
-        match=routes.RouteMatch(prefix=prefix), direct_response=routes.DirectResponseAction(status=404)
-    )
+    return routes.Route(match=routes.RouteMatch(prefix=prefix), direct_response=routes.DirectResponseAction(status=404))
 
 
 def _retry_policy(retry_on: str) -> routes.RetryPolicy:

@@ -93,8 +93,9 @@ async def _next(requests: AsyncIterator[DiscoveryRequest]) -> DiscoveryRequest |
 
 
 def _caller(context: grpc.aio.ServicerContext[Unknown, Unknown]) -> str | None:
-    identities = context.auth_context().get("peer_spiffe_id") or [b""]
-    return names.name_of(identities[0].decode())
+    for identity in context.auth_context().get("peer_spiffe_id", ()):
+        return names.name_of(identity.decode())
+    return None
 
 
 def _request(message: DiscoveryRequest) -> Request:

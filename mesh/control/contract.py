@@ -9,9 +9,9 @@ from functools import cache
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import ServiceDescriptor
+from octopus.options.v1 import options_pb2
 
 from mesh.identity import names
-from octopus.options.v1 import options_pb2
 
 _IDEMPOTENT = frozenset({descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS, descriptor_pb2.MethodOptions.IDEMPOTENT})
 

@@ -77,4 +77,6 @@ def _weights(versions: Mapping[str, tuple[Endpoint, ...]], percent: Mapping[str,
     if wanted:
         return wanted
     # Without a split, or when none of its versions runs: each instance by its own weight.
-    return {version: sum(e.weight for e in endpoints) for version, endpoints in running.items()} or dict.fromkeys(versions, 1)
+    return {version: sum(e.weight for e in endpoints) for version, endpoints in running.items()} or dict.fromkeys(
+        versions, 1
+    )

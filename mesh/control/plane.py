@@ -29,13 +29,19 @@ class ControlPlane:
     The edge's resources are made by a function from outside, for the mesh knows nothing of the edge.
     """
 
-    def __init__(self, bus: Bus, edge_resources: Callable[[Picture], Iterable[Resource]]) -> None:
-        """Takes a connected bus, and what makes the resources of Envoy."""
+    def __init__(
+        self,
+        bus: Bus,
+        edge_resources: Callable[[Picture], Iterable[Resource]],
+        *,
+        expected: Iterable[str] = names.SERVICES,
+    ) -> None:
+        """Takes a connected bus, what makes the resources of Envoy, and the names of those that should be running."""
         self._dirty = asyncio.Event()
         self.watcher = Watcher(bus, self._dirty.set)
         self._edge_resources = edge_resources
         self._edge, self._channels = Feed(), Feed()
-        self._painter = Painter(names.SERVICES)
+        self._painter = Painter(tuple(expected))
         self.ads = Ads({name: self._edge if name == "edge" else self._channels for name in names.MEMBERS})
 
     async def run(self) -> None:

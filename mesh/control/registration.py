@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from octopus.mesh.v1 import registry_pb2
 
 from mesh.bus import Bus, BusError
-from octopus.mesh.v1 import registry_pb2
 
 RENEW_SECONDS: Final = 1.0
 

@@ -84,7 +84,12 @@ class Stream:
             subscription.waiting = False
             subscription.refused = bool(request.error)
             if request.error:
-                _log.error("configuration refused by a client", node=self._node, type=_short(request.type_url), reason=request.error)
+                _log.error(
+                    "configuration refused by a client",
+                    node=self._node,
+                    type=_short(request.type_url),
+                    reason=request.error,
+                )
         added, subscription.names = names - subscription.names, names
         subscription.wildcard = subscription.wildcard and not names
         for name in subscription.sent.keys() - names if not subscription.wildcard else ():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError
-
 from octopus.mesh.v1 import registry_pb2
 
 EXPIRE_SECONDS: Final = 3.0

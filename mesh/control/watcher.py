@@ -9,11 +9,11 @@ from typing import Final
 
 import structlog
 from google.protobuf.message import DecodeError
+from octopus.mesh.v1 import registry_pb2
 
 from mesh.bus import Bus, BusError, streams
 from mesh.control.registration import RENEW_SECONDS
 from mesh.control.table import Table
-from octopus.mesh.v1 import registry_pb2
 
 # After this long everyone who is alive has renewed at least once, so the picture is whole.
 SETTLE_SECONDS: Final = 2 * RENEW_SECONDS

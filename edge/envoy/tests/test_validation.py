@@ -6,6 +6,10 @@ from typing import Any
 
 import envoy
 import pytest
+from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapDynamicResources
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from octopus.mesh.v1 import registry_pb2
 
 from edge.envoy import filters
 from edge.envoy.bootstrap import render
@@ -13,15 +17,11 @@ from edge.envoy.config import ControlConfig
 from edge.envoy.listener import listener
 from edge.envoy.resources import certificates, edge_resources
 from edge.envoy.routes import route_table
-from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapDynamicResources
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
-from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from mesh.control.contract import methods
 from mesh.control.feed import CLUSTER, ENDPOINTS
 from mesh.control.picture import Painter, Picture
 from mesh.identity import names
 from mesh.identity.authority import Authority
-from octopus.mesh.v1 import registry_pb2
 
 pytestmark = pytest.mark.service
 

@@ -1,0 +1,31 @@
+"""How the traffic of a service is split when an operator names only some of its versions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+
+class SplitError(ValueError):
+    """A split that cannot be; the text says why and what to do."""
+
+
+def complete(percent: Mapping[str, int], running: Collection[str]) -> dict[str, int]:
+    """Returns the whole split: what was asked for, and the rest evenly among the other running versions.
+
+    Raises SplitError when the percentages exceed 100, name a version of which nothing runs, or leave a rest to nobody.
+    """
+    total = sum(percent.values())
+    if total > 100:
+        raise SplitError(f"the percentages add up to {total}; they may be at most 100 together")
+    if unknown := sorted(set(percent) - set(running)):
+        raise SplitError(
+            f"no instance of {', '.join(unknown)} runs; running versions are: {', '.join(sorted(running)) or 'none'}"
+        )
+    others = sorted(set(running) - set(percent))
+    if not others and total < 100:
+        raise SplitError(
+            f"{100 - total} % would go to nobody: no other version runs, so the percentages must add up to 100"
+        )
+    share, more = divmod(100 - total, len(others)) if others else (0, 0)
+    # What cannot be divided goes to the first ones, a percent each.
+    return {**percent, **{version: share + (index < more) for index, version in enumerate(others)}}
