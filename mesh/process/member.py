@@ -138,8 +138,7 @@ class Member:
             "postgres",
             lambda: postgres.connect(
                 conninfo,
-                name=self.config.instance,
-                credentials=self.identity.libpq(),
+                self.identity,
                 vectors=vectors,
                 max_connections=max_connections,
                 statement_timeout_s=statement_timeout_s,
