@@ -71,6 +71,15 @@ class Folder:
         return path
 
 
+# Tells a command which platform is meant.
+ROOT_VARIABLE = "OCTOPUS_ROOT"
+
+
+def running() -> Folder:
+    """Returns the folder of the platform that is meant: $OCTOPUS_ROOT, else `.octopus` in the repository."""
+    return Folder(Path(os.environ.get(ROOT_VARIABLE) or REPOSITORY / ".octopus").absolute())
+
+
 def write(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Replaces a file in one step: a reader sees the old content or the new, and the mode holds from the first byte."""
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

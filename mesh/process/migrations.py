@@ -21,7 +21,11 @@ async def migrate(url: str, migrations: Path = MIGRATIONS) -> str:
         "--no-dump-schema", "--migration-lock", "migrate",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd="/",
     )  # fmt: skip
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     report = output.decode(errors="replace").strip()
     if process.returncode != 0:
         raise ComponentError(f"the database could not be brought up to date by {migrations}: {report[-1500:]}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection
 
+import psutil
+
 # Below what Linux hands out to outgoing connections, so that a kept port is not taken by one of those.
 _FIRST, _LAST = 20_000, 32_000
 
@@ -33,3 +35,14 @@ def choose(start: int, taken: Collection[int] = ()) -> int:
         if port not in taken and is_free(port):
             return port
     raise OSError("no loopback port between 20000 and 31999 is free")
+
+
+def listener(port: int) -> str:
+    """Returns who listens on a loopback port, in words."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr[1:] == (port,):
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    except psutil.Error:
+        pass
+    return "another program"

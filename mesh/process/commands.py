@@ -1,0 +1,17 @@
+"""Commands of `octopus` that live elsewhere. Each is a module that `python -m` runs with the rest of the line.
+
+By name, not by import: the mesh knows no service and no edge, and `octopus --help` stays quick. The module finds the
+platform by the environment variable OCTOPUS_ROOT (`mesh.process.folder.running`) and the operator's settings in
+`config/operator.toml` there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Name, module, what it does.
+COMMANDS: Final = (
+    ("mesh", "mesh.control.cli", "Instances, versions, weights, health, certificates; shift traffic."),
+    ("knowledge", "services.knowledge.cli", "Import answers from CSV or JSON lines."),
+    ("demo", "e2e.demo", "Play a conversation through Envoy and print it."),
+)

