@@ -5,10 +5,9 @@ A call that is not recorded costs its trace id only.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Final
 
 import grpc
 from opentelemetry import trace
@@ -18,8 +17,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 _propagator: Final = TraceContextTextMapPropagator()
 _tracer: Final = trace.get_tracer("octopus.rpc")
-# The loop itself keeps tasks by weak references only.
-_endings: Final[set[asyncio.Task[None]]] = set()
 
 # The statuses that are a server's fault; the others tell a caller about its own request.
 _FAULTS: Final = frozenset(
@@ -67,77 +64,21 @@ def trace_id() -> str:
     return trace.format_trace_id(context.trace_id) if context.is_valid else ""
 
 
-def client_interceptors() -> list[grpc.aio.ClientInterceptor]:
-    """Interceptors that carry the current trace to the called service, one for each shape of call."""
-    return [_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream()]
+def calling(method: str) -> tuple[Span, dict[str, str]]:
+    """Begins the span of an outgoing call, below the current one, and returns it with the metadata that carries it.
 
-
-def traceparent() -> tuple[tuple[str, str], ...]:
-    """The current trace as call metadata, for calls made without the interceptors; empty outside of any."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return tuple(carrier.items())
-
-
-async def _call(
-    continuation: Callable[[grpc.aio.ClientCallDetails, Any], Any], details: grpc.aio.ClientCallDetails, request: Any
-) -> Any:
-    method = details.method.decode() if isinstance(details.method, bytes) else details.method
+    When the call is done, tell its span the `outcome` and end it. Where nothing is recorded, the span is an empty one
+    and the metadata carry the current trace alone; outside of any trace, nothing.
+    """
+    headers: dict[str, str] = {}
     if not trace.get_current_span().is_recording():
-        return await continuation(_traced(details), request)
+        _propagator.inject(headers)
+        return trace.INVALID_SPAN, headers
     span = _tracer.start_span(method.removeprefix("/"), kind=SpanKind.CLIENT, attributes=_attributes(method))
-    with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
-        traced = _traced(details)
-    try:
-        call = await continuation(traced, request)
-    except BaseException:
-        span.end()
-        raise
-    # A stream lives on after this; its status is known without waiting once it is done.
-    call.add_done_callback(lambda done: _ending(_end(span, done)))
-    return call
-
-
-def _traced(details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
-    added = traceparent()
-    if not added:
-        return details
-    metadata = grpc.aio.Metadata(*(details.metadata or ()), *added)
-    # A named tuple, which its type does not say.
-    return cast("grpc.aio.ClientCallDetails", cast("Any", details)._replace(metadata=metadata))
-
-
-async def _end(span: Span, call: grpc.aio.Call) -> None:
-    outcome(span, await call.code(), server=False)
-    span.end()
-
-
-def _ending(end: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.get_running_loop().create_task(end, name="end of span")
-    _endings.add(task)
-    task.add_done_callback(_endings.discard)
+    _propagator.inject(headers, context=trace.set_span_in_context(span))
+    return span, headers
 
 
 def _attributes(method: str) -> dict[str, str]:
     service, _, name = method.removeprefix("/").rpartition("/")
     return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
-
-
-class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await _call(continuation, client_call_details, request)
-
-
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await _call(continuation, client_call_details, request)
-
-
-class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await _call(continuation, client_call_details, request_iterator)
-
-
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await _call(continuation, client_call_details, request_iterator)

@@ -12,11 +12,11 @@ import grpc
 from opentelemetry import trace
 
 from mesh.process.config import ServiceConfig
-from mesh.telemetry.spans import client_interceptors, outcome, serving, trace_id
+from mesh.telemetry.spans import calling, outcome, serving, trace_id
 from mesh.telemetry.tracing import tracing
 
 if TYPE_CHECKING:
-    Echo: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+    Dial: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 
 async def main(settings: dict[str, Any]) -> None:
@@ -43,26 +43,24 @@ async def main(settings: dict[str, Any]) -> None:
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Echo", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with (
-        tracing(config),
-        grpc.aio.insecure_channel(f"127.0.0.1:{port}", interceptors=client_interceptors()) as channel,
-    ):
+    async with tracing(config), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         with trace.get_tracer("test").start_as_current_span("work"):
             seen = trace_id()
-            say: Echo = channel.unary_unary("/test.Echo/Say")
-            refuse: Echo = channel.unary_unary("/test.Echo/Refuse")
-            await say(b"")
-            await refused(refuse)
+            await call(channel, "/test.Echo/Say", grpc.StatusCode.OK)
+            await call(channel, "/test.Echo/Refuse", grpc.StatusCode.PERMISSION_DENIED)
     await server.stop(None)
     sys.stdout.write(json.dumps({"trace_id": seen, "served": served}))
 
 
-async def refused(call: Echo) -> None:
-    try:
-        await call(b"")
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
-            raise
+async def call(channel: grpc.aio.Channel, method: str, expected: grpc.StatusCode) -> None:
+    span, headers = calling(method)
+    dial: Dial = channel.unary_unary(method)
+    running = dial(b"", metadata=list(headers.items()))
+    code = await running.code()
+    outcome(span, code, server=False)
+    span.end()
+    if code is not expected:
+        raise RuntimeError(f"{method} ended with {code}")
 
 
 if __name__ == "__main__":
