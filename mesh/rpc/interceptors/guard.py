@@ -60,7 +60,7 @@ class Deadline(Interceptor):
 
 
 class Validation(Interceptor):
-    """Refuses the one request of a unary call when it breaks its contract; client streams are checked as they are read."""
+    """Refuses the one request of a unary call when it breaks its contract; client streams are checked while read."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
         """Raises INVALID_ARGUMENT with the violations, after the roles: strangers learn nothing about contracts."""

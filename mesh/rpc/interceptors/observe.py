@@ -7,19 +7,16 @@ from typing import Final
 import grpc
 import structlog
 from google.protobuf.message import Message
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Counter, Gauge, Histogram
 
 from mesh.rpc import masking
 from mesh.rpc.call import Call, Interceptor, Proceed
 from mesh.rpc.measure import BUCKETS
 from mesh.rpc.validation import Invalid
+from mesh.telemetry import spans
 
 _log = structlog.get_logger(__name__)
 
-_propagator: Final = TraceContextTextMapPropagator()
 _calls = Counter("octopus_rpc_server_calls", "Calls that ended, by gRPC status code.", ["method", "code"])
 _seconds = Histogram("octopus_rpc_server_seconds", "How long calls took.", ["method"], buckets=BUCKETS)
 _in_flight = Gauge("octopus_rpc_server_in_flight", "Calls that run now.", ["method"])
@@ -28,40 +25,18 @@ _in_flight = Gauge("octopus_rpc_server_in_flight", "Calls that run now.", ["meth
 class Trace(Interceptor):
     """Continues the caller's trace, and gives the call a trace id in any case."""
 
-    def __init__(self) -> None:
-        self._tracer = trace.get_tracer("octopus.rpc")
-
     async def around(self, call: Call, proceed: Proceed) -> None:
         """Runs the rest inside a server span."""
-        with self._tracer.start_as_current_span(
-            call.method.path[1:],
-            context=_propagator.extract(call.metadata),
-            kind=SpanKind.SERVER,
-            # Exceptions hold what people wrote; the code and the reason say enough.
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            identity = span.get_span_context()
-            if identity.is_valid:
-                call.trace_id = trace.format_trace_id(identity.trace_id)
+        with spans.serving(call.method.path, call.metadata) as span:
+            call.trace_id = spans.trace_id()
             try:
                 await proceed()
             finally:
+                spans.outcome(span, call.code)
                 if span.is_recording():
-                    service, _, method = call.method.path[1:].rpartition("/")
-                    span.set_attributes(
-                        {
-                            "rpc.system": "grpc",
-                            "rpc.service": service,
-                            "rpc.method": method,
-                            "rpc.grpc.status_code": call.code.value[0],
-                            "octopus.caller": call.caller,
-                        }
-                    )
+                    span.set_attribute("octopus.caller", call.caller)
                     if call.refused is not None:
                         span.set_attribute("octopus.reason", call.refused.reason_name)
-                    if call.code in _OUR_FAULT:
-                        span.set_status(Status(StatusCode.ERROR))
 
 
 class Metrics(Interceptor):

@@ -1,0 +1,217 @@
+"""Who gets in, and what everybody else is told."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import grpc
+import jwt
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2
+from octopus.errors.v1 import errors_pb2
+from octopus.options.v1 import options_pb2
+
+from mesh.errors import Refused
+from mesh.identity.authority import Authority
+from mesh.rpc import principal
+from mesh.rpc.metadata import as_service, on_behalf, with_token
+from mesh.rpc.tests.conftest import Chat
+from mesh.testing.rpc import Keys, dialling
+
+pytestmark = pytest.mark.service
+
+Calling = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
+ChatStub = chat_service_pb2_grpc.ChatServiceStub
+TYPING = chat_service_pb2.SendRequest(typing=frame_pb2.Typing(session_id=5))
+
+
+async def test_without_a_certificate_there_is_no_connection(identity: Path, address: str) -> None:
+    credentials = grpc.ssl_channel_credentials((identity / "ca.pem").read_bytes())
+    options = (("grpc.ssl_target_name_override", "chat.octopus.local"),)
+    async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_plain_text_gets_no_connection(address: str) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_certificate_of_another_authority_gets_no_connection(address: str, tmp_path: Path) -> None:
+    foreign = Authority(tmp_path)
+    foreign.issue("edge")
+    async with dialling(tmp_path, "edge", "chat", address) as channel:
+        with pytest.raises(Refused) as caught:
+            await ChatStub(channel).Send(TYPING)
+    assert caught.value.reason == errors_pb2.REASON_UNAVAILABLE
+
+
+async def test_a_server_under_another_name_is_not_trusted(identity: Path, address: str, keys: Keys) -> None:
+    async with dialling(identity, "edge", "session", address) as channel:
+        with pytest.raises(Refused) as caught:
+            await ChatStub(channel).Send(TYPING, metadata=with_token(keys.token("qingshan", 7, "CUSTOMER")))
+    assert caught.value.reason == errors_pb2.REASON_UNAVAILABLE
+
+
+@pytest.mark.parametrize("caller", ["archive", "operator", "postgres"])
+async def test_a_caller_that_is_not_on_the_allowlist_is_refused(as_caller: Calling, caller: str, keys: Keys) -> None:
+    async with as_caller(caller) as channel:
+        with pytest.raises(Refused) as caught:
+            await ChatStub(channel).Send(TYPING, metadata=with_token(keys.token("qingshan", 7, "CUSTOMER")))
+    assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
+    assert caught.value.reason == errors_pb2.REASON_CALLER_NOT_ALLOWED
+    assert caller in caught.value.description
+
+
+@pytest.mark.parametrize("caller", ["archive", "operator", "edge"])
+async def test_any_member_may_ask_for_health(as_caller: Calling, caller: str) -> None:
+    async with as_caller(caller) as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(service="octopus.chat.v1.ChatService")
+        )
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_who_calls_is_known_to_the_handler(stub: ChatStub, chat: Chat, keys: Keys) -> None:
+    seen: list[principal.Principal] = []
+
+    async def send(_: chat_service_pb2.SendRequest) -> chat_service_pb2.SendResponse:
+        seen.append(principal.current())
+        return chat_service_pb2.SendResponse()
+
+    chat.send = send
+    token = keys.token("qingshan", 7, "AGENT", "SUPERVISOR", "ROLE_OF_TOMORROW", name="李雷", scope="a b")
+    await stub.Send(TYPING, metadata=with_token(token))
+    (caller,) = seen
+    assert (caller.tenant_id, caller.user_id, caller.display_name, caller.caller) == ("qingshan", 7, "李雷", "edge")
+    assert caller.roles == {options_pb2.ROLE_AGENT, options_pb2.ROLE_SUPERVISOR}
+    assert caller.scopes == {"a", "b"}
+    assert caller.expires_at is not None
+    assert not caller.is_service
+    assert on_behalf(caller) == (("authorization", f"Bearer {token}"), ("octopus-user", "7"))
+    assert token not in repr(caller)
+    assert "李雷" not in repr(caller)
+    with pytest.raises(LookupError):
+        principal.current()
+
+
+async def test_a_service_acts_for_itself_within_a_tenant(as_caller: Calling, chat: Chat) -> None:
+    seen: list[principal.Principal] = []
+
+    async def send(_: chat_service_pb2.SendRequest) -> chat_service_pb2.SendResponse:
+        seen.append(principal.current())
+        return chat_service_pb2.SendResponse()
+
+    chat.send = send
+    async with as_caller("bot") as channel:
+        await ChatStub(channel).Send(TYPING, metadata=as_service("qingshan", affinity=9))
+        assert seen[0].is_service
+        assert (seen[0].tenant_id, seen[0].user_id, seen[0].caller) == ("qingshan", 0, "bot")
+        for tenant, reason in (
+            ("Qingshan; drop", errors_pb2.REASON_INVALID_ARGUMENT),
+            ("*", errors_pb2.REASON_INVALID_ARGUMENT),
+            ("", errors_pb2.REASON_TOKEN_MISSING),
+        ):
+            with pytest.raises(Refused) as caught:
+                await ChatStub(channel).Send(TYPING, metadata=as_service(tenant))
+            assert caught.value.reason == reason
+
+
+async def test_a_service_cannot_act_for_itself_where_only_people_may(as_caller: Calling) -> None:
+    async with as_caller("bridge") as channel:
+        call = ChatStub(channel).Converse(iter_nothing(), metadata=as_service("qingshan"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def iter_nothing():  # type: ignore[no-untyped-def]  # a stream that ends at once
+    return
+    yield
+
+
+async def test_no_token(stub: ChatStub) -> None:
+    with pytest.raises(Refused) as caught:
+        await stub.Send(TYPING)
+    assert caught.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert caught.value.reason == errors_pb2.REASON_TOKEN_MISSING
+
+
+async def test_a_role_that_the_contract_does_not_name(stub: ChatStub, keys: Keys) -> None:
+    with pytest.raises(Refused) as caught:
+        await stub.Send(TYPING, metadata=with_token(keys.token("qingshan", 7, "KNOWLEDGE_ADMIN")))
+    assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
+    assert caught.value.reason == errors_pb2.REASON_ROLE_NOT_ALLOWED
+
+
+async def test_a_token_that_claims_to_be_a_service_is_not_believed(stub: ChatStub, keys: Keys) -> None:
+    with pytest.raises(Refused) as caught:
+        await stub.Send(TYPING, metadata=with_token(keys.token("qingshan", 7, "SERVICE", "ANYONE")))
+    assert caught.value.reason == errors_pb2.REASON_ROLE_NOT_ALLOWED
+
+
+async def test_an_expired_token_also_when_it_was_good_before(stub: ChatStub, keys: Keys) -> None:
+    with pytest.raises(Refused) as caught:
+        await stub.Send(TYPING, metadata=with_token(keys.token("qingshan", 7, "CUSTOMER", lifetime=-1)))
+    assert caught.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert caught.value.reason == errors_pb2.REASON_TOKEN_EXPIRED
+
+
+def _unsigned(keys: Keys) -> str:
+    claims = jwt.decode(keys.token("qingshan", 7, "CUSTOMER"), options={"verify_signature": False})
+    return jwt.encode(claims, None, algorithm="none", headers={"kid": keys.key_id})
+
+
+def _signed_with_the_public_key(keys: Keys) -> str:
+    """The classic: the public key, which everybody has, used as the secret of a symmetric algorithm."""
+    claims = jwt.decode(keys.token("qingshan", 7, "CUSTOMER"), options={"verify_signature": False})
+    secret = json.loads(keys.jwks())["keys"][0]["x"] * 2
+    return jwt.encode(claims, secret, algorithm="HS256", headers={"kid": keys.key_id})
+
+
+def _forged(keys: Keys) -> str:
+    return Keys(keys.key_id).token("qingshan", 7, "CUSTOMER")
+
+
+def _tampered(keys: Keys) -> str:
+    mine, other = keys.token("qingshan", 7, "CUSTOMER"), keys.token("qingshan", 8, "SUPERVISOR")
+    head, _, signature = mine.split(".")
+    return ".".join((head, other.split(".")[1], signature))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _unsigned,
+        _signed_with_the_public_key,
+        _forged,
+        _tampered,
+        lambda _: Keys("another").token("qingshan", 7, "CUSTOMER"),
+        lambda _: "not.a.token",
+        lambda _: "x",
+        lambda keys: keys.token("qingshan", 7, "CUSTOMER", aud="somebody else"),
+        lambda keys: keys.token("qingshan", 7, "CUSTOMER", iss="somebody else"),
+        lambda keys: keys.token("Not A Tenant", 7, "CUSTOMER"),
+        lambda keys: keys.token("qingshan", -7, "CUSTOMER"),
+        lambda keys: keys.token("qingshan", 7, "CUSTOMER", roles="CUSTOMER"),
+        lambda keys: keys.token("qingshan", 7, "CUSTOMER", exp="never"),
+        lambda keys: keys.token("qingshan", 7, "CUSTOMER", tid=None),
+    ],
+)
+async def test_a_token_that_is_not_ours_is_invalid(stub: ChatStub, keys: Keys, make: Callable[[Keys], str]) -> None:
+    with pytest.raises(Refused) as caught:
+        await stub.Send(TYPING, metadata=with_token(make(keys)))
+    assert caught.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert caught.value.reason == errors_pb2.REASON_TOKEN_INVALID
+
+
+async def test_another_scheme_than_bearer_is_invalid(stub: ChatStub) -> None:
+    with pytest.raises(Refused) as caught:
+        await stub.Send(TYPING, metadata=(("authorization", "Basic bGluOmh1bnRlcjI="),))
+    assert caught.value.reason == errors_pb2.REASON_TOKEN_INVALID
