@@ -16,6 +16,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -38,8 +39,9 @@ M = TypeVar("M", bound=Message)
 
 _log = structlog.get_logger(__name__)
 
-# How long the server waits for news of a message before it gives it to somebody else, in seconds.
-ACK_WAIT_S = 30.0
+# How long the server waits for news of a message before it gives it to somebody else, in seconds. News is sent three times
+# as often, so a handler may take its time, and what a killed process held is soon somebody else's.
+ACK_WAIT_S = 6.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 # How long a stop waits for handlers that run.
@@ -89,6 +91,7 @@ class Consumer(Generic[M]):
         self._max_deliveries = max_deliveries
         self._held: dict[str, Pulled] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
         config = api.ConsumerConfig(
             name=durable,
             durable_name=durable,
@@ -102,7 +105,7 @@ class Consumer(Generic[M]):
             max_ack_pending=max(1000, 8 * max_in_flight),
         )
         self.feed = Feed(client, stream, config, take=self._take, room=lambda: max_in_flight - len(self._held))
-        self._accept: Callable[[Pulled], None] = lambda pulled: None
+        self._accept: Callable[[Pulled], None]
 
     async def run(self, handler: Handler[M], *, key: Callable[[M], Hashable] | None) -> None:
         """Hands messages to `handler`, up to `max_in_flight` at once; with a `key`, those of one key one after the other."""
@@ -111,7 +114,7 @@ class Consumer(Generic[M]):
         async def drive(lane_key: Hashable) -> None:
             lane = lanes[lane_key]
             try:
-                while lane:
+                while lane and not self._stopping.is_set():
                     pulled, delivery = lane.popleft()
                     await self._settle(pulled, delivery, handler, keep=True)
             finally:
@@ -124,7 +127,11 @@ class Consumer(Generic[M]):
             if key is None:
                 self._spawn(self._settle(pulled, delivery, handler, keep=False))
                 return
-            lane_key = key(delivery.message)
+            try:
+                lane_key = key(delivery.message)
+            except Exception as error:
+                self._spawn(self._bury(pulled, error))
+                return
             lane = lanes.get(lane_key)
             if lane is not None:
                 lane.append((pulled, delivery))
@@ -172,7 +179,7 @@ class Consumer(Generic[M]):
 
     async def _drain(self) -> None:
         """Lets running handlers finish and gives back what nobody has begun."""
-        self._accept = lambda pulled: None
+        self._stopping.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_DRAIN_S)
         for task in self._tasks:
@@ -183,7 +190,8 @@ class Consumer(Generic[M]):
 
     def _take(self, pulled: Pulled) -> None:
         self._held[pulled.ack_subject] = pulled
-        self._accept(pulled)
+        if not self._stopping.is_set():
+            self._accept(pulled)
 
     def _open(self, pulled: Pulled) -> Delivery[M] | None:
         """Decodes a message; what cannot be decoded, or has killed its consumers again and again, goes to the dead letters."""
@@ -220,7 +228,8 @@ class Consumer(Generic[M]):
                 if not passing and not keep:
                     await self._answer(pulled, _nak(pause))
                     return
-                await asyncio.sleep(pause)
+                if await self._stopped_within(pause):
+                    return
             else:
                 await self._answer(pulled, b"+ACK")
                 return
@@ -239,7 +248,8 @@ class Consumer(Generic[M]):
                 passing, pause = self._judge(error, pauses)
                 self._report(error, batch[0][0], pause, batch=len(batch))
                 if passing:
-                    await asyncio.sleep(pause)
+                    if await self._stopped_within(pause):
+                        return
                     continue
                 # One by one, so that a bad message does not take its neighbours with it.
                 for pulled, delivery in batch:
@@ -248,6 +258,13 @@ class Consumer(Generic[M]):
             for pulled, _ in batch:
                 await self._answer(pulled, b"+ACK")
             return
+
+    async def _stopped_within(self, pause: float) -> bool:
+        """Waits; returns whether the consumer was stopped meanwhile, and what it holds is to be given back."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._stopping.wait()
+        return self._stopping.is_set()
 
     def _judge(self, error: Exception, pauses: int) -> tuple[bool, float]:
         """Whether the error will pass by itself, and how long to wait."""
@@ -321,9 +338,10 @@ class Consumer(Generic[M]):
         """Tells the server that held messages are being worked on, so that nobody else gets them."""
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
-            if self._client.is_connected:
-                for ack_subject in list(self._held):
-                    await self._client.publish(ack_subject, b"+WPI")
+            with suppress(NatsError, OSError):
+                if self._client.is_connected:
+                    for ack_subject in list(self._held):
+                        await self._client.publish(ack_subject, b"+WPI")
 
     def _spawn(self, work: "Awaitable[None]") -> asyncio.Task[None]:
         task = asyncio.ensure_future(_awaited(work))

@@ -44,7 +44,7 @@ class _Row:
     message_id: str
     type: str
     payload: bytes
-    traceparent: str
+    traceparent: str | None
 
 
 class Outbox:

@@ -89,7 +89,7 @@ class Publisher:
         loop = asyncio.get_running_loop()
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_TryAgainError),
-            wait=tenacity.wait_exponential_jitter(initial=0.02, max=0.5, jitter=0.02),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.02, max=0.5, jitter=0.02),
             stop=lambda _state: loop.time() >= deadline,
             reraise=True,
         )
