@@ -20,8 +20,6 @@ T = TypeVar("T")
 
 # Rows in one call: a script holds up everyone else's while it runs.
 _CHUNK = 500
-# A proposal that was not carried out within this time belongs to an instance that died.
-STALE_S = 5.0
 _TELLING_MS = 10_000
 
 
@@ -47,8 +45,10 @@ class Snapshot(NamedTuple):
 class Desk:
     """Access to the live queues. Every method raises `QueueDown` when Valkey cannot be reached."""
 
-    def __init__(self, valkey: Redis) -> None:
+    def __init__(self, valkey: Redis, *, stale_s: float = 5.0) -> None:
+        """A proposal that was not carried out within `stale_s` belongs to an instance that died."""
         self._valkey = valkey
+        self._stale_us = round(stale_s * 1_000_000)
         self._script = valkey.register_script(files(__package__).joinpath("desk.lua").read_text())
 
     async def project(
@@ -104,7 +104,7 @@ class Desk:
 
     async def snapshot(self, tenant_id: str) -> Snapshot:
         """Return what reconciliation compares with PostgreSQL. Raises `NotBuilt`."""
-        answer = await self._run(tenant_id, "snapshot", stale_us=int(STALE_S * 1_000_000))
+        answer = await self._run(tenant_id, "snapshot", stale_us=self._stale_us)
         if answer is None:
             raise NotBuilt
         sessions, stale = answer

@@ -1,0 +1,107 @@
+"""One instance of the service without its server, on real stores: what store tests work with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mesh.bus.ids import IdSource
+from mesh.bus.outbox import Outbox
+from mesh.process.member import Member
+from mesh.testing import Platform
+from services.session.config import SessionConfig
+from services.session.desk import Desk
+from services.session.dispatch import Dispatcher
+from services.session.domain import Agent, AgentStatus, HandoffReason, Session, Viewer
+from services.session.events import Announcer
+from services.session.positions import Positions
+from services.session.sessions import Sessions
+from services.session.store import Store
+from services.session.upkeep import Upkeep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What `app.py` wires, open to the test."""
+
+    member: Member
+    ids: IdSource
+    outbox: Outbox
+    store: Store
+    desk: Desk
+    positions: Positions
+    dispatcher: Dispatcher
+    sessions: Sessions
+    upkeep: Upkeep
+
+    async def open(self, tenant: str, customer_id: int) -> Session:
+        session, _ = await self.sessions.open(shopper(tenant, customer_id), name="顾客", channel="web", locale="zh-CN")
+        return session
+
+    async def hand_off(self, session: Session) -> Session:
+        viewer = shopper(session.tenant_id, session.customer_id)
+        return await self.sessions.request_handoff(viewer, session.id, HandoffReason.BUTTON)
+
+    async def wait(self, tenant: str, customer_id: int) -> Session:
+        return await self.hand_off(await self.open(tenant, customer_id))
+
+    async def status(self, tenant: str, agent_id: int, status: AgentStatus, capacity: int | None = None) -> Agent:
+        return await self.sessions.set_status(
+            answers(tenant, agent_id), status, name=f"客服{agent_id}", capacity=capacity
+        )
+
+    async def session(self, session: Session) -> Session:
+        found = await self.store.session(session.tenant_id, session.id)
+        assert found is not None
+        return found
+
+
+def shopper(tenant: str, user_id: int) -> Viewer:
+    return Viewer(tenant_id=tenant, user_id=user_id, shopper=True)
+
+
+def answers(tenant: str, user_id: int) -> Viewer:
+    return Viewer(tenant_id=tenant, user_id=user_id, agent=True)
+
+
+@asynccontextmanager
+async def parts(
+    platform: Platform, instance: str = "session-1", *, offer_s: float = 60, idle_s: float = 3600, stale_s: float = 0.2
+) -> AsyncIterator[Parts]:
+    """Opens an instance's parts; nothing of it happens by itself."""
+    async with Member(platform.config("session", SessionConfig, instance=instance)) as member:
+        db, valkey, ids = await member.postgres(), await member.valkey(), await member.ids()
+        outbox = Outbox(db, "cs_session_outbox")
+        store = Store(db, Announcer(outbox, ids))
+        desk = Desk(valkey, stale_s=stale_s)
+        positions = Positions(store=store, desk=desk, bus=member.bus, new_id=ids.next, after_s=0.05)
+        dispatcher = Dispatcher(store=store, desk=desk, offer=timedelta(seconds=offer_s), on_change=positions.moved)
+        sessions = Sessions(store=store, dispatcher=dispatcher, new_id=ids.next)
+        upkeep = Upkeep(
+            sessions=sessions, dispatcher=dispatcher, store=store, bus=member.bus, idle=timedelta(seconds=idle_s)
+        )
+        try:
+            yield Parts(
+                member=member,
+                ids=ids,
+                outbox=outbox,
+                store=store,
+                desk=desk,
+                positions=positions,
+                dispatcher=dispatcher,
+                sessions=sessions,
+                upkeep=upkeep,
+            )
+        finally:
+            await dispatcher.close()
+
+
+async def eventually(check: Callable[[], Awaitable[bool]], what: str, within: float = 10) -> None:
+    """Returns when `check` holds; fails with `what` when it does not within so many seconds."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not await check():
+        assert asyncio.get_running_loop().time() < deadline, f"not within {within} s: {what}"
+        await asyncio.sleep(0.02)
