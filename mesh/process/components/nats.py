@@ -49,7 +49,7 @@ RIGHTS: dict[str, Rights] = {
     "bot": Rights(publish=("event.bot.>",), read=("LOG", "EVENT"), write=("workers",)),
     "bridge": Rights(),
     "pages": Rights(),
-    "control": Rights(write=("traffic",)),
+    "control": Rights(subscribe=("$KV.registry.>",), write=("traffic",)),
 }
 
 # Everyone finds instances, splits, keys and worker ids here.
