@@ -10,7 +10,7 @@ from mesh.process.config import ServiceConfig
 
 
 class ControlConfig(ServiceConfig):
-    """Settings of the control plane; `port` is where clients find the ADS feed, so it must be the same at each start."""
+    """Settings of the control plane. Clients find the ADS feed at `port`, so it must be the same at each start."""
 
     # Folder for what Envoy reads: `envoy.json` and the files that name its certificates. Written at the start.
     envoy_folder: Path

@@ -54,8 +54,9 @@ def chain(tokens: hcm.HttpFilter) -> list[hcm.HttpFilter]:
 
 
 def tokens_by_discovery() -> hcm.HttpFilter:
-    """The token filter as a resource of its own: new keys then reach Envoy without a new listener, which would end all
-    connections.
+    """Returns the token filter as a resource of its own.
+
+    New keys then reach Envoy without a new listener, which would end all connections.
     """
     return hcm.HttpFilter(
         name=TOKENS,
@@ -67,7 +68,7 @@ def tokens_by_discovery() -> hcm.HttpFilter:
 
 
 def tokens_inline(jwks: str | None, methods: Iterable[Method]) -> hcm.HttpFilter:
-    """The token filter within the listener, for configuration that stands in one file."""
+    """Returns the token filter within the listener, for configuration that stands in one file."""
     return hcm.HttpFilter(name=TOKENS, typed_config=pack(token_check(jwks, methods)))
 
 

@@ -57,6 +57,7 @@ def listener(
     host: str,
     port: int,
     certificates: Certificates,
+    *,
     tokens: hcm.HttpFilter,
     table: routes.RouteConfiguration | str,
     access_log: Path | None,

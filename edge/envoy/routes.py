@@ -30,7 +30,7 @@ STREAM_IDLE: Final = timedelta(seconds=90)
 _CALL_TIMEOUT: Final = timedelta(seconds=30)
 _FOREVER: Final = timedelta()
 
-# What may be sent again if nobody could have acted on it: the connection was refused, or the stream was before its start.
+# What may always be sent again, for nobody can have acted on it: the connection, or the stream, was refused.
 _NOT_SENT: Final = "connect-failure,refused-stream"
 _MAYBE_SENT: Final = f"{_NOT_SENT},reset,unavailable"
 

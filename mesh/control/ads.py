@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Ads:
-    """The streams of all clients. Who a client is, its certificate says; which feed it gets, `feeds` says by that name."""
+    """The streams of all clients. A client's certificate says who it is, and `feeds` what it gets by that name."""
 
     def __init__(self, feeds: Mapping[str, Feed]) -> None:
         """Takes the feed of each member that may connect."""

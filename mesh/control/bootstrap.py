@@ -1,4 +1,4 @@
-"""What gRPC's own xDS client must know before the first channel: where the control plane is, and which certificates to use."""
+"""What gRPC's own xDS client must know before the first channel: the control plane, and which certificates to use."""
 
 from __future__ import annotations
 

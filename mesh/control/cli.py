@@ -32,7 +32,7 @@ _HEALTH: Final = {
 
 @app.command()
 def status() -> None:
-    """Show instances, versions, weights, health, addresses and certificates. 查看实例、版本、权重、健康、地址与证书。"""
+    """查看实例、版本、权重、健康、地址与证书。 Show instances, versions, weights, health, certificates."""
     mesh = _ask(lambda stub: stub.GetMesh(pb.GetMeshRequest()))
     Console().print(table(mesh, datetime.now(UTC)))
 
@@ -46,7 +46,7 @@ def weight(
     ] = None,
     even: Annotated[bool, typer.Option("--even", help="Remove the split: all instances share. 取消分流。")] = False,
 ) -> None:
-    """Split the traffic of a service between its versions. 在服务的各版本之间分配流量。"""
+    """在服务的各版本之间分配流量。 Split the traffic of a service between its versions."""
     try:
         wanted = read_percent(percent or [])
     except ValueError as error:

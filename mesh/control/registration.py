@@ -26,8 +26,8 @@ _log = structlog.get_logger(__name__)
 class Registration:
     """One instance's entry in the registry.
 
-    `start` writes it and keeps it fresh, `drain` says that no more calls are wanted, `stop` takes it away. A NATS server
-    that is away makes renewals fail, which is logged once, and they go on when it is back.
+    `start` writes it and keeps it fresh, `drain` says that no more calls are wanted, `stop` takes it away. While NATS
+    is away renewals fail, which is logged once; they go on when it is back.
     """
 
     def __init__(

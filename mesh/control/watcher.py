@@ -47,7 +47,7 @@ class Watcher:
 
     async def run(self) -> None:
         """Listens until cancelled."""
-        # Not the bucket's watch: it also tells of keys that the server let expire, which after a restart is all of them.
+        # Not the bucket's watch: that also tells of keys that the server let expire, after a restart all of them.
         subscription = await self._bus.subscribe(f"{self._prefix}>", self._heard)
         read = [asyncio.Event(), asyncio.Event()]
         try:
@@ -94,7 +94,7 @@ class Watcher:
                 await asyncio.sleep(_TICK_SECONDS)
                 hears = await self._hears()
                 now = time.monotonic()
-                # A tick that comes late means that this process stood still, and what was sent meanwhile is not read yet.
+                # A late tick means that this process stood still, and what was sent meanwhile is not read yet.
                 late = now - before > _TICK_SECONDS + 1.5 * _PROBE_TIMEOUT_SECONDS
                 before = now
                 if not hears:

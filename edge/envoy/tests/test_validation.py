@@ -77,9 +77,9 @@ def inlined(config: ControlConfig) -> Bootstrap:
             config.edge_host,
             config.edge_port,
             certificates(config),
-            filters.tokens_inline(None, methods()),
-            route_table("edge", picture(), methods(), config.allowed_origins),
-            config.access_log,
+            tokens=filters.tokens_inline(None, methods()),
+            table=route_table("edge", picture(), methods(), config.allowed_origins),
+            access_log=config.access_log,
         )
     )
     return whole
