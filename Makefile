@@ -32,7 +32,7 @@ install: .venv/installed ## create .venv from requirements.lock; needs Python 3.
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	uv pip sync --quiet --python .venv/bin/python requirements.lock \
-	  || { .venv/bin/python -m ensurepip --upgrade && .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock; }
+	  || .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
 	@# The repository's root and the generated code are import roots, and `octopus` is a command.
 	printf '%s\n' '$(CURDIR)' '$(CURDIR)/gen/python' > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/octopus.pth"
 	printf '%s\n' '#!$(BIN)/python' 'from mesh.process.cli import main' '' 'main()' > .venv/bin/octopus
