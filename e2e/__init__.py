@@ -1,1 +1,1 @@
-"""Tests and benchmarks from outside, through Envoy, with real clients; and faults."""
+"""Octopus from outside: tests, faults and benchmarks through Envoy, with real clients."""

@@ -34,7 +34,7 @@ APPLICATION_CODES: Final = 4000
 Call = grpc.aio.StreamStreamCall[chat_service_pb2.ConverseRequest, chat_service_pb2.ConverseResponse]
 
 
-async def carry(ws: ServerConnection, chat: chat_service_pb2_grpc.ChatServiceAsyncStub, config: BridgeConfig) -> None:
+async def carry(ws: ServerConnection, chat: chat_service_pb2_grpc.ChatServiceStub, config: BridgeConfig) -> None:
     """Carry one conversation until either side ends it. Reads no faster than the other side takes."""
     codec = CODECS[ws.subprotocol or ""]
     try:

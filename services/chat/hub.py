@@ -7,6 +7,7 @@ live subjects of their open sessions, and to nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -177,12 +178,12 @@ class Hub:
         """Return the first position the log has and when that entry was stored (seconds since the epoch)."""
         known, asked_at = self._first
         if time.monotonic() - asked_at > _LOG_START_KNOWN_S:
+            # 0 when nothing was ever stored: then nothing can have left the log that a device could miss.
             seq = await self._bus.first_seq("LOG")
-            try:
-                stored_at = (await self._bus.at("LOG", seq)).time.timestamp()
-            except NotStored:
-                # An empty log: nothing can have left it that a device could miss.
-                stored_at = 0.0
+            stored_at = 0.0
+            if seq:
+                with contextlib.suppress(NotStored):
+                    stored_at = (await self._bus.at("LOG", seq)).time.timestamp()
             known = (seq, stored_at)
             self._first = (known, time.monotonic())
         return known

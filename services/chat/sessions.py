@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import grpc
 from octopus.session.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc
 
-from mesh.errors import from_rpc_error
 from mesh.rpc.metadata import on_behalf
 from mesh.rpc.principal import Principal
 
@@ -23,22 +22,16 @@ class SessionClient:
 
     async def list_open(self, principal: Principal) -> Sequence[session_pb2.Session]:
         """Return the open sessions in which a person takes part."""
-        try:
-            response = await self._stub.ListOpenSessions(
-                session_service_pb2.ListOpenSessionsRequest(), metadata=on_behalf(principal), timeout=_TIMEOUT_S
-            )
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+        response = await self._stub.ListOpenSessions(
+            session_service_pb2.ListOpenSessionsRequest(), metadata=on_behalf(principal), timeout=_TIMEOUT_S
+        )
         return response.sessions
 
     async def get(self, principal: Principal, session_id: int) -> session_pb2.Session:
         """Return one session that the caller may see."""
-        try:
-            response = await self._stub.GetSession(
-                session_service_pb2.GetSessionRequest(session_id=session_id),
-                metadata=on_behalf(principal),
-                timeout=_TIMEOUT_S,
-            )
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+        response = await self._stub.GetSession(
+            session_service_pb2.GetSessionRequest(session_id=session_id),
+            metadata=on_behalf(principal),
+            timeout=_TIMEOUT_S,
+        )
         return response.session

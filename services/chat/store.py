@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from redis.asyncio import Redis
+from mesh.stores.valkey import Valkey
 
 # The log's own lifetime (mesh/bus/streams.py); marks of a session that is no longer in it are of no use.
 _LIFETIME_S = 3 * 24 * 3600
@@ -39,7 +39,7 @@ class Mark(NamedTuple):
 class Receipts:
     """The marks of all participants."""
 
-    def __init__(self, valkey: Redis) -> None:
+    def __init__(self, valkey: Valkey) -> None:
         self._valkey = valkey
         self._advance = valkey.register_script(_ADVANCE)
 
@@ -52,16 +52,12 @@ class Receipts:
 
     async def of(self, tenant_id: str, session_id: int) -> Mapping[int, Mark]:
         """Return the marks of a session by user id."""
-        stored: Mapping[bytes | str, bytes | str] = await self._valkey.hgetall(_key(tenant_id, session_id))
-        return {int(_text(user)): _parse(_text(value)) for user, value in stored.items()}
+        stored = await self._valkey.hgetall(_key(tenant_id, session_id))
+        return {int(user): _parse(value) for user, value in stored.items()}
 
 
 def _key(tenant_id: str, session_id: int) -> str:
     return f"chat:{tenant_id}:receipts:{session_id}"
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def _parse(value: str) -> Mark:

@@ -1,0 +1,292 @@
+"""Two chat instances on real NATS and Valkey, and a session service that knows what a test tells it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+from octopus.chat.v1 import chat_events_pb2, chat_service_pb2, chat_service_pb2_grpc, frame_pb2, message_pb2
+from octopus.errors.v1 import errors_pb2
+from octopus.session.v1 import session_events_pb2, session_pb2, session_service_pb2, session_service_pb2_grpc
+
+from mesh.bus import Bus, connect
+from mesh.errors import Refused
+from mesh.identity.files import Identity
+from mesh.rpc.channel import connect as dial
+from mesh.rpc.metadata import as_service, with_token
+from mesh.rpc.principal import current
+from mesh.stores.valkey import connect as valkey_connect
+from mesh.testing import Platform
+from mesh.testing.rpc import Keys, dialling, serving
+from services.chat.config import ChatConfig
+from services.chat.conversation import Conversation
+from services.chat.hub import Hub
+from services.chat.posting import Posting
+from services.chat.servicer import ChatServicer
+from services.chat.sessions import SessionClient
+from services.chat.store import Receipts
+
+TENANT = "chat-tests"
+_session_ids = itertools.count(int(time.time() * 1000))
+Converse = grpc.aio.StreamStreamCall[chat_service_pb2.ConverseRequest, chat_service_pb2.ConverseResponse]
+
+
+class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
+    """The session service as far as chat asks it; keeps the sessions that a test opens."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.sessions: dict[int, session_pb2.Session] = {}
+        self._bus = bus
+
+    def open(self, customer_id: int, agent_id: int = 0, state: str = "BOT") -> session_pb2.Session:
+        """Open a session."""
+        session = session_pb2.Session(
+            id=next(_session_ids),
+            tenant_id=TENANT,
+            customer_id=customer_id,
+            agent_id=agent_id,
+            state=session_pb2.SessionState.Value(f"SESSION_STATE_{state}"),
+            version=1,
+        )
+        session.opened_at.GetCurrentTime()
+        self.sessions[session.id] = session
+        return session
+
+    async def change(self, session: session_pb2.Session, state: str, *, agent_id: int | None = None) -> None:
+        """Change a session and tell as the session service does: in the log, and to each person concerned."""
+        before = {session.customer_id, session.agent_id}
+        session.state = session_pb2.SessionState.Value(f"SESSION_STATE_{state}")
+        session.version += 1
+        if agent_id is not None:
+            session.agent_id = agent_id
+        message = message_pb2.Message(
+            id=next(_session_ids),
+            session_id=session.id,
+            sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_SYSTEM),
+            change=message_pb2.SessionChange(session=session),
+        )
+        entry = chat_events_pb2.LogEntry(message=message, tenant_id=TENANT, customer_id=session.customer_id)
+        await self._bus.publish(f"log.{TENANT}.{session.id}", entry, message_id=str(message.id))
+        for user_id in (before | {session.agent_id}) - {0}:
+            notice = session_events_pb2.SessionNotice(session=session)
+            await self._bus.publish(
+                f"notice.{TENANT}.{user_id}", notice, message_id=f"{session.id}-{session.version}-{user_id}"
+            )
+
+    async def ListOpenSessions(
+        self, request: session_service_pb2.ListOpenSessionsRequest, context: Any
+    ) -> session_service_pb2.ListOpenSessionsResponse:
+        """Return the caller's open sessions."""
+        user_id = current().user_id
+        return session_service_pb2.ListOpenSessionsResponse(
+            sessions=[
+                session
+                for session in self.sessions.values()
+                if user_id in (session.customer_id, session.agent_id)
+                and session.state != session_pb2.SESSION_STATE_ENDED
+            ]
+        )
+
+    async def GetSession(
+        self, request: session_service_pb2.GetSessionRequest, context: Any
+    ) -> session_service_pb2.GetSessionResponse:
+        """Return a session the caller may see."""
+        session = self.sessions.get(request.session_id)
+        caller = current()
+        if session is None or not (caller.is_service or caller.user_id in (session.customer_id, session.agent_id)):
+            raise Refused(errors_pb2.REASON_NOT_FOUND, "no such session")
+        return session_service_pb2.GetSessionResponse(session=session)
+
+
+class Ids:
+    """Ids for one test process."""
+
+    def next(self) -> int:
+        """Return a new id."""
+        return next(_session_ids)
+
+
+@dataclass
+class Stream:
+    """One open `Converse` stream, and what it has brought."""
+
+    call: Converse
+    frames: list[frame_pb2.ServerFrame] = field(default_factory=list)
+    error: grpc.aio.AioRpcError | None = None
+    ended: bool = False
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, **frame: Any) -> None:
+        """Send a frame, e.g. `post=PostMessage(...)`."""
+        await self.call.write(chat_service_pb2.ConverseRequest(frame=frame_pb2.ClientFrame(**frame)))
+
+    async def read(self) -> None:
+        """Collect frames until the stream ends."""
+        try:
+            async for response in self.call:
+                self.frames.append(response.frame)
+                self._news.set()
+        except grpc.aio.AioRpcError as error:
+            self.error = error
+        finally:
+            self.ended = True
+            self._news.set()
+
+    async def next(self, kind: str, count: int = 1, *, timeout: float = 10) -> list[Any]:
+        """Wait for so many frames of a kind, and return their contents."""
+        async with asyncio.timeout(timeout):
+            while len(found := [getattr(f, kind) for f in self.frames if f.WhichOneof("frame") == kind]) < count:
+                self._news.clear()
+                await self._news.wait()
+        return found
+
+    async def answered(self, count: int, *, timeout: float = 20) -> None:
+        """Wait until so many messages were acknowledged or refused."""
+        async with asyncio.timeout(timeout):
+            while sum(frame.HasField("ack") or frame.HasField("refusal") for frame in self.frames) < count:
+                self._news.clear()
+                await self._news.wait()
+
+    async def end(self, *, timeout: float = 10) -> grpc.aio.AioRpcError | None:
+        """Wait for the end of the stream and return its error."""
+        async with asyncio.timeout(timeout):
+            while not self.ended:
+                self._news.clear()
+                await self._news.wait()
+        return self.error
+
+
+@dataclass
+class Chat:
+    """Running chat instances and those who talk to them."""
+
+    platform: Platform
+    keys: Keys
+    sessions: KnownSessions
+    addresses: list[str]
+    servicers: list[ChatServicer]
+    bus: Bus
+    stack: AsyncExitStack
+
+    def token(self, user_id: int, role: str = "CUSTOMER", **claims: Any) -> str:
+        """Return a token of somebody."""
+        return self.keys.token(TENANT, user_id, role, name=f"user {user_id}", **claims)
+
+    async def stub(self, instance: int = 0, caller: str = "edge") -> chat_service_pb2_grpc.ChatServiceStub:
+        """Return a stub for one instance."""
+        channel = await self.stack.enter_async_context(
+            dialling(self.platform.identity, caller, "chat", self.addresses[instance])
+        )
+        return chat_service_pb2_grpc.ChatServiceStub(channel)
+
+    async def converse(
+        self,
+        user_id: int,
+        role: str = "CUSTOMER",
+        *,
+        instance: int = 0,
+        cursors: dict[int, int] | None = None,
+        read: bool = True,
+        **claims: Any,
+    ) -> Stream:
+        """Open a stream and say hello."""
+        stub = await self.stub(instance)
+        call = stub.Converse(metadata=with_token(self.token(user_id, role, **claims)))
+        stream = Stream(call)
+        hello = frame_pb2.Hello(
+            cursors=[frame_pb2.Cursor(session_id=session, seq=seq) for session, seq in (cursors or {}).items()]
+        )
+        await stream.send(hello=hello)
+        if read:
+            task = asyncio.create_task(stream.read())
+            self.stack.callback(task.cancel)
+            await stream.next("welcome")
+        return stream
+
+    def as_bot(self) -> Any:
+        """Return what the bot's calls carry."""
+        return as_service(TENANT)
+
+
+@asynccontextmanager
+async def running(platform: Platform, instances: int = 1, **settings: Any) -> AsyncIterator[Chat]:
+    """Run chat instances."""
+    keys = Keys()
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(
+            connect(platform.nats_url, "session", tls=Identity(platform.identity, "session").client_context)
+        )
+        sessions = KnownSessions(bus)
+        session_address = await stack.enter_async_context(
+            serving(
+                platform.identity,
+                "session",
+                keys,
+                lambda server: session_service_pb2_grpc.add_SessionServiceServicer_to_server(sessions, server),
+            )
+        )
+        config = platform.config("chat", ChatConfig, **settings)
+        addresses, servicers = [], []
+        for _ in range(instances):
+            chat_bus = await stack.enter_async_context(
+                connect(platform.nats_url, "chat", tls=Identity(platform.identity, "chat").client_context)
+            )
+            valkey = await stack.enter_async_context(
+                valkey_connect(platform.valkey_url, user="chat", password_file=config.valkey_password_file)
+            )
+            channel = dial("session", Identity(platform.identity, "chat"), address=session_address)
+            stack.push_async_callback(channel.close)
+            hub = Hub(chat_bus, SessionClient(channel), config.replay_page)
+            chat_bus.on_reconnect(hub.repair)
+            posting = Posting(
+                chat_bus,
+                Ids(),
+                burst=config.rate_burst,
+                per_second=config.rate_per_second,
+                timeout=config.publish_timeout_s,
+            )
+            servicer = ChatServicer(config, hub, Conversation(hub, posting, Receipts(valkey), chat_bus))
+            watch = asyncio.create_task(servicer.watch())
+            stack.callback(watch.cancel)
+            addresses.append(
+                await stack.enter_async_context(
+                    serving(
+                        platform.identity,
+                        "chat",
+                        keys,
+                        lambda server, s=servicer: chat_service_pb2_grpc.add_ChatServiceServicer_to_server(s, server),
+                    )
+                )
+            )
+            servicers.append(servicer)
+        yield Chat(platform, keys, sessions, addresses, servicers, bus, stack)
+
+
+@pytest.fixture
+async def chat(platform: Platform) -> AsyncIterator[Chat]:
+    """One chat instance."""
+    async with running(platform) as chat:
+        yield chat
+
+
+@pytest.fixture
+async def chats(platform: Platform) -> AsyncIterator[Chat]:
+    """Two chat instances."""
+    async with running(platform, instances=2) as chat:
+        yield chat
+
+
+def text(session_id: int, words: str, client_message_id: str = "") -> frame_pb2.PostMessage:
+    """Return a text to post."""
+    return frame_pb2.PostMessage(
+        session_id=session_id,
+        client_message_id=client_message_id or f"message-{next(_session_ids)}",
+        text=message_pb2.Text(text=words),
+    )
