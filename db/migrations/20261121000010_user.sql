@@ -96,7 +96,8 @@ CREATE TABLE cs_user_outbox (
 DO $$
 DECLARE name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['cs_tenant', 'cs_user', 'cs_user_tag', 'cs_credential', 'cs_refresh_token', 'cs_signing_key'] LOOP
+    FOREACH name IN ARRAY ARRAY['cs_tenant', 'cs_user', 'cs_user_tag', 'cs_credential', 'cs_refresh_token', 'cs_signing_key',
+                               'cs_user_outbox'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
         EXECUTE format(
@@ -107,11 +108,13 @@ END $$;
 
 -- The hourly sweep of ended refresh tokens looks for the shops that have some.
 CREATE POLICY every_tenant ON cs_refresh_token FOR SELECT USING (current_setting('octopus.tenant', true) = '*');
+-- The relay publishes in one order for all shops.
+CREATE POLICY every_tenant ON cs_user_outbox FOR SELECT USING (current_setting('octopus.tenant', true) = '*');
 
 GRANT SELECT, INSERT, UPDATE ON cs_tenant, cs_user, cs_credential TO octopus_user;
 GRANT SELECT, INSERT, DELETE ON cs_user_tag TO octopus_user;
 GRANT SELECT, INSERT, UPDATE, DELETE ON cs_refresh_token TO octopus_user;
-GRANT SELECT, INSERT, DELETE ON cs_signing_key TO octopus_user;
+GRANT SELECT, INSERT, DELETE ON cs_signing_key, cs_user_outbox TO octopus_user;
 
 -- migrate:down
 DROP TABLE cs_user_outbox, cs_signing_key, cs_refresh_token, cs_credential, cs_user_tag, cs_user, cs_tenant;

@@ -6,7 +6,6 @@ import base64
 import binascii
 from typing import TypeAlias, TypeVar
 
-import grpc
 import grpc.aio
 from octopus.archive.v1 import archive_service_pb2 as pb
 from octopus.archive.v1 import archive_service_pb2_grpc
@@ -60,18 +59,12 @@ class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
         return pb.ListMessagesResponse(messages=[entries.message(kept) for kept in page], next_page_token=following)
 
     async def _check_new(self, reader: Principal, session_id: int) -> None:
-        """Raise `NotFound` unless the session, of which nothing is here yet, is one that the reader may see."""
+        """Raise unless the session, of which nothing is here yet, is one that the reader may see."""
         # A partner sees what the shop sees, but is nobody to the session service.
         is_partner = reader.has(options_pb2.ROLE_PARTNER)
         caller = metadata.as_service(reader.tenant_id) if is_partner else metadata.on_behalf(reader)
-        try:
-            await self._sessions.GetSession(
-                session_service_pb2.GetSessionRequest(session_id=session_id), metadata=caller
-            )
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                raise domain.NotFound from error
-            raise
+        # Its NOT_FOUND is ours.
+        await self._sessions.GetSession(session_service_pb2.GetSessionRequest(session_id=session_id), metadata=caller)
 
 
 def _is_shopper(reader: Principal) -> bool:

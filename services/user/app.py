@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -14,6 +15,7 @@ from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
 from mesh.stores.errors import StoreError
 from mesh.stores.keyring import Keyring
+from mesh.stores.postgres import Database
 from services.user.auth_servicer import AuthServicer
 from services.user.config import UserConfig
 from services.user.directory import Directory
@@ -35,32 +37,56 @@ _SWEEP_SECONDS = 3600.0
 @asynccontextmanager
 async def app(member: Member, config: UserConfig) -> AsyncIterator[None]:
     """Serve AuthService and UserService, and keep the signing keys published."""
+    parts = await assemble(member, config)
+    # Nobody can verify a token before the keys are published.
+    await parts.keys.turn()
+    member.bus.on_reconnect(parts.keys.wake)
+    member.spawn("signing keys", parts.keys.run())
+    member.spawn("outbox relay", parts.outbox.relay(member.bus))
+    member.spawn("refresh token sweep", _sweep(parts.refresh_tokens))
+    auth = AuthServicer(parts.sign_in)
+    users = UserServicer(parts.directory)
+    await member.serve(
+        lambda server: auth_service_pb2_grpc.add_AuthServiceServicer_to_server(auth, server),
+        lambda server: user_service_pb2_grpc.add_UserServiceServicer_to_server(users, server),
+    )
+    yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The service without its server and tasks; the demo data are made through the same."""
+
+    db: Database
+    users: UserStore
+    directory: Directory
+    sign_in: SignIn
+    refresh_tokens: RefreshTokens
+    keys: SigningKeys
+    outbox: Outbox
+
+
+def now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], datetime] = now) -> Parts:
+    """Open what the service needs and put it together."""
     db = await member.postgres()
-    valkey = await member.valkey()
     ids = await member.ids()
     keyring = Keyring(config.keyring_file)
+    passwords = await member.enter(Passwords(threads=config.password_threads))
     outbox = Outbox(db, "cs_user_outbox")
     users = UserStore(keyring)
-    events = UserEvents(outbox=outbox, ids=ids, clock=_now)
-    refresh_tokens = RefreshTokens(db=db, keyring=keyring, clock=_now)
-    passwords = await member.enter(Passwords(threads=config.password_threads))
+    events = UserEvents(outbox=outbox, ids=ids, clock=clock)
+    refresh_tokens = RefreshTokens(db=db, keyring=keyring, clock=clock)
     keys = SigningKeys(
         db=db,
         store=KeyStore(keyring),
         bucket=member.bus.kv(BUCKET),
         rotate_after=timedelta(days=config.signing_key_days),
-        clock=_now,
-    )
-    sign_in = SignIn(
-        db=db,
-        users=users,
-        passwords=passwords,
-        lockout=LockOut(valkey),
-        keys=keys,
-        refresh_tokens=refresh_tokens,
-        events=events,
-        ids=ids,
-        clock=_now,
+        clock=clock,
     )
     directory = Directory(
         db=db,
@@ -69,19 +95,28 @@ async def app(member: Member, config: UserConfig) -> AsyncIterator[None]:
         refresh_tokens=refresh_tokens,
         events=events,
         ids=ids,
-        clock=_now,
+        clock=clock,
     )
-    # Nobody can verify a token before the keys are published.
-    await keys.turn()
-    member.bus.on_reconnect(keys.wake)
-    member.spawn("signing keys", keys.run())
-    member.spawn("outbox relay", outbox.relay(member.bus))
-    member.spawn("refresh token sweep", _sweep(refresh_tokens))
-    await member.serve(
-        lambda server: auth_service_pb2_grpc.add_AuthServiceServicer_to_server(AuthServicer(sign_in), server),
-        lambda server: user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(directory), server),
+    sign_in = SignIn(
+        db=db,
+        users=users,
+        passwords=passwords,
+        lockout=LockOut(await member.valkey()),
+        keys=keys,
+        refresh_tokens=refresh_tokens,
+        events=events,
+        ids=ids,
+        clock=clock,
     )
-    yield
+    return Parts(
+        db=db,
+        users=users,
+        directory=directory,
+        sign_in=sign_in,
+        refresh_tokens=refresh_tokens,
+        keys=keys,
+        outbox=outbox,
+    )
 
 
 async def _sweep(refresh_tokens: RefreshTokens) -> None:
@@ -95,7 +130,3 @@ async def _sweep(refresh_tokens: RefreshTokens) -> None:
             if deleted:
                 _log.info("refresh tokens swept", deleted=deleted)
         await asyncio.sleep(_SWEEP_SECONDS)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

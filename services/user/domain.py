@@ -292,9 +292,14 @@ def standing(token: RefreshToken, now: datetime) -> Standing:
 
 
 def signing_key(active_from: dict[str, datetime], now: datetime) -> str | None:
-    """Return the id of the key that signs now: of those already active, the one that became so last."""
+    """Return the id of the key that signs now: of those already active, the one that became so last.
+
+    None only without any key: the first one signs even on a machine whose clock is behind.
+    """
     active = [(since, kid) for kid, since in active_from.items() if since <= now]
-    return max(active)[1] if active else None
+    if not active:
+        return min(active_from, key=lambda kid: active_from[kid], default=None)
+    return max(active)[1]
 
 
 def next_activation(active_from: dict[str, datetime], now: datetime, rotate_after: timedelta) -> datetime | None:

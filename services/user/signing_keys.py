@@ -53,7 +53,7 @@ class SigningKeys:
         active_from = {kid: key.active_from for kid, key in self._keys.items()}
         kid = domain.signing_key(active_from, self._clock())
         if kid is None:
-            raise LookupError("no signing key is active; the clocks of this machine and of another instance differ")
+            raise LookupError("there is no signing key yet; the service turns the keys before it serves")
         return self._keys[kid]
 
     def key_set(self) -> str:
