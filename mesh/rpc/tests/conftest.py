@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2
 
 from mesh.identity import names
 from mesh.identity.authority import Authority
-from mesh.identity.files import Identity
 from mesh.rpc.validation import Invalid, takes_invalid
 from mesh.testing.rpc import Keys, dialling, serving
 
@@ -107,6 +106,6 @@ async def channel(identity: Path, address: str) -> AsyncIterator[grpc.aio.Channe
 
 
 @pytest.fixture
-def stub(channel: grpc.aio.Channel) -> Iterator[chat_service_pb2_grpc.ChatServiceStub]:
+def stub(channel: grpc.aio.Channel) -> chat_service_pb2_grpc.ChatServiceStub:
     """The chat service, as the edge sees it."""
-    yield chat_service_pb2_grpc.ChatServiceStub(channel)
+    return chat_service_pb2_grpc.ChatServiceStub(channel)

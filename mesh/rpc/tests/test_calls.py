@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2, message_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.knowledge.v1 import knowledge_service_pb2, knowledge_service_pb2_grpc
@@ -58,7 +58,7 @@ async def test_a_request_that_breaks_its_contract_says_where(stub: ChatStub, cha
 
 
 async def test_bytes_that_are_no_message_are_refused(channel: grpc.aio.Channel, customer: Metadata) -> None:
-    raw = channel.unary_unary("/octopus.chat.v1.ChatService/Send")
+    raw: Any = channel.unary_unary("/octopus.chat.v1.ChatService/Send")
     with pytest.raises(Refused) as caught:
         await raw(b"\xff\xff\xff", metadata=customer)
     assert caught.value.reason == errors_pb2.REASON_INVALID_ARGUMENT
@@ -86,7 +86,8 @@ async def test_a_message_above_the_limit_is_refused_before_it_is_read(stub: Chat
 
 async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel) -> None:
     for path in ("/octopus.chat.v1.ChatService/Nothing", "/nobody.Knows/This"):
-        call = channel.unary_unary(path)(b"")
+        dial: Any = channel.unary_unary(path)
+        call = dial(b"")
         with pytest.raises(Refused):
             await call
         assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -275,14 +276,14 @@ async def test_a_reason_from_behind_passes_through_to_the_first_caller(
 
 async def test_a_server_stream_passes_all_interceptors(stub: ChatStub, chat: Chat, customer: Metadata) -> None:
     request = chat_service_pb2.SubscribeRequest(hello=frame_pb2.Hello(device_id="phone"))
-    call = stub.Subscribe(request, metadata=customer)
+    call: Any = stub.Subscribe(request, metadata=customer)
     assert [(await call.read()).frame.ping.nonce for _ in range(3)] == [0, 1, 2]
     with capture_logs() as lines:
         call.cancel()
         async with asyncio.timeout(5):
             await chat.cleaned_up.wait()
-            while not lines:
-                await asyncio.sleep(0)
+            while not lines:  # noqa: ASYNC110 -- nothing tells when a line is written
+                await asyncio.sleep(0.01)
     assert lines[0]["code"] == "CANCELLED"
 
 
@@ -303,7 +304,7 @@ async def test_a_server_stream_is_refused_with_a_reason(
 
 
 async def test_a_conversation_goes_on_after_an_invalid_message(stub: ChatStub, customer: Metadata) -> None:
-    call = stub.Converse(metadata=customer)
+    call: Any = stub.Converse(metadata=customer)
     await call.write(ping(1))
     assert (await call.read()).frame.pong.nonce == 1
     await call.write(chat_service_pb2.ConverseRequest())
@@ -320,7 +321,7 @@ async def test_a_conversation_goes_on_after_an_invalid_message(stub: ChatStub, c
 async def test_a_conversation_goes_on_after_bytes_that_are_no_message(
     channel: grpc.aio.Channel, customer: Metadata
 ) -> None:
-    call = channel.stream_stream("/octopus.chat.v1.ChatService/Converse")(metadata=customer)
+    call: Any = channel.stream_stream("/octopus.chat.v1.ChatService/Converse")(metadata=customer)
     for frame, is_refused in ((b"\xff\xff", True), (ping(3).SerializeToString(), False)):
         await call.write(frame)
         answer = chat_service_pb2.ConverseResponse.FromString(await call.read())
@@ -338,17 +339,19 @@ async def test_a_client_stream_ends_at_an_invalid_message(identity: Any, keys: K
                 taken += 1
                 yield knowledge_service_pb2.ImportFaqsResponse()
 
-    Importer.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
+    Importer.__abstractmethods__ = frozenset()
     # The other methods of the contract are of no interest here.
     importer = Importer()  # type: ignore[abstract]
     add = partial(knowledge_service_pb2_grpc.add_KnowledgeServiceServicer_to_server, importer)
     metadata = with_token(keys.token("qingshan", 7, "KNOWLEDGE_ADMIN"))
-    async with serving(identity, "knowledge", keys, add) as address:
-        async with dialling(identity, "edge", "knowledge", address) as channel:
-            call = channel.stream_stream("/octopus.knowledge.v1.KnowledgeService/ImportFaqs")(metadata=metadata)
-            await call.write(b"\xff")
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await call.read()
+    async with (
+        serving(identity, "knowledge", keys, add) as address,
+        dialling(identity, "edge", "knowledge", address) as channel,
+    ):
+        call: Any = channel.stream_stream("/octopus.knowledge.v1.KnowledgeService/ImportFaqs")(metadata=metadata)
+        await call.write(b"\xff")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
     assert from_rpc_error(caught.value).reason == errors_pb2.REASON_INVALID_ARGUMENT
     assert taken == 0
 
@@ -357,7 +360,11 @@ async def test_reflection_names_the_service(
     as_caller: Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]],
 ) -> None:
     async with as_caller("operator") as channel:
-        call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+        call: Any = channel.stream_stream(
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )()
         await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         answer = await call.read()
         await call.done_writing()
