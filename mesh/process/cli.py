@@ -25,6 +25,13 @@ Root = Annotated[Path | None, typer.Option("--root", help="Runtime folder.", sho
 EdgePort = Annotated[int, typer.Option("--edge-port", min=1, max=65535, help="Public port, TLS.", envvar="EDGE_PORT")]
 
 
+@app.callback()
+def platform(root: Root = None) -> None:
+    """Runs and watches the Octopus platform on this machine."""
+    if root is not None:
+        os.environ[ROOT_VARIABLE] = str(root.absolute())
+
+
 def _folder(root: Path | None) -> Folder:
     return Folder(root.absolute()) if root is not None else running()
 
@@ -113,7 +120,7 @@ def _register(name: str, module: str, text: str) -> None:
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     )
     def elsewhere(context: typer.Context) -> None:
-        os.environ.setdefault(ROOT_VARIABLE, str(running().root))
+        os.environ[ROOT_VARIABLE] = str(running().root)
         os.environ["PYTHONPATH"] = f"{REPOSITORY}:{REPOSITORY / 'gen' / 'python'}"
         os.execv(sys.executable, [sys.executable, "-m", module, *context.args])  # noqa: S606 - it takes our place
 

@@ -48,14 +48,14 @@ class Demo:
 
 FLEET: tuple[Member, ...] = (
     Member("control", "edge.envoy", stage=0, many=False),
-    Member("user", "services.user", stage=1, postgres=True, valkey=True, keyring=True),
-    Member("session", "services.session", stage=1, postgres=True, valkey=True),
-    Member("archive", "services.archive", stage=1, postgres=True, keyring=True),
-    Member("knowledge", "services.knowledge", stage=1, postgres=True),
-    Member("chat", "services.chat", stage=1, valkey=True),
-    Member("bot", "services.bot", stage=1),
-    Member("bridge", "edge.bridge", stage=2),
-    Member("pages", "edge.pages", stage=2, many=False),
+    Member("user", "services.user", stage=0, postgres=True, valkey=True, keyring=True),
+    Member("session", "services.session", stage=0, postgres=True, valkey=True),
+    Member("archive", "services.archive", stage=0, postgres=True, keyring=True),
+    Member("knowledge", "services.knowledge", stage=0, postgres=True),
+    Member("chat", "services.chat", stage=0, valkey=True),
+    Member("bot", "services.bot", stage=0),
+    Member("bridge", "edge.bridge", stage=1),
+    Member("pages", "edge.pages", stage=1, many=False),
 )
 
 DEMO: tuple[Demo, ...] = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
+import structlog
 
 from mesh.identity import names
 from mesh.identity.authority import Authority, BrokenAuthorityError
@@ -88,6 +90,7 @@ class Supervisor:
         """
         self._listen_for_signals()
         self._folder.make()
+        _log_to(self._folder.log / "supervisor.log")
         with lock.held(self._folder) as before:
             self._state = State.read(self._folder)
             await self._clear_up(before)
@@ -272,6 +275,14 @@ class Supervisor:
 
     def _all(self) -> list[Keeper]:
         return [keeper for keepers in self._keepers for keeper in keepers]
+
+
+def _log_to(path: Path) -> None:
+    """Sends what libraries log to a file; the terminal is for what its reader can act on."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(handler.stream))
 
 
 def _member_leaf(authority: Authority, identity: Identity) -> Leaf:

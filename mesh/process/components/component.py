@@ -96,7 +96,7 @@ async def get(port: int, path: str, *, timeout: float = 2.0) -> tuple[int, bytes
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            writer.write(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
             answer = await reader.read()
         finally:
             writer.close()
