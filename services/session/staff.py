@@ -7,7 +7,7 @@ import structlog
 from octopus.user.v1.user_service_pb2 import GetUserRequest
 from octopus.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from mesh.errors import from_rpc_error
+from mesh.errors import Refused
 from mesh.rpc.metadata import as_service
 from services.session.domain import DEFAULT_CAPACITY
 
@@ -31,7 +31,7 @@ class Staff:
             response = await self._users.GetUser(
                 GetUserRequest(user_id=user_id), metadata=as_service(tenant_id, affinity=user_id), timeout=_TIMEOUT_S
             )
-        except grpc.aio.AioRpcError as error:
-            _log.warning("capacity of an agent not known", tenant=tenant_id, reason=from_rpc_error(error).reason_name)
+        except Refused as error:
+            _log.warning("capacity of an agent not known", tenant=tenant_id, reason=error.reason_name)
             return None
         return response.user.capacity or DEFAULT_CAPACITY
