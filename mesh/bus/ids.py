@@ -29,8 +29,7 @@ EPOCH_MS = 1_767_225_600_000
 WORKERS = 1 << 10
 _SEQUENCES = 1 << 12
 
-LEASE_S = 30.0
-_RENEW_S = LEASE_S / 3
+_LEASE_S = 30.0
 _RETRY_S = 0.5
 
 
@@ -101,13 +100,17 @@ def time_of(snowflake: int) -> float:
 
 
 @asynccontextmanager
-async def lease(workers: KeyValue, holder: str) -> AsyncIterator[IdSource]:
+async def lease(
+    workers: KeyValue, holder: str, *, seconds: float = _LEASE_S, numbers: int = WORKERS
+) -> AsyncIterator[IdSource]:
     """An id source with a leased worker number that is renewed in the background; given back at the end of the context.
 
-    `holder` is the instance's name, for people who look into the bucket. Unavailable when NATS cannot be reached.
+    `holder` is the instance's name, for people who look into the bucket. The lease lasts `seconds` and is renewed three
+    times as often; of the worker numbers, only those below `numbers` are used. LeaseLost when all of them are leased,
+    Unavailable when NATS cannot be reached.
     """
     source = IdSource()
-    held = _Lease(workers, f"{holder}/{os.getpid()}", source)
+    held = _Lease(workers, f"{holder}/{os.getpid()}", source, seconds, numbers)
     await held.take()
     task = asyncio.create_task(held.keep(), name="id lease")
     try:
@@ -123,16 +126,18 @@ async def lease(workers: KeyValue, holder: str) -> AsyncIterator[IdSource]:
 class _Lease:
     """The life of one process's lease."""
 
-    def __init__(self, workers: KeyValue, holder: str, source: IdSource) -> None:
+    def __init__(self, workers: KeyValue, holder: str, source: IdSource, seconds: float, numbers: int) -> None:
         self._workers = workers
         self._holder = holder
         self._source = source
+        self._seconds = seconds
+        self._numbers = numbers
         self._revision = 0
         self._worker = 0
 
     async def take(self) -> None:
         """Leases any number that is free: never leased, or its lease is over."""
-        numbers = list(range(WORKERS))
+        numbers = list(range(self._numbers))
         random.shuffle(numbers)
         for worker in numbers:
             entry = await self._workers.get(_key(worker))
@@ -140,7 +145,7 @@ class _Lease:
             free_at = _until(entry)
             if free_at > now:
                 continue
-            until = now + int(LEASE_S * 1000)
+            until = now + int(self._seconds * 1000)
             try:
                 if entry is None:
                     self._revision = await self._workers.create(_key(worker), self._value(until))
@@ -154,22 +159,24 @@ class _Lease:
             self._source.grant(worker, max(now, free_at), until)
             _log.info("worker number leased", worker=worker)
             return
-        raise LeaseLost(f"all {WORKERS} Snowflake worker numbers are leased; wait {LEASE_S:.0f} s or stop instances")
+        raise LeaseLost(
+            f"all {self._numbers} Snowflake worker numbers are leased; wait {self._seconds:.0f} s or stop instances"
+        )
 
     async def keep(self) -> None:
         """Renews until cancelled; takes another number when somebody else has this one."""
-        pause = _RENEW_S
+        every = self._seconds / 3
+        pause = every
         while True:
             await asyncio.sleep(pause)
             try:
                 await self._renew()
-                pause = _RENEW_S
+                pause = every
             except Conflict:
                 _log.warning("worker number taken by another process, leasing a new one", worker=self._worker)
-                pause = 0.0
                 try:
                     await self.take()
-                    pause = _RENEW_S
+                    pause = every
                 except BusError as error:
                     _log.warning("no worker number could be leased, trying again", error=repr(error))
                     pause = _RETRY_S
@@ -185,7 +192,7 @@ class _Lease:
 
     async def _renew(self) -> None:
         # A clock that was set back must not shorten the lease: the ids' own time counts too.
-        until = max(_now_ms(), self._source.reached_ms) + int(LEASE_S * 1000)
+        until = max(_now_ms(), self._source.reached_ms) + int(self._seconds * 1000)
         self._revision = await self._workers.update(_key(self._worker), self._value(until), revision=self._revision)
         self._source.extend(until)
 

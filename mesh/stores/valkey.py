@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.credentials import CredentialProvider
@@ -30,6 +31,18 @@ class Valkey(Redis):
         """See redis-py. Unavailable after the retries."""
         try:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except (ConnectionError, TimeoutError, OSError) as error:
+            raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002  # as redis-py has it
+        """See redis-py; its `execute` fails as the commands do."""
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _Pipeline(Pipeline):
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002  # as redis-py has it
+        try:
+            return await super().execute(raise_on_error)
         except (ConnectionError, TimeoutError, OSError) as error:
             raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
 

@@ -42,9 +42,7 @@ async def test_many_publications_travel_together(chat: Bus, tenant: str) -> None
 
 
 async def test_publications_on_one_subject_keep_their_order_while_nats_stands(chat: Bus, tenant: str) -> None:
-    await asyncio.gather(
-        *(chat.publish(f"log.{tenant}.1", entry(n), message_id=f"{tenant}-{n}") for n in range(500))
-    )
+    await asyncio.gather(*(chat.publish(f"log.{tenant}.1", entry(n), message_id=f"{tenant}-{n}") for n in range(500)))
 
     stored = await chat.read(f"log.{tenant}.1", after_seq=0, limit=1000)
     assert [decode(each.data, each.headers, LogEntry).message.id for each in stored] == list(range(500))
