@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 from edge.bridge.config import BridgeConfig
 from edge.bridge.connection import carry
 from edge.bridge.frames import CODECS
-from mesh.identity.names import spiffe_id
+from edge.peer import is_edge
 from mesh.process.member import Member
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ async def app(member: Member, config: BridgeConfig) -> AsyncIterator[None]:
             await carry(ws, chat, config)
 
     def admit(ws: ServerConnection, request: Request) -> Response | None:
-        if not _is_edge(ws):
+        if not is_edge(ws.transport):
             return ws.respond(http.HTTPStatus.FORBIDDEN, "Only the edge may call the bridge.\n")
         path, _, query = request.path.partition("?")
         if path != "/ws":
@@ -72,8 +72,3 @@ async def app(member: Member, config: BridgeConfig) -> AsyncIterator[None]:
     ) as server:
         await member.announce(server.sockets[0].getsockname()[1])
         yield
-
-
-def _is_edge(ws: ServerConnection) -> bool:
-    certificate = ws.transport.get_extra_info("peercert") or {}
-    return ("URI", spiffe_id("edge")) in certificate.get("subjectAltName", ())

@@ -55,7 +55,7 @@ FLEET: tuple[Member, ...] = (
     Member("chat", "services.chat", stage=0, valkey=True),
     Member("bot", "services.bot", stage=0),
     Member("bridge", "edge.bridge", stage=1),
-    Member("pages", "edge.pages", stage=1, many=False),
+    Member("pages", "edge.pages", stage=1, many=False, settings={"shop_secrets": "{root}/secrets/demo-logins.json"}),
 )
 
 DEMO: tuple[Demo, ...] = (

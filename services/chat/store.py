@@ -52,7 +52,7 @@ class Receipts:
 
     async def of(self, tenant_id: str, session_id: int) -> Mapping[int, Mark]:
         """Return the marks of a session by user id."""
-        stored = await self._valkey.hgetall(_key(tenant_id, session_id))
+        stored: Mapping[str, str] = await self._valkey.hgetall(_key(tenant_id, session_id))  # type: ignore[assignment]  # decoded
         return {int(user): _parse(value) for user, value in stored.items()}
 
 

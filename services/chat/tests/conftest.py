@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import time
 from collections.abc import AsyncIterator
@@ -223,7 +224,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
         bus = await stack.enter_async_context(
             connect(platform.nats_url, "session", tls=Identity(platform.identity, "session").client_context)
         )
-        sessions = KnownSessions(bus)
+        sessions = KnownSessions(bus)  # type: ignore[abstract]  # answers what chat asks, and UNIMPLEMENTED otherwise
         session_address = await stack.enter_async_context(
             serving(
                 platform.identity,
@@ -233,6 +234,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             )
         )
         config = platform.config("chat", ChatConfig, **settings)
+        assert config.valkey_password_file is not None
         addresses, servicers = [], []
         for _ in range(instances):
             chat_bus = await stack.enter_async_context(
@@ -261,7 +263,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
                         platform.identity,
                         "chat",
                         keys,
-                        lambda server, s=servicer: chat_service_pb2_grpc.add_ChatServiceServicer_to_server(s, server),
+                        functools.partial(chat_service_pb2_grpc.add_ChatServiceServicer_to_server, servicer),
                     )
                 )
             )

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from octopus.chat.v1 import chat_service_pb2, frame_pb2, message_pb2
 from octopus.errors.v1 import errors_pb2
+from octopus.session.v1 import session_pb2
 from prometheus_client import REGISTRY
 
 from mesh.errors import Refused, from_rpc_error
@@ -171,7 +172,7 @@ async def test_an_agent_gets_the_whole_history_when_assigned_and_speaks_when_acc
     assert refusal.reason == errors_pb2.REASON_SESSION_STATE
 
     # The call that accepts has returned, but its event has not arrived: chat asks again before it refuses.
-    session.state = 4
+    session.state = session_pb2.SESSION_STATE_ACTIVE
     session.version += 1
     await agent.send(post=text(session.id, "您好，我是客服"))
     await agent.next("ack")
@@ -242,10 +243,11 @@ async def test_subscribe_and_send_are_the_same_conversation(chats: Chat) -> None
     stub = await chats.stub()
     metadata = with_token(chats.token(CUSTOMER))
     call = stub.Subscribe(chat_service_pb2.SubscribeRequest(hello=frame_pb2.Hello()), metadata=metadata)
-    assert (await call.read()).frame.welcome.sessions[0].id == session.id
+    frames = aiter(call)
+    assert (await anext(frames)).frame.welcome.sessions[0].id == session.id
 
     sent = await stub.Send(chat_service_pb2.SendRequest(post=text(session.id, "over gRPC-Web")), metadata=metadata)
-    again = (await call.read()).frame.message
+    again = (await anext(frames)).frame.message
     assert (again.id, again.seq) == (sent.ack.message_id, sent.ack.seq)
     assert (await agent.next("message"))[0].id == sent.ack.message_id
     call.cancel()

@@ -1,0 +1,1 @@
+"""Serves the web pages, and plays the demo shops' own servers."""

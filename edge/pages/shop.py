@@ -1,0 +1,52 @@
+"""What a shop's own server does for its page: it knows who is looking, and signs it.
+
+The demo shops have no server of their own, so the page server plays it: it signs one of a few demo customers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+# The shop's own ids and names of the customers one can be in the demo.
+CUSTOMERS: Final = {"wang-xiaoming": "王小明", "li-lei": "李雷", "emma-brown": "Emma Brown"}
+
+
+class DemoShops:
+    """Signs demo customers with the shops' identity secrets."""
+
+    def __init__(self, secrets: Path | None) -> None:
+        self._secrets = secrets
+
+    async def identity(self, request: web.Request) -> web.Response:
+        """Answer `POST /shop/<tenant>/identity?customer=<id>` with a signed identity."""
+        secret = self._secret(request.match_info["tenant"])
+        customer_id = request.query.get("customer", "wang-xiaoming")
+        if secret is None or customer_id not in CUSTOMERS:
+            raise web.HTTPNotFound(text="There is no such demo shop or customer.\n")
+        return web.json_response(sign(request.match_info["tenant"], secret, customer_id, CUSTOMERS[customer_id]))
+
+    def _secret(self, tenant_id: str) -> str | None:
+        # Read at each request: the demo data is loaded after the page server has started.
+        if self._secrets is None or not self._secrets.exists():
+            return None
+        shop: dict[str, Any] = orjson.loads(self._secrets.read_bytes()).get("shops", {}).get(tenant_id, {})
+        return shop.get("identity_secret")
+
+
+def sign(tenant_id: str, secret: str, customer_id: str, display_name: str) -> dict[str, str | int]:
+    """Return a `SignedIdentity` in JSON; the contract says over what the signature is."""
+    signed_at = int(time.time())
+    text = f"{tenant_id}\n{customer_id}\n{display_name}\n{signed_at}"
+    return {
+        "customerId": customer_id,
+        "displayName": display_name,
+        "signedAtUnix": str(signed_at),
+        "signature": hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest(),
+    }

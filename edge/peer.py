@@ -1,0 +1,13 @@
+"""Who is at the other end of a TLS connection that is not gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mesh.identity.names import spiffe_id
+
+
+def is_edge(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether the connection was made with Envoy's certificate. The TLS layer has verified the certificate itself."""
+    certificate = (transport.get_extra_info("peercert") if transport is not None else None) or {}
+    return ("URI", spiffe_id("edge")) in certificate.get("subjectAltName", ())
