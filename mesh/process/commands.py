@@ -1,8 +1,8 @@
 """Commands of `octopus` that live elsewhere. Each is a module that `python -m` runs with the rest of the line.
 
-`octopus --root DIR mesh status` chooses another platform than the one in the repository. By name, not by import: the mesh knows no service and no edge, and `octopus --help` stays quick. The module finds the
-platform by the environment variable OCTOPUS_ROOT (`mesh.process.folder.running`) and the operator's settings in
-`config/operator.toml` there.
+By name, not by import: the mesh knows no service and no edge, and `octopus --help` stays quick. The module finds the
+platform by the environment variable OCTOPUS_ROOT (`mesh.process.folder.running`), which `octopus --root DIR` sets, and
+the operator's settings in `config/operator.toml` there.
 """
 
 from __future__ import annotations

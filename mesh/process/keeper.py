@@ -46,8 +46,17 @@ class Launch(Protocol):
 class Keeper:
     """One process and its life."""
 
-    def __init__(self, state: ProcessState, launch: Launch, terminal: Terminal, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: ProcessState,
+        launch: Launch,
+        terminal: Terminal,
+        changed: Callable[[], None],
+        *,
+        ready_within: float = READY_WITHIN,
+    ) -> None:
         """Does not start it; `changed` is called whenever `state` has changed."""
+        self._ready_within = ready_within
         self.state = state
         self._launch = launch
         self._terminal = terminal
@@ -150,8 +159,8 @@ class Keeper:
                 break
             except Exception as error:  # noqa: BLE001 - a process that is half up makes clients raise anything
                 wrong = str(error) or repr(error)
-            if not self._first.done() and time.time() - child.started_at > READY_WITHIN:
-                self._give_up(f"not ready within {READY_WITHIN:.0f} s: {wrong}")
+            if not self._first.done() and time.time() - child.started_at > self._ready_within:
+                self._give_up(f"not ready within {self._ready_within:g} s: {wrong}")
                 return
             await asyncio.sleep(_PROBE_SECONDS)
         else:

@@ -9,7 +9,7 @@ import signal
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import nats
 from psycopg import AsyncConnection
@@ -220,7 +220,13 @@ class Platform:
         """Where Valkey is, without credentials."""
         return self.valkey.url
 
-    def config(self, name: str, cls: type[Config] = ServiceConfig, **extra: Any) -> Config:  # type: ignore[assignment]
+    @overload
+    def config(self, name: str, **extra: Any) -> ServiceConfig: ...
+
+    @overload
+    def config(self, name: str, cls: type[Config], **extra: Any) -> Config: ...
+
+    def config(self, name: str, cls: type[ServiceConfig] = ServiceConfig, **extra: Any) -> ServiceConfig:
         """Returns settings for a member that uses these components; `extra` adds to them or replaces some."""
         values: dict[str, Any] = {
             "name": name,

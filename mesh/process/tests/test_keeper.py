@@ -1,0 +1,116 @@
+"""Keeping a process running: when it is ready, what happens when it dies, and when to give up."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from mesh.process.child import Command
+from mesh.process.components.component import ComponentError
+from mesh.process.keeper import ATTEMPTS, Keeper, StartError
+from mesh.process.state import ProcessState
+from mesh.process.terminal import Terminal
+
+pytestmark = pytest.mark.unit
+
+LIVES = "import signal; signal.pause()"
+
+
+class Script:
+    """A launch of a Python one-liner; ready when `ready` says so."""
+
+    def __init__(self, folder: Path, code: str) -> None:
+        self.code = code
+        self.ready = True
+        self.prepared = 0
+        self._folder = folder
+
+    async def prepare(self) -> Command:
+        self.prepared += 1
+        return Command(name="script", argv=(sys.executable, "-c", self.code), log=self._folder / "script.log")
+
+    async def probe(self, pid: int) -> None:
+        if not self.ready:
+            raise ConnectionError("it is not listening")
+
+    async def complete(self) -> None: ...
+
+
+class Broken(Script):
+    async def prepare(self) -> Command:
+        raise ComponentError("the wheel that brings it is not installed. Run `make install`")
+
+
+def keep(launch: Script, ready_within: float = 60.0) -> Keeper:
+    state = ProcessState(instance="chat-1", name="chat")
+    return Keeper(state, launch, Terminal(), lambda: None, ready_within=ready_within)
+
+
+async def until(keeper: Keeper, phase: str, restarts: int) -> None:
+    async with asyncio.timeout(20):
+        while (keeper.state.phase, keeper.state.restarts) != (phase, restarts):  # noqa: ASYNC110 - plain values raise no events
+            await asyncio.sleep(0.01)
+
+
+async def test_a_killed_process_starts_again_after_a_pause_that_grows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keeper = keep(Script(tmp_path, LIVES))
+    keeper.start()
+    await keeper.ready()
+    for restart in (1, 2):
+        pid = keeper.state.pid
+        keeper.signal(signal.SIGKILL)
+        await until(keeper, "ready", restart)
+        assert keeper.state.pid != pid
+    await keeper.stop()
+    said = capsys.readouterr().out
+    assert "chat-1 ended by itself (killed by SIGKILL); it starts again in 0.5 s (restart 1)" in said
+    assert "it starts again in 1 s (restart 2)" in said
+    assert "chat-1 is ready again, restart 2" in said
+    assert keeper.state.phase == "ended"
+    assert keeper.state.pid is None
+
+
+async def test_a_process_that_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+    launch = Script(tmp_path, "print('no such setting: colour'); raise SystemExit(2)")
+    launch.ready = False
+    keeper = keep(launch)
+    keeper.start()
+    with pytest.raises(
+        StartError, match=r"(?s)chat-1 does not start \(exit code 2\).*script.log.*no such setting: colour"
+    ):
+        await keeper.ready()
+    assert launch.prepared == ATTEMPTS
+    await keeper.stop()
+
+
+async def test_a_process_that_is_never_ready_says_what_is_missing(tmp_path: Path) -> None:
+    launch = Script(tmp_path, LIVES)
+    launch.ready = False
+    keeper = keep(launch, ready_within=0.3)
+    keeper.start()
+    with pytest.raises(StartError, match=r"not ready within .*it is not listening"):
+        await keeper.ready()
+    await keeper.stop()
+
+
+async def test_what_cannot_be_prepared_is_not_tried_again(tmp_path: Path) -> None:
+    keeper = keep(Broken(tmp_path, LIVES))
+    keeper.start()
+    with pytest.raises(StartError, match=r"chat-1 cannot be started: the wheel .*make install"):
+        await keeper.ready()
+    await keeper.stop()
+
+
+async def test_stopping_between_two_starts_does_not_wait_for_the_pause(tmp_path: Path) -> None:
+    keeper = keep(Script(tmp_path, LIVES))
+    keeper.start()
+    await keeper.ready()
+    keeper.signal(signal.SIGKILL)
+    await until(keeper, "pausing", 1)
+    async with asyncio.timeout(0.4):
+        await keeper.stop()
+    assert keeper.state.phase == "ended"
