@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,6 +97,15 @@ async def open_shop(parts: Parts) -> Shop:
     async with parts.db.tenant(tenant_id) as conn:
         await parts.users.put_tenant(conn, Tenant(tenant_id, "试衣间", "Fitting room", disabled=False), SECRET)
     return Shop(parts, tenant_id)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    """Return as soon as the condition holds; TimeoutError when it does not within the time."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)
