@@ -328,8 +328,8 @@ async def test_a_stream_ends_with_its_age_and_with_its_token(platform: Platform)
         assert await aged.end() is None
         assert aged.frames[-1].goodbye.reason == errors_pb2.REASON_STREAM_TOO_OLD
         assert aged.frames[-1].goodbye.HasField("reconnect_after")
-    async with running(platform, heartbeat_s=0.4) as chat:
-        expiring = await chat.converse(CUSTOMER, lifetime=1.5)
+    async with running(platform, heartbeat_s=2) as chat:
+        expiring = await chat.converse(CUSTOMER, lifetime=3)
         assert await expiring.end() is None
         assert expiring.frames[-1].goodbye.reason == errors_pb2.REASON_TOKEN_EXPIRED
 
