@@ -66,11 +66,15 @@ class ServiceConfig(BaseModel):
             with path.open("rb") as file:
                 values = tomllib.load(file)
         except OSError as error:
-            raise ConfigError(f"cannot read the settings file {path}: {error.strerror}; give one with --config FILE") from error
+            raise ConfigError(
+                f"cannot read the settings file {path}: {error.strerror}; give one with --config FILE"
+            ) from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"the settings file {path} is not TOML: {error}") from error
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)]
+            lines = [
+                f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
+            ]
             raise ConfigError("\n".join([f"the settings file {path} does not fit {cls.__name__}:", *lines])) from error
