@@ -1,0 +1,186 @@
+"""`octopus up` as a whole, on this machine: what it shows, what it survives, what it leaves behind."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mesh.process import ports
+from mesh.process.fleet import FLEET
+
+pytestmark = pytest.mark.e2e
+
+OCTOPUS = (sys.executable, "-m", "mesh.process.cli")
+
+
+class Up:
+    """One run of `octopus up`."""
+
+    def __init__(self, root: Path, edge_port: int) -> None:
+        self.root = root
+        self.edge_port = edge_port
+        self.output = root.with_suffix(".out")
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*OCTOPUS, "up", "--root", str(root), "--edge-port", str(edge_port), "--no-demo"],
+                stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def status(self) -> dict[str, Any]:
+        result = subprocess.run(
+            [*OCTOPUS, "status", "--root", str(self.root), "--json"], capture_output=True, check=False
+        )
+        found: dict[str, Any] = json.loads(result.stdout)
+        assert result.returncode == (0 if found["ready"] else 3)
+        return found
+
+    def pid(self, instance: str) -> int:
+        (pid,) = [row["pid"] for row in self.status()["processes"] if row["instance"] == instance]
+        assert isinstance(pid, int)
+        return pid
+
+    def until(self, true: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert self.process.poll() is None, f"octopus up has ended: {self.said()}"
+            assert time.monotonic() < deadline, f"not within {seconds} s: {self.said()}"
+            time.sleep(0.1)
+
+    def until_ready(self, seconds: float = 90) -> None:
+        self.until(lambda: self.status()["ready"], seconds)
+
+    def interrupt(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    # Not pytest's own folder, which is closed to the user PostgreSQL runs as.
+    folder = Path(tempfile.mkdtemp(prefix="octopus-up-"))
+    folder.chmod(0o755)
+    yield folder / "platform"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def up(root: Path) -> Iterator[Up]:
+    running = Up(root, ports.choose(os.getpid()))
+    try:
+        running.until_ready()
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.interrupt()
+
+
+def octopus(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*OCTOPUS, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_everything_in_the_table_runs(up: Up) -> None:
+    found = up.status()
+    names = {row["name"] for row in found["processes"]}
+    assert names == {member.name for member in FLEET} | {"postgres", "valkey", "nats", "edge"}
+    assert all(row["memory_mb"] > 0 for row in found["processes"])
+    assert found["memory_mb"] < 2500
+
+
+def test_the_public_port_speaks_tls_under_the_named_authority(up: Up) -> None:
+    context = ssl.create_default_context(cafile=up.status()["edge_ca"])
+    with (
+        socket.create_connection(("localhost", up.edge_port)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as encrypted,
+    ):
+        assert encrypted.version() == "TLSv1.3"
+
+
+def is_loopback(address: str) -> bool:
+    return address in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+
+
+def test_nothing_listens_beyond_the_loopback_interface(up: Up) -> None:
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    open_to_all = [
+        (process.name(), connection.laddr)
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr[0])
+    ]
+    assert open_to_all == []
+
+
+def test_a_second_start_on_the_same_folder_says_who_runs(up: Up) -> None:
+    result = octopus("up", "--root", str(up.root))
+    assert result.returncode == 1
+    assert f"already runs (process {up.process.pid})" in result.stdout
+
+
+def test_a_second_platform_on_the_same_port_says_who_has_it(up: Up, tmp_path: Path) -> None:
+    result = octopus("up", "--root", str(tmp_path / "other"), "--edge-port", str(up.edge_port))
+    assert result.returncode == 1
+    assert f"port {up.edge_port} is in use by process {up.pid('edge')} (envoy)" in result.stdout
+    assert f"--edge-port {up.edge_port + 1}" in result.stdout
+
+
+@pytest.mark.parametrize("instance", ["chat-1", "control-1", "edge", "nats", "valkey", "postgres"])
+def test_a_killed_process_comes_back_and_the_terminal_says_so(up: Up, instance: str) -> None:
+    killed = up.pid(instance)
+    os.kill(killed, signal.SIGKILL)
+    up.until(lambda: f"{instance} ended by itself (killed by SIGKILL); it starts again in" in up.said(), 10)
+    up.until(lambda: f"{instance} is ready again, restart 1" in up.said(), 30)
+    assert up.pid(instance) != killed
+    up.until_ready(30)
+
+
+def test_the_doctor_knows_the_port_is_ours(up: Up) -> None:
+    result = octopus("doctor", "--root", str(up.root), "--edge-port", str(up.edge_port))
+    assert result.returncode == 0, result.stdout
+    assert f"{up.edge_port} is used by this platform" in result.stdout
+
+
+def test_a_log_can_be_read(up: Up) -> None:
+    assert "Server is ready" in octopus("logs", "nats", "--root", str(up.root)).stdout
+    missing = octopus("logs", "nobody", "--root", str(up.root))
+    assert missing.returncode == 1
+    assert "there are: " in missing.stderr
+
+
+def test_everything_dies_with_a_killed_supervisor_and_the_next_start_is_quick(up: Up) -> None:
+    family = psutil.Process(up.process.pid).children(recursive=True)
+    assert len(family) > len(FLEET)
+    up.process.kill()
+    up.process.wait()
+    _, alive = psutil.wait_procs(family, 20)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert up.status()["ready"] is False
+    assert "was killed" in octopus("doctor", "--root", str(up.root)).stdout
+    began = time.monotonic()
+    again = Up(up.root, up.edge_port)
+    try:
+        again.until_ready()
+        assert time.monotonic() - began < 20
+        assert f"the last supervisor (process {up.process.pid}) was killed and left its lock" in again.said()
+        family = psutil.Process(again.process.pid).children(recursive=True)
+        assert again.interrupt() == 0
+        assert "everything has ended" in again.said()
+        assert [process for process in family if process.is_running()] == []
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            again.process.kill()

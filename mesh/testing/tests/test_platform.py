@@ -1,0 +1,47 @@
+"""The components of the tests themselves: they must not outlive a killed test session, nor leave its folder for long."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mesh.testing import Platform
+
+pytestmark = pytest.mark.store
+
+START = """
+import asyncio, time
+from mesh.testing import Platform
+platform = Platform()
+asyncio.run(platform.start())
+print(platform.folder.root, flush=True)
+time.sleep(600)
+"""
+
+
+def test_components_die_with_a_killed_session_and_the_next_one_removes_its_folder() -> None:
+    session = subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE)
+    assert session.stdout is not None
+    with session.stdout:
+        root = Path(session.stdout.readline().decode().strip())
+    assert root.is_relative_to(tempfile.gettempdir())
+    family = psutil.Process(session.pid).children(recursive=True)
+    assert {process.name() for process in family} >= {"postgres", "valkey-server", "nats-server"}
+    session.send_signal(signal.SIGKILL)
+    session.wait()
+    _, alive = psutil.wait_procs(family, 20)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    next_one = Platform()
+    assert not root.exists()
+    assert next_one.folder.root.exists()
+
+
+async def test_a_wiped_bus_is_empty_and_a_truncated_database_too(migrated: Platform) -> None:
+    await migrated.nats.wipe()
+    await migrated.postgres.execute("INSERT INTO cs_tenant VALUES ('a', 'a', 'a', '')")
+    await migrated.postgres.truncate()
+    assert await migrated.postgres.execute("SELECT count(*) FROM cs_tenant") == [(0,)]
