@@ -183,7 +183,8 @@ def _cluster(service: Service, version: str) -> Resource:
             tls_certificate_provider_instance=provider,
             validation_context=tls.CertificateValidationContext(
                 ca_certificate_provider_instance=provider,
-                match_typed_subject_alt_names=[is_exactly(service.name)],
+                # Deprecated, but of the two fields the only one that gRPC 1.85 reads; the other it ignores in silence.
+                match_subject_alt_names=[matcher.StringMatcher(exact=names.spiffe_id(service.name))],
             ),
         )
     )

@@ -55,7 +55,7 @@ class Caller:
     """Calls one method and counts who answered."""
 
     def __init__(self, channel: grpc.aio.Channel, path: str) -> None:
-        self._call = channel.unary_unary(path)
+        self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         self.answers: Counter[str] = Counter()
         self.errors: list[str] = []
 
@@ -76,6 +76,14 @@ class Caller:
                 answers["error"] += 1
                 self.errors.append(f"{error.code().name} {error.details()}")
         return answers
+
+
+async def during(seconds: float, check: Callable[[], Awaitable[None]]) -> None:
+    """Checks again and again for so long."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        await check()
+        await asyncio.sleep(0.1)
 
 
 async def until(true: Callable[[], Awaitable[bool]], within: float) -> float:

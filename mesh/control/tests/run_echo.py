@@ -1,7 +1,7 @@
 """An instance of a service that says who it is: `python -m mesh.control.tests.run_echo SETTINGS`.
 
 It answers every method of the service's contract with its instance id. The metadata key `fail-first` makes it answer
-UNAVAILABLE to so many attempts of a call, `fail-at` makes the instance of that id fail always. SIGTERM ends it in order.
+UNAVAILABLE to so many attempts of a call, `fail-at` makes the instance of that id fail always. SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Echo:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "told to fail")
         return self._instance.encode()
 
-    def handlers(self, service: str) -> list[grpc.GenericRpcHandler[Any, Any]]:
+    def handlers(self, service: str) -> list[grpc.GenericRpcHandler]:
         found: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
         for method in methods():
             if method.service == service:
