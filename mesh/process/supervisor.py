@@ -25,7 +25,7 @@ from mesh.identity import names
 from mesh.identity.authority import Authority, BrokenAuthorityError
 from mesh.identity.files import Identity
 from mesh.identity.rotation import Leaf, Rotation
-from mesh.process import lock, ports
+from mesh.process import lock, orphans, ports
 from mesh.process.child import Child, Command
 from mesh.process.components.component import ComponentError
 from mesh.process.fleet import DEMO, Demo
@@ -262,13 +262,12 @@ class Supervisor:
         """Waits for what a killed supervisor has left running; its children end with it, some after a moment."""
         if before is None:
             return
-        left = [found for process in self._state.processes.values() if (found := _living(process)) is not None]
+        left = [found for process in self._state.processes.values() if (found := orphans.living(process)) is not None]
         self._terminal.warn(
             f"the last supervisor (process {before}) was killed and left its lock"
             + (f" and {len(left)} processes that are ending" if left else "; nothing of it runs any more, going on")
         )
-        _, alive = await asyncio.to_thread(psutil.wait_procs, left, _ORPHAN_SECONDS)
-        for process in alive:
+        for process in await asyncio.to_thread(orphans.until_ended, left, _ORPHAN_SECONDS):
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._terminal.warn(f"process {process.pid} ({process.name()}) does not end; killing it")
                 process.kill()
@@ -287,14 +286,3 @@ def _log_to(path: Path) -> None:
 
 def _member_leaf(authority: Authority, identity: Identity) -> Leaf:
     return Leaf(identity, lambda: authority.issue(identity.name), lambda: authority.holds(identity))
-
-
-def _living(state: ProcessState) -> psutil.Process | None:
-    """Returns the process of a table row if it still runs and is not somebody else under the same number."""
-    if state.pid is None or state.started_at is None:
-        return None
-    try:
-        process = psutil.Process(state.pid)
-        return process if abs(process.create_time() - state.started_at) < 5 else None
-    except psutil.Error:
-        return None

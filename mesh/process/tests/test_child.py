@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from mesh.process.child import Child, Command, describe_exit
+from mesh.process.orphans import until_ended
 
 pytestmark = pytest.mark.unit
 
@@ -63,9 +64,7 @@ time.sleep(60)
     child = psutil.Process(pid)
     parent.kill()
     parent.wait()
-    # Whoever adopts it may be slow to bury it.
-    gone, alive = psutil.wait_procs([child], 10)
-    assert gone or alive[0].status() == psutil.STATUS_ZOMBIE
+    assert until_ended([child], 10) == []
 
 
 async def test_a_child_sees_nothing_of_our_environment_that_is_not_for_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from mesh.process import ports
 from mesh.process.fleet import FLEET
+from mesh.process.orphans import runs, until_ended
 
 pytestmark = pytest.mark.e2e
 
@@ -167,8 +168,7 @@ def test_everything_dies_with_a_killed_supervisor_and_the_next_start_is_quick(up
     assert len(family) > len(FLEET)
     up.process.kill()
     up.process.wait()
-    _, alive = psutil.wait_procs(family, 20)
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert until_ended(family, 20) == []
     assert up.status()["ready"] is False
     assert "was killed" in octopus("doctor", "--root", str(up.root)).stdout
     began = time.monotonic()
@@ -180,7 +180,7 @@ def test_everything_dies_with_a_killed_supervisor_and_the_next_start_is_quick(up
         family = psutil.Process(again.process.pid).children(recursive=True)
         assert again.interrupt() == 0
         assert "everything has ended" in again.said()
-        assert [process for process in family if process.is_running()] == []
+        assert [process for process in family if runs(process)] == []
     finally:
         with contextlib.suppress(ProcessLookupError):
             again.process.kill()

@@ -1,4 +1,4 @@
-"""The components of the tests themselves: they must not outlive a killed test session, nor leave its folder for long."""
+"""The components of the tests themselves: they must not outlive a killed test session, nor does its folder."""
 
 import signal
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mesh.process.orphans import until_ended
 from mesh.testing import Platform
 
 pytestmark = pytest.mark.store
@@ -33,8 +34,7 @@ def test_components_die_with_a_killed_session_and_the_next_one_removes_its_folde
     assert {process.name() for process in family} >= {"postgres", "valkey-server", "nats-server"}
     session.send_signal(signal.SIGKILL)
     session.wait()
-    _, alive = psutil.wait_procs(family, 20)
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert until_ended(family, 20) == []
     next_one = Platform()
     assert not root.exists()
     assert next_one.folder.root.exists()
