@@ -16,5 +16,5 @@ class UserConfig(ServiceConfig):
     keyring_file: Path
     # A new signing key this often, in days; the old one verifies until its last token has ended.
     signing_key_days: float = Field(default=30, gt=0)
-    # How many passwords are hashed at once; each takes 64 MiB.
+    # How many passwords are hashed at once; each takes 46 MiB.
     password_threads: int = Field(default=2, ge=1, le=16)

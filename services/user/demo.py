@@ -41,8 +41,8 @@ class Person:
 
 
 SHOPS = (
-    Tenant("qingshan", "青衫服饰", "Qingshan Clothing", False),
-    Tenant("xinghe", "星河数码", "Xinghe Digital", False),
+    Tenant("qingshan", "青衫服饰", "Qingshan Clothing", disabled=False),
+    Tenant("xinghe", "星河数码", "Xinghe Digital", disabled=False),
 )
 
 PEOPLE = {
@@ -159,7 +159,10 @@ async def _put(parts: Parts, tenant_id: str, person: Person, password: str) -> N
         password=password,
         scopes=person.scopes,
     )
+    began = parts.directory.clock()
     user = await parts.directory.create(tenant_id, new)
+    if user.created_at >= began:
+        return
     async with parts.db.tenant(tenant_id) as conn:
         kept = await token_store.credential(conn, tenant_id, user.id)
     passwords = parts.directory.passwords
