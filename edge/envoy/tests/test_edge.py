@@ -1,0 +1,376 @@
+"""The real Envoy, fed by the real control plane, with clients outside and members inside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import grpc
+import jwt
+import pytest
+import pytest_asyncio
+
+from edge.envoy.tests.running import CONVERSE, LOG_IN, SEND, Edge, Signer, until
+from mesh.testing.platform import Platform
+
+pytestmark = pytest.mark.service
+
+GRPC_WEB = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1", "origin": "https://shop.example"}
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    return Signer("first")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def edge(
+    platform: Platform, signer: Signer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Edge]:
+    running = Edge(platform, tmp_path_factory.mktemp("edge"))
+    async with running.stack:
+        await running.start()
+        await running.publish_keys(signer)
+        await running.service("chat", "chat-1")
+        await running.service("user", "user-1")
+        await running.web_member("bridge")
+        await running.web_member("pages")
+
+        async def reachable() -> bool:
+            try:
+                await running.call(SEND, signer.token())
+                await running.call(LOG_IN)
+                async with running.http.get(f"{running.url}/") as page:
+                    return page.status == 200
+            except grpc.aio.AioRpcError:
+                return False
+
+        await until(reachable)
+        yield running
+
+
+async def refused(edge: Edge, path: str, token: str | None = None) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await edge.call(path, token)
+    return error.value.code(), str(error.value.details())
+
+
+async def test_a_call_with_a_good_token_arrives_with_its_user(edge: Edge, signer: Signer) -> None:
+    got = await edge.call(SEND, signer.token(sub="4711"))
+    assert got["octopus-user"] == "4711"
+    assert got["authorization"].startswith("Bearer ")
+
+
+async def test_what_only_the_mesh_may_say_is_taken_from_clients(edge: Edge, signer: Signer) -> None:
+    false = {
+        "octopus_user": "1",
+        "octopus_tenant": "xinghe",
+        "x_envoy_upstream_rq_timeout_ms": "1",
+        "x_envoy_max_retries": "99",
+        "x_forwarded_for": "10.0.0.1",
+    }
+    got = await edge.call(SEND, signer.token(), **false)
+    assert got["octopus-user"] == "77"
+    assert got.keys().isdisjoint({"octopus-tenant", "x-envoy-max-retries", "x-forwarded-for"})
+    assert "octopus-user" not in await edge.call(LOG_IN, None, **false)
+
+
+def test_tokens(signer: Signer) -> None:
+    """What follows is refused for the reason it is made for, and not because every token is."""
+    assert jwt.decode(signer.token(), signer.key.public_key(), algorithms=["EdDSA"], audience="octopus")
+
+
+def bad_tokens(signer: Signer) -> dict[str, str | None]:
+    unsigned = jwt.encode({"iss": "octopus", "aud": "octopus", "sub": "1", "exp": time.time() + 600}, "", "none")
+    # The public key is public: taken as the secret of another algorithm it would let anyone sign.
+    confused = jwt.encode(
+        {"iss": "octopus", "aud": "octopus", "sub": "1", "exp": int(time.time()) + 600},
+        signer.jwk()["x"].ljust(64, "x"),
+        "HS256",
+        headers={"kid": signer.kid},
+    )
+    head, body, signature = signer.token().split(".")
+    return {
+        "missing": None,
+        "garbage": "garbage",
+        "forged": Signer(signer.kid).token(),
+        "alg none": unsigned,
+        "alg confused": confused,
+        "expired": signer.token(exp=int(time.time()) - 60),
+        "without end": signer.token(exp=None),
+        "another issuer": signer.token(iss="somebody"),
+        "another audience": signer.token(aud="somebody"),
+        "changed": ".".join([head, body[:-4] + "AAAA", signature]),
+    }
+
+
+@pytest.mark.parametrize("kind", bad_tokens(Signer("x")).keys())
+async def test_a_bad_token_is_refused_at_the_edge(edge: Edge, signer: Signer, kind: str) -> None:
+    code, details = await refused(edge, SEND, bad_tokens(signer)[kind])
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert "Jwt" in details
+
+
+async def test_a_method_for_anyone_needs_no_token(edge: Edge) -> None:
+    assert (await edge.call(LOG_IN))["instance"] == "user-1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/octopus.chat.v1.ChatService/Nothing",
+        "/octopus.mesh.v1.MeshService/GetMesh",
+        "/grpc.health.v1.Health/Check",
+        "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+    ],
+)
+async def test_what_is_not_for_outside_is_not_there(edge: Edge, signer: Signer, path: str) -> None:
+    code, _ = await refused(edge, path, signer.token())
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def frames(body: bytes) -> tuple[list[bytes], dict[str, str]]:
+    """Takes a gRPC-Web body apart into messages and trailers."""
+    messages, trailers = [], {}
+    while body:
+        kind, length = struct.unpack(">BI", body[:5])
+        content, body = body[5 : 5 + length], body[5 + length :]
+        if kind & 0x80:
+            trailers = dict(line.split(":", 1) for line in content.decode().strip().split("\r\n"))
+        else:
+            messages.append(content)
+    return messages, {key: value.strip() for key, value in trailers.items()}
+
+
+async def grpc_web(edge: Edge, path: str, **headers: str) -> tuple[aiohttp.ClientResponse, bytes]:
+    body = struct.pack(">BI", 0, 0)
+    async with edge.http.post(f"{edge.url}{path}", data=body, headers={**GRPC_WEB, **headers}) as response:
+        return response, await response.read()
+
+
+async def test_a_browser_calls_over_grpc_web(edge: Edge, signer: Signer) -> None:
+    response, body = await grpc_web(edge, SEND, authorization=f"Bearer {signer.token()}")
+    assert response.status == 200
+    assert response.headers["access-control-allow-origin"] == "https://shop.example"
+    assert "grpc-status" in response.headers["access-control-expose-headers"]
+    (message,), trailers = frames(body)
+    assert json.loads(message)["octopus-user"] == "77"
+    assert trailers["grpc-status"] == "0"
+
+
+async def test_a_browser_can_read_why_it_was_refused(edge: Edge) -> None:
+    response, _ = await grpc_web(edge, SEND)
+    assert response.headers["grpc-status"] == str(grpc.StatusCode.UNAUTHENTICATED.value[0])
+    assert "Jwt" in response.headers["grpc-message"]
+    assert response.headers["access-control-allow-origin"] == "https://shop.example"
+
+
+async def test_a_browser_may_ask_before_it_calls(edge: Edge) -> None:
+    asked = {
+        "origin": "https://shop.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type,x-grpc-web",
+    }
+    async with edge.http.options(f"{edge.url}{SEND}", headers=asked) as answer:
+        assert answer.status == 200
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        assert "authorization" in answer.headers["access-control-allow-headers"]
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_a_web_socket_reaches_the_bridge(edge: Edge) -> None:
+    async with edge.http.ws_connect(f"{edge.url}/ws") as connection:
+        await connection.send_str("你好")
+        assert (await connection.receive_str(timeout=5)) == "你好"
+
+
+async def test_only_the_web_socket_path_is_upgraded(edge: Edge) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await edge.http.ws_connect(f"{edge.url}/somewhere")
+
+
+async def test_other_paths_are_pages(edge: Edge) -> None:
+    async with edge.http.get(f"{edge.url}/agent/?shop=qingshan") as page:
+        told = await page.json()
+    assert (told["member"], told["path"]) == ("pages", "/agent/")
+    assert "x-forwarded-for" not in {name.lower() for name in told["headers"]}
+
+
+async def test_old_tls_is_refused(edge: Edge) -> None:
+    context = edge.trust()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        await asyncio.open_connection("127.0.0.1", edge.port, ssl=context)
+
+
+async def test_the_access_log_knows_calls_and_no_people(edge: Edge, signer: Signer) -> None:
+    token = signer.token(sub="31337")
+    await edge.call(SEND, token)
+    async with edge.http.get(f"{edge.url}/looked-for?token={token}&name=Li", headers={"cookie": "a=b"}):
+        pass
+
+    async def written() -> bool:
+        return "/looked-for" in edge.access_log.read_text()
+
+    # Envoy writes its log every ten seconds.
+    await until(written, within=15)
+    lines = edge.access_log.read_text()
+    assert json.loads(lines.splitlines()[-1])["event"] == "edge request"
+    for secret in (token, "name=Li", "31337", "Bearer", "127.0.0.1:5"):
+        assert secret not in lines
+
+
+async def test_admin_is_a_socket_of_the_owner_and_metrics_are_not_secret(edge: Edge) -> None:
+    path = edge.config.envoy_folder / "admin.sock"
+    assert path.stat().st_mode & 0o077 == 0
+    base = f"http://127.0.0.1:{edge.config.edge_metrics_port}"
+    async with edge.http.get(f"{base}/metrics") as metrics:
+        assert "envoy_http_downstream_cx_active" in await metrics.text()
+    async with edge.http.get(f"{base}/config_dump") as hidden:
+        assert hidden.status == 404
+
+
+async def test_connections_above_the_limit_are_closed_at_once(edge: Edge) -> None:
+    limit = edge.config.max_connections
+    opened = [socket.create_connection(("127.0.0.1", edge.port)) for _ in range(limit + 20)]
+    try:
+
+        async def closed() -> bool:
+            ended = 0
+            for each in opened:
+                each.setblocking(False)
+                try:
+                    ended += each.recv(1) == b""
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    ended += 1
+            return ended >= 15
+
+        await until(closed, within=5)
+    finally:
+        for each in opened:
+            each.close()
+
+    async def open_again() -> bool:
+        try:
+            async with edge.http.get(f"{edge.url}/healthz") as healthy:
+                return healthy.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    await until(open_again, within=5)
+
+
+class Conversation:
+    """A stream that stays open while things happen around it."""
+
+    def __init__(self, edge: Edge, token: str) -> None:
+        self._channel = edge.channel()
+        open_stream: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(CONVERSE)
+        self._call: Any = open_stream(metadata=(("authorization", f"Bearer {token}"),))
+
+    async def __aenter__(self) -> Conversation:
+        await self.say(b"hello")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._channel.close()
+
+    async def say(self, text: bytes) -> None:
+        await self._call.write(text)
+        assert await asyncio.wait_for(self._call.read(), 5) == text
+
+
+async def test_new_keys_reach_envoy_and_end_no_stream(edge: Edge, signer: Signer) -> None:
+    second = Signer("second")
+    async with Conversation(edge, signer.token()) as conversation:
+        await edge.publish_keys(second)
+
+        async def rotated() -> bool:
+            try:
+                await edge.call(SEND, second.token())
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await until(rotated, within=5)
+        assert (await refused(edge, SEND, signer.token()))[0] is grpc.StatusCode.UNAUTHENTICATED
+        await conversation.say(b"still here")
+        await edge.publish_keys(signer)
+
+        async def back() -> bool:
+            try:
+                await edge.call(SEND, signer.token())
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await until(back, within=5)
+        await conversation.say(b"and still")
+
+
+async def shown(edge: Edge) -> bytes:
+    """Returns the public certificate that new connections are shown."""
+    _, writer = await asyncio.open_connection("127.0.0.1", edge.port, ssl=edge.trust())
+    try:
+        certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return certificate
+    finally:
+        writer.close()
+
+
+async def test_certificates_are_replaced_and_end_no_stream(edge: Edge, signer: Signer) -> None:
+    before = await shown(edge)
+    async with Conversation(edge, signer.token()) as conversation:
+        edge.public.issue_public("public")
+        edge.platform.authority.issue("edge")
+
+        async def replaced() -> bool:
+            return await shown(edge) != before
+
+        await until(replaced, within=5)
+        await conversation.say(b"still here")
+        assert await edge.call(SEND, signer.token())
+
+
+async def test_envoy_follows_instances_that_come_and_vanish(edge: Edge, signer: Signer) -> None:
+    second = await edge.service("chat", "chat-2")
+
+    async def answering() -> set[str]:
+        return {(await edge.call(SEND, signer.token(sub=str(user))))["instance"] for user in range(20)}
+
+    async def both() -> bool:
+        return await answering() == {"chat-1", "chat-2"}
+
+    await until(both, within=5)
+    # A user's calls go to one instance.
+    assert len({(await edge.call(SEND, signer.token(sub="5")))["instance"] for _ in range(10)}) == 1
+    await second.vanish()
+    # No call fails in between: what could not be sent is sent elsewhere.
+    assert await answering() == {"chat-1"}
+    await second.close()
+
+
+async def test_the_edge_goes_on_without_the_control_plane(edge: Edge, signer: Signer) -> None:
+    async with Conversation(edge, signer.token()) as conversation:
+        await edge.kill_control()
+        await conversation.say(b"nobody noticed")
+        assert await edge.call(SEND, signer.token())
+        await edge.start_control()
+        second = await edge.service("chat", "chat-3")
+
+        async def follows_again() -> bool:
+            answers = {(await edge.call(SEND, signer.token(sub=str(user))))["instance"] for user in range(20)}
+            return "chat-3" in answers
+
+        await until(follows_again, within=20)
+        await conversation.say(b"still nobody")
+        await second.close()
