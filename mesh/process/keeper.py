@@ -23,6 +23,9 @@ ATTEMPTS = 3
 # How long a start may take on a small machine where everything starts at once. Seconds.
 READY_WITHIN = 90.0
 
+# A start that takes longer is talked about. Seconds.
+TELL_AFTER = 15.0
+
 _PROBE_SECONDS = 0.1
 
 
@@ -151,7 +154,7 @@ class Keeper:
 
     async def _watch(self, child: Child) -> None:
         """Notes when the process is ready."""
-        wrong = "no answer"
+        wrong, told = "no answer", False
         while (pid := child.pid) is not None:
             try:
                 await self._launch.probe(pid)
@@ -159,6 +162,9 @@ class Keeper:
                 break
             except Exception as error:  # noqa: BLE001 - a process that is half up makes clients raise anything
                 wrong = str(error) or repr(error)
+            if not told and time.time() - child.started_at > TELL_AFTER:
+                told = True
+                self._terminal.warn(f"{self.state.instance} is not ready yet: {wrong}. {self._where_to_look()}")
             if not self._first.done() and time.time() - child.started_at > self._ready_within:
                 self._give_up(f"not ready within {self._ready_within:g} s: {wrong}")
                 return

@@ -202,7 +202,7 @@ async def test_rotation_replaces_a_leaf_at_half_its_life_and_connections_stand(t
         following = asyncio.create_task(client.follow(calling, every=0.01))
         rotating = asyncio.create_task(rotation.run(every=0.01))
         async with asyncio.timeout(5):
-            while not replaced or client.due():  # noqa: ASYNC110 - files change here, and files raise no events
+            while not replaced or client.due():
                 await asyncio.sleep(0.01)
         writer.write(b"\n")
         assert await reader.readline() == b"chat\n"

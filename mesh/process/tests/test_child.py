@@ -89,5 +89,5 @@ async def test_root_may_run_a_child_as_nobody_and_others_may_not(tmp_path: Path)
 
 async def until_up(child: Child) -> None:
     async with asyncio.timeout(10):
-        while "up" not in child.last_words():  # noqa: ASYNC110 - a file changes here, and files raise no events
+        while "up" not in child.last_words():
             await asyncio.sleep(0.01)

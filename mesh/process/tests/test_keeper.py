@@ -50,7 +50,7 @@ def keep(launch: Script, ready_within: float = 60.0) -> Keeper:
 
 async def until(keeper: Keeper, phase: str, restarts: int) -> None:
     async with asyncio.timeout(20):
-        while (keeper.state.phase, keeper.state.restarts) != (phase, restarts):  # noqa: ASYNC110 - plain values raise no events
+        while (keeper.state.phase, keeper.state.restarts) != (phase, restarts):
             await asyncio.sleep(0.01)
 
 
