@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import orjson
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 from psycopg.rows import kwargs_row
@@ -138,7 +139,7 @@ async def page(
 
 def as_text(vector: Vector) -> str:
     """The vector as pgvector reads it."""
-    return "[" + ",".join(map(str, vector.tolist())) + "]"
+    return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def _columns(content: Content) -> dict[str, Any]:

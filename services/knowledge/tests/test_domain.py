@@ -34,7 +34,9 @@ def test_what_the_contract_cannot_say_is_a_problem_of_a_field(content: Content, 
     assert [name for name, _ in content.problems()] == [field]
 
 
-@pytest.mark.parametrize(("text", "locale"), [("怎么退货", "zh-CN"), ("How to return?", "en"), ("iPhone 怎么退", "zh-CN")])
+@pytest.mark.parametrize(
+    ("text", "locale"), [("怎么退货", "zh-CN"), ("How to return?", "en"), ("iPhone 怎么退", "zh-CN")]
+)
 def test_an_entry_without_a_locale_gets_that_of_its_script(text: str, locale: str) -> None:
     assert guessed_locale(text) == locale
 

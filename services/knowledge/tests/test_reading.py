@@ -110,7 +110,11 @@ def test_json_lines_good_and_bad() -> None:
     records = read(JsonLines(), "\n".join(lines).encode(), 11)
     assert bad(records) == [3, 4, 5, 6, 7, 8, 9]
     assert good(records) == ["q1", "q10"]
-    assert [record.problem_field for record in records if record.line in (5, 6, 7)] == ["answer", "similar_questions", "id"]
+    assert [record.problem_field for record in records if record.line in (5, 6, 7)] == [
+        "answer",
+        "similar_questions",
+        "id",
+    ]
 
 
 @pytest.mark.parametrize("reader", [JsonLines, Csv])
