@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from mesh.process import lock, ports
 from mesh.process.components import envoy, nats, postgres, valkey
 from mesh.process.components.component import ComponentError, executable, packaged
-from mesh.process.folder import REPOSITORY, Folder, place_for_other_user, reachable_by_others
+from mesh.process.folder import REPOSITORY, Folder, reachable_by_others
 from mesh.process.status import status
 
 _DISK_GB = 3
@@ -138,12 +138,9 @@ def _clock() -> Finding:
 def _user(folder: Folder) -> Finding:
     if os.geteuid() != 0:
         return _ok("user", f"uid {os.geteuid()}")
-    data = folder.data("postgres")
-    place = place_for_other_user(data)
     text = f"root; PostgreSQL refuses root and runs as uid {postgres.UNPRIVILEGED}"
-    if place != data:
-        closed = next(path for path in (data, *data.parents) if path.exists() and not reachable_by_others(path))
-        return Finding("user", "note", f"{text}, who may not enter {closed}; its data lies in {place} instead")
+    if not reachable_by_others(folder.root):
+        return Finding("user", "note", f"{text}, who may not enter {folder.root}; its data lies below /var/lib/octopus")
     return _ok("user", text)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import stat
@@ -95,12 +94,17 @@ def reachable_by_others(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in existing)
 
 
-def place_for_other_user(path: Path) -> Path:
-    """Returns `path` when another user can reach it, else a folder under /var/lib that stands for it.
+def place_for_other_user(path: Path, shelter: Path = Path("/var/lib/octopus")) -> Path:
+    """Returns where what belongs at `path` can lie so that another user reaches it: there, or below `shelter`.
 
-    A checkout in /root is closed to the unprivileged user PostgreSQL must run as.
+    A checkout in /root is closed to the unprivileged user PostgreSQL must run as. Then `path` becomes a link to a folder
+    of a new name, so that a removed runtime folder does not come back with the data of the old one.
     """
-    parent = path.parent
-    if reachable_by_others(parent):
+    if path.is_symlink():
+        return path.readlink()
+    if reachable_by_others(path.parent):
         return path
-    return Path("/var/lib/octopus") / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12] / path.name
+    place = shelter / secrets.token_hex(6) / path.name
+    place.parent.mkdir(parents=True)
+    path.symlink_to(place)
+    return place

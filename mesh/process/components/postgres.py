@@ -78,8 +78,8 @@ class Postgres:
         self.identity = Identity(folder.identity, self.name)
         self._owner = Identity(folder.identity, "operator")
         self.uid = UNPRIVILEGED if os.geteuid() == 0 else None
-        data = folder.data(self.name)
-        self.data = data if self.uid is None else place_for_other_user(data)
+        # Settled by `prepare`: somewhere else when the user above cannot come here.
+        self.data = folder.data(self.name)
 
     @property
     def conninfo(self) -> str:
@@ -98,6 +98,8 @@ class Postgres:
     async def prepare(self) -> None:
         """Unpacks the server and makes the data folder when they are not there, then writes the settings."""
         binaries = await asyncio.to_thread(unpack, self.uid)
+        if self.uid is not None:
+            self.data = place_for_other_user(self._folder.data(self.name))
         if not (self.data / "PG_VERSION").exists():
             await asyncio.to_thread(self._initdb, binaries)
         await self._await_end_of_other()

@@ -115,7 +115,11 @@ def test_a_secret_stays_the_same_and_is_its_owners_alone(folder: Folder) -> None
 def test_a_closed_folder_gets_a_place_elsewhere_for_the_database(tmp_path: Path) -> None:
     closed = tmp_path / "home"
     closed.mkdir(mode=0o700)
-    assert place_for_other_user(closed / "data" / "postgres").is_relative_to("/var/lib/octopus")
+    place = place_for_other_user(closed / "postgres", shelter=tmp_path / "shelter")
+    assert place.is_relative_to(tmp_path / "shelter")
+    assert place_for_other_user(closed / "postgres") == place, "it has to stay where it is"
+    (closed / "postgres").unlink()
+    assert place_for_other_user(closed / "postgres", shelter=tmp_path / "shelter") != place
 
 
 def test_a_missing_wheel_is_named() -> None:
