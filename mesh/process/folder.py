@@ -97,8 +97,8 @@ def reachable_by_others(path: Path) -> bool:
 def place_for_other_user(path: Path, shelter: Path = Path("/var/lib/octopus")) -> Path:
     """Returns where what belongs at `path` can lie so that another user reaches it: there, or below `shelter`.
 
-    A checkout in /root is closed to the unprivileged user PostgreSQL must run as. Then `path` becomes a link to a folder
-    of a new name, so that a removed runtime folder does not come back with the data of the old one.
+    A checkout in /root is closed to the unprivileged user PostgreSQL must run as. Then `path` becomes a link to a
+    folder of a new name, so that a removed runtime folder does not come back with the data of the old one.
     """
     if path.is_symlink():
         return path.readlink()
