@@ -180,11 +180,13 @@ def from_status(status: status_pb2.Status) -> Refused:
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
             retry_after = retry.retry_delay.ToMicroseconds() / 1_000_000
+    description = status.message
     if reason is None:
-        reason = _BARE.get(_CODE_BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN), pb.REASON_INTERNAL)
-    return Refused(
-        reason, status.message, retry_after=retry_after, violations=violations, trace_id=trace_id, remote=True
-    )
+        code = _CODE_BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
+        reason = _BARE.get(code, pb.REASON_INTERNAL)
+        # What gRPC itself writes there names hosts and ports, which are not our callers' business.
+        description = f"the call ended with {code.name} on its way to the service"
+    return Refused(reason, description, retry_after=retry_after, violations=violations, trace_id=trace_id, remote=True)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Refused:

@@ -1,8 +1,9 @@
-"""What is seen of an outgoing call: its span and its metrics."""
+"""The numbers of calls on both sides, and what is seen of an outgoing one."""
 
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any, Final
 
 import grpc
@@ -10,13 +11,37 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from mesh.telemetry import spans
 
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_calls: Final = Counter(
-    "octopus_rpc_client_calls", "Outgoing calls that ended, by gRPC status code.", ["method", "code"]
-)
-_seconds: Final = Histogram("octopus_rpc_client_seconds", "How long outgoing calls took.", ["method"], buckets=BUCKETS)
-_in_flight: Final = Gauge("octopus_rpc_client_in_flight", "Outgoing calls that run now.", ["method"])
+
+class Meter:
+    """The numbers of one side's calls: how many ended with which code, how long they took, how many run now."""
+
+    def __init__(self, side: str, which: str) -> None:
+        """`side` is part of the metrics' names, `which` of their descriptions."""
+        name = f"octopus_rpc_{side}"
+        calls = Counter(
+            f"{name}_calls", f"{which} calls that ended, by gRPC status code.".capitalize(), ["method", "code"]
+        )
+        seconds = Histogram(f"{name}_seconds", f"How long {which} calls took.", ["method"], buckets=_BUCKETS)
+        in_flight = Gauge(f"{name}_in_flight", f"{which} calls that run now.".capitalize(), ["method"])
+        # Finding the child of a metric costs more than counting.
+        self._calls = cache(calls.labels)
+        self._seconds = cache(seconds.labels)
+        self._in_flight = cache(in_flight.labels)
+
+    def begun(self, method: str) -> None:
+        """A call has begun."""
+        self._in_flight(method).inc()
+
+    def ended(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
+        """A call that had begun has ended."""
+        self._in_flight(method).dec()
+        self._seconds(method).observe(seconds)
+        self._calls(method, code.name).inc()
+
+
+_meter: Final = Meter("client", "outgoing")
 
 
 class Outgoing:
@@ -29,15 +54,13 @@ class Outgoing:
         self._started: float | None = time.monotonic()
         # The headers are the trace of the call, for its metadata.
         self._span, self.headers = spans.calling(method)
-        _in_flight.labels(self._method).inc()
+        _meter.begun(self._method)
 
     def ended(self, code: grpc.StatusCode) -> None:
         """The call has ended with this code."""
         if self._started is None:
             return
-        _seconds.labels(self._method).observe(time.monotonic() - self._started)
-        _calls.labels(self._method, code.name).inc()
-        _in_flight.labels(self._method).dec()
+        _meter.ended(self._method, code, time.monotonic() - self._started)
         self._started = None
         spans.outcome(self._span, code, server=False)
         self._span.end()

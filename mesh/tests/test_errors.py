@@ -70,3 +70,9 @@ def test_a_status_without_details_still_has_a_meaning(code: grpc.StatusCode) -> 
     status.code = code.value[0]
     del status.details[:]
     assert from_status(status).reason in REASONS
+
+
+def test_what_grpc_says_of_hosts_and_ports_stays_here() -> None:
+    status = to_status(Refused(pb.REASON_UNAVAILABLE, "failed to connect to 10.0.0.7:4711"))
+    del status.details[:]
+    assert "4711" not in from_status(status).description

@@ -7,19 +7,16 @@ from typing import Final
 import grpc
 import structlog
 from google.protobuf.message import Message
-from prometheus_client import Counter, Gauge, Histogram
 
 from mesh.rpc import masking
 from mesh.rpc.call import Call, Interceptor, Proceed
-from mesh.rpc.measure import BUCKETS
+from mesh.rpc.measure import Meter
 from mesh.rpc.validation import Invalid
 from mesh.telemetry import spans
 
 _log = structlog.get_logger(__name__)
 
-_calls = Counter("octopus_rpc_server_calls", "Calls that ended, by gRPC status code.", ["method", "code"])
-_seconds = Histogram("octopus_rpc_server_seconds", "How long calls took.", ["method"], buckets=BUCKETS)
-_in_flight = Gauge("octopus_rpc_server_in_flight", "Calls that run now.", ["method"])
+_meter: Final = Meter("server", "incoming")
 
 
 class Trace(Interceptor):
@@ -45,14 +42,11 @@ class Metrics(Interceptor):
     async def around(self, call: Call, proceed: Proceed) -> None:
         """Counts one call. Health checks count too."""
         method = call.method.path[1:]
-        gauge = _in_flight.labels(method)
-        gauge.inc()
+        _meter.begun(method)
         try:
             await proceed()
         finally:
-            gauge.dec()
-            _seconds.labels(method).observe(call.seconds)
-            _calls.labels(method, call.code.name).inc()
+            _meter.ended(method, call.code, call.seconds)
 
 
 # Ends that somebody of ours must look at; all others are the caller's business.
@@ -68,7 +62,7 @@ _OUR_FAULT: Final = frozenset(
 
 
 class AccessLog(Interceptor):
-    """Writes one line a call. Its request is shown, masked, when the call failed or the log is at debug."""
+    """Writes one line a call. The request of a call that failed is shown, masked."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
         """Writes the line when the call has ended, whatever its end."""

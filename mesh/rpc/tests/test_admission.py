@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import pytest
 from grpc_health.v1 import health_pb2
 from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2
 from octopus.errors.v1 import errors_pb2
+from octopus.knowledge.v1 import knowledge_service_pb2, knowledge_service_pb2_grpc
 from octopus.options.v1 import options_pb2
+from octopus.user.v1 import auth_service_pb2, auth_service_pb2_grpc
 
 from mesh.errors import Refused
 from mesh.identity.authority import Authority
 from mesh.rpc import principal
 from mesh.rpc.metadata import as_service, on_behalf, with_token
 from mesh.rpc.tests.conftest import Chat
-from mesh.testing.rpc import Keys, dialling
+from mesh.testing.rpc import Keys, dialling, serving
 
 pytestmark = pytest.mark.service
 
@@ -219,3 +222,69 @@ async def test_another_scheme_than_bearer_is_invalid(stub: ChatStub) -> None:
     with pytest.raises(Refused) as caught:
         await stub.Send(TYPING, metadata=(("authorization", "Basic bGluOmh1bnRlcjI="),))
     assert caught.value.reason == errors_pb2.REASON_TOKEN_INVALID
+
+
+class Auth(auth_service_pb2_grpc.AuthServiceServicer):
+    async def RefreshToken(self, request: Any, context: Any) -> auth_service_pb2.RefreshTokenResponse:
+        assert not principal.current().is_service
+        assert principal.current().tenant_id == ""
+        return auth_service_pb2.RefreshTokenResponse()
+
+
+async def test_a_method_for_anyone_looks_at_no_token(identity: Path, keys: Keys) -> None:
+    Auth.__abstractmethods__ = frozenset()
+    add = partial(auth_service_pb2_grpc.add_AuthServiceServicer_to_server, Auth())  # type: ignore[abstract]
+    request = auth_service_pb2.RefreshTokenRequest(refresh_token="abc")
+    expired = with_token(keys.token("qingshan", 7, "CUSTOMER", lifetime=-1))
+    async with (
+        serving(identity, "user", keys, add) as address,
+        dialling(identity, "edge", "user", address) as channel,
+    ):
+        stub = auth_service_pb2_grpc.AuthServiceStub(channel)
+        await stub.RefreshToken(request)
+        await stub.RefreshToken(request, metadata=expired)
+    async with (
+        serving(identity, "user", keys, add) as address,
+        dialling(identity, "bot", "user", address) as channel,
+    ):
+        with pytest.raises(Refused) as caught:
+            await auth_service_pb2_grpc.AuthServiceStub(channel).RefreshToken(request)
+    assert caught.value.reason == errors_pb2.REASON_CALLER_NOT_ALLOWED
+
+
+class Knowledge(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
+    async def GetFaq(self, request: Any, context: Any) -> knowledge_service_pb2.GetFaqResponse:
+        return knowledge_service_pb2.GetFaqResponse()
+
+
+@pytest.mark.parametrize(
+    ("roles", "scope", "allowed"),
+    [
+        (["PARTNER"], "knowledge.read", True),
+        (["PARTNER"], "other knowledge.write", True),
+        (["PARTNER"], "other", False),
+        (["PARTNER"], "", False),
+        (["AGENT"], "", True),
+        (["PARTNER", "AGENT"], "", True),
+        (["CUSTOMER"], "knowledge.read", False),
+    ],
+)
+async def test_a_partner_needs_one_of_the_methods_scopes(
+    identity: Path, keys: Keys, roles: list[str], scope: str, allowed: bool
+) -> None:
+    Knowledge.__abstractmethods__ = frozenset()
+    add = partial(knowledge_service_pb2_grpc.add_KnowledgeServiceServicer_to_server, Knowledge())  # type: ignore[abstract]
+    metadata = with_token(keys.token("qingshan", 7, *roles, scope=scope))
+    async with (
+        serving(identity, "knowledge", keys, add) as address,
+        dialling(identity, "edge", "knowledge", address) as channel,
+    ):
+        call = knowledge_service_pb2_grpc.KnowledgeServiceStub(channel).GetFaq(
+            knowledge_service_pb2.GetFaqRequest(faq_id=5), metadata=metadata
+        )
+        if allowed:
+            await call
+        else:
+            with pytest.raises(Refused) as caught:
+                await call
+            assert caught.value.reason == errors_pb2.REASON_ROLE_NOT_ALLOWED

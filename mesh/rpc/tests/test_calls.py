@@ -282,7 +282,7 @@ async def test_a_server_stream_passes_all_interceptors(stub: ChatStub, chat: Cha
         call.cancel()
         async with asyncio.timeout(5):
             await chat.cleaned_up.wait()
-            while not lines:  # noqa: ASYNC110 -- nothing tells when a line is written
+            while not lines:
                 await asyncio.sleep(0.01)
     assert lines[0]["code"] == "CANCELLED"
 
