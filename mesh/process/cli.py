@@ -62,6 +62,10 @@ def up(
         terminal.wait("")
         terminal.fail(str(error))
         raise typer.Exit(1) from None
+    except OSError as error:
+        terminal.wait("")
+        terminal.fail(f"{error}. `octopus doctor` checks this machine; the folder in use is {_folder(root).root}")
+        raise typer.Exit(1) from None
 
 
 @app.command()

@@ -137,13 +137,13 @@ class Keeper:
     async def _live(self) -> str:
         """Runs the process once, from its start to its end; returns how it ended."""
         try:
-            command = await self._launch.prepare()
+            child = Child(await self._launch.prepare())
+            child.start()
         except Exception as error:
             if not self._first.done():
                 raise StartError(f"{self.state.instance} cannot be started: {error}") from error
-            return f"it cannot be prepared: {error}"
-        self._child = child = Child(command)
-        child.start()
+            return f"it cannot be started: {error}"
+        self._child = child
         self._enter("starting", pid=child.pid, started_at=child.started_at)
         watching = asyncio.create_task(self._watch(child), name=f"readiness of {self.state.instance}")
         try:

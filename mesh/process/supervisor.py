@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 # How long the children of a supervisor that was killed may take to end by themselves, in seconds.
 _ORPHAN_SECONDS = 15.0
+
+_AGAIN_SECONDS = 5.0
 
 
 class PortInUseError(Exception):
@@ -120,11 +122,11 @@ class Supervisor:
         self._rotation.renew()
         plan.write_operator_settings()
         await self._start_stage(plan.components())
-        tasks.append(asyncio.create_task(self._rotation.run(), name="rotation"))
+        tasks.append(asyncio.create_task(self._again("certificate rotation", self._rotation.run), name="rotation"))
         self._terminal.wait("bringing the database up to date")
         await self._unless_stopped(migrate(plan.postgres.owner_url()))
         serving = Serving(plan.nats.url, Identity(self._folder.identity, "operator"))
-        tasks.append(asyncio.create_task(serving.run(), name="registry"))
+        tasks.append(asyncio.create_task(self._again("following the registry", serving.run), name="registry"))
         for stage in plan.stages(serving.pids):
             await self._start_stage(stage)
         if self._demo:
@@ -232,6 +234,15 @@ class Supervisor:
             self._terminal.wait("")
             self._terminal.say("stopping; once more Ctrl-C does not wait for anybody")
         self._stop.set()
+
+    async def _again(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Runs what must run as long as the platform does; a failure is told, and it is begun anew."""
+        while True:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - a full disk must not end in certificates that nobody renews
+                self._terminal.warn(f"{what} failed: {error}; trying again in {_AGAIN_SECONDS:.0f} s")
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _unless_stopped(self, work: Awaitable[T]) -> T:
         """Returns what the work returns. Raises Stopped when a signal comes first; the work is cancelled then."""

@@ -105,6 +105,22 @@ async def test_what_cannot_be_prepared_is_not_tried_again(tmp_path: Path) -> Non
     await keeper.stop()
 
 
+async def test_a_second_request_to_stop_does_not_wait_for_the_grace(tmp_path: Path) -> None:
+    stubborn = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
+    keeper = keep(Script(tmp_path, stubborn))
+    keeper.start()
+    await keeper.ready()
+    async with asyncio.timeout(10):
+        while "up" not in (tmp_path / "script.log").read_text():
+            await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(keeper.stop())
+    await until(keeper, "stopping", 0)
+    async with asyncio.timeout(5):
+        keeper.kill()
+        await stopping
+    assert keeper.state.phase == "ended"
+
+
 async def test_stopping_between_two_starts_does_not_wait_for_the_pause(tmp_path: Path) -> None:
     keeper = keep(Script(tmp_path, LIVES))
     keeper.start()
