@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 from grpc_status import rpc_status
+from octopus.errors.v1 import errors_pb2
 
 from mesh.errors import Refused, to_status
 from mesh.rpc import validation
@@ -72,6 +74,17 @@ class Chain(grpc.aio.ServerInterceptor):
         self._interceptors = tuple(interceptors)
         self._policy = policy
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any] | None] = {}
+        self._endless: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    def end_endless(self) -> None:
+        """Ends the streams that would not end by themselves: health watches and the like, which belong to gRPC itself.
+
+        The streams of our own contracts say goodbye in their own words.
+        """
+        self._ending = True
+        for task in self._endless:
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -136,9 +149,24 @@ class Chain(grpc.aio.ServerInterceptor):
                     # A handler's own `finally` runs now, not when the collector gets to it.
                     await answers.aclose()
 
-            await self._run(call, work)
+            await self._run(call, partial(self._endlessly, work) if method.open else work)
 
         return behaviour
+
+    async def _endlessly(self, work: Proceed) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("gRPC runs each call in a task")
+        self._endless.add(task)
+        try:
+            await work()
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            task.uncancel()
+            raise Refused(errors_pb2.REASON_UNAVAILABLE, "the server is stopping; connect again") from None
+        finally:
+            self._endless.discard(task)
 
     async def _run(self, call: Call, work: Proceed) -> None:
         proceed = work

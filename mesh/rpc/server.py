@@ -58,8 +58,11 @@ class PortTaken(Exception):
 class Server:
     """One gRPC server. `start` it, `refuse` new work, `stop` it."""
 
-    def __init__(self, server: grpc.aio.Server, health_servicer: Any, services: Iterable[str], port: int) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, chain: Chain, health_servicer: Any, services: Iterable[str], port: int
+    ) -> None:
         self._server = server
+        self._chain = chain
         self._health = health_servicer
         self._services = tuple(services)
         # Where it listens.
@@ -77,6 +80,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Takes no more calls, lets those that run finish for `grace` seconds, and cancels what is left."""
         await self._health.enter_graceful_shutdown()
+        self._chain.end_endless()
         await self._server.stop(grace)
 
     async def _set(self, status: int) -> None:
@@ -118,7 +122,8 @@ def build(
         Roles(),
         Validation(),
     ]
-    server = grpc.aio.server(interceptors=[Chain(interceptors, rules)], options=_OPTIONS)
+    chain = Chain(interceptors, rules)
+    server = grpc.aio.server(interceptors=[chain], options=_OPTIONS)
     registered = _Registered(server)
     for add in register:
         add(registered)  # type: ignore[arg-type]  # it has the two methods that generated code calls
@@ -132,7 +137,7 @@ def build(
         bound = server.add_secure_port(address, credentials(identity))
     except RuntimeError as error:
         raise PortTaken(address) from error
-    return Server(server, health_servicer, services, bound)
+    return Server(server, chain, health_servicer, services, bound)
 
 
 def credentials(identity: Identity) -> grpc.ServerCredentials:

@@ -33,8 +33,6 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     servicer = ChatServicer(config, hub, conversation)
     bus.on_reconnect(hub.repair)
     member.spawn("watch-connections", servicer.watch())
+    member.on_stop(servicer.drain)
     await member.serve(lambda server: chat_service_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server))
-    try:
-        yield
-    finally:
-        servicer.drain()
+    yield

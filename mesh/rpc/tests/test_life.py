@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from cryptography import x509
+from grpc_health.v1 import health_pb2
 from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2
 from octopus.errors.v1 import errors_pb2
 
@@ -77,6 +78,25 @@ async def test_what_does_not_finish_in_its_grace_is_cancelled(identity: Path, ke
         async with asyncio.timeout(5):
             await server.stop(0.2)
             await chat.cleaned_up.wait()
+
+
+async def test_a_health_watch_is_told_and_does_not_delay_the_stop(identity: Path, keys: Keys) -> None:
+    server = build(Identity(identity, "chat"), keys.verifier())
+    await server.start()
+    async with dialling(identity, "edge", "chat", f"127.0.0.1:{server.port}") as channel:
+        watch: Any = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await server.refuse()
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        async with asyncio.timeout(3):
+            await server.stop(60)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_port_in_use_says_so(identity: Path, keys: Keys, address: str) -> None:
