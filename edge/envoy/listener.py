@@ -36,7 +36,7 @@ _LOG_FIELDS: Final = {
     "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
     "event": "edge request",
     "method": "%REQ(:METHOD)%",
-    "path": "%PATH(NQ:ORIG)%",
+    "path": "%PATH(NQ:PATH)%",
     "protocol": "%PROTOCOL%",
     "code": "%RESPONSE_CODE%",
     "grpc_status": "%GRPC_STATUS%",

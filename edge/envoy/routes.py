@@ -37,6 +37,8 @@ _MAYBE_SENT: Final = f"{_NOT_SENT},reset,unavailable"
 # How much of a call is kept for sending it again. Calls are at most 256 KB.
 _KEPT_BYTES: Final = 256 * 1024
 
+_ANY_GRPC: Final = routes.RouteMatch(prefix="/", grpc=routes.RouteMatchGrpcRouteMatchOptions())
+
 _CORS_HEADERS: Final = (
     "authorization,content-type,x-grpc-web,x-user-agent,grpc-timeout,connect-protocol-version,connect-timeout-ms,"
     "traceparent,tracestate"
@@ -56,8 +58,8 @@ def route_table(
     services = {service.name: service for service in picture.services}
     table = [_health()]
     table += [_call(services[method.service], method) for method in at_edge(methods) if method.service in services]
-    # The rest of the contracts is not for outside; a gRPC client reads UNIMPLEMENTED out of this.
-    table += [_nothing("/octopus."), _nothing("/grpc.")]
+    # The rest is not for outside; a gRPC client reads UNIMPLEMENTED out of this.
+    table += [_nothing(routes.RouteMatch(prefix="/octopus.")), _nothing(_ANY_GRPC)]
     if BRIDGE in services:
         table.append(_websocket(services[BRIDGE]))
     if PAGES in services:
@@ -108,8 +110,8 @@ def _health() -> routes.Route:
     )
 
 
-def _nothing(prefix: str) -> routes.Route:
-    return routes.Route(match=routes.RouteMatch(prefix=prefix), direct_response=routes.DirectResponseAction(status=404))
+def _nothing(match: routes.RouteMatch) -> routes.Route:
+    return routes.Route(match=match, direct_response=routes.DirectResponseAction(status=404))
 
 
 def _retry_policy(retry_on: str) -> routes.RetryPolicy:

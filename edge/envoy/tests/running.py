@@ -86,7 +86,7 @@ class Service:
         for method in methods():
             if method.service == self._name:
                 _, contract, rpc = method.path.split("/")
-                handler = (
+                handler: grpc.RpcMethodHandler[Any, Any] = (
                     grpc.stream_stream_rpc_method_handler(self._echo)
                     if method.streaming
                     else grpc.unary_unary_rpc_method_handler(self._answer)
