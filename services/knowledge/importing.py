@@ -54,10 +54,11 @@ class Progress:
 class Import:
     """One file of one shop."""
 
-    def __init__(self, *, entries: Entries, tenant_id: str, reader: Reader) -> None:
+    def __init__(self, *, entries: Entries, tenant_id: str, reader: Reader, max_bytes: int = MAX_FILE_BYTES) -> None:
         self._entries = entries
         self._tenant_id = tenant_id
         self._reader = reader
+        self._max_bytes = max_bytes
         self._batch: list[Content] = []
         # The line on which each entry stands, by locale and question. Only hashes: a file may have 100,000s of them.
         self._lines: dict[int, int] = {}
@@ -69,9 +70,9 @@ class Import:
         """Saves the file; yields its progress after each batch, and last the report. Raises `FileRefused`."""
         async for piece in pieces:
             self._received += len(piece)
-            if self._received > MAX_FILE_BYTES:
+            if self._received > self._max_bytes:
                 raise FileRefused(
-                    f"the file is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB; split it. "
+                    f"the file is larger than {self._max_bytes / 1024 / 1024:.0f} MiB; split it. "
                     "What was read so far is stored, and importing it again changes nothing"
                 )
             for record in self._reader.feed(piece):

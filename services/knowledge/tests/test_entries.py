@@ -170,8 +170,8 @@ async def test_a_query_without_a_tenant_sees_nothing_and_writes_nothing(
     faq = await entries.create(tenant, "request-1", SHIP)
     vector = await model.query("发货")
     async with database.dedicated() as conn:
-        for table in ("cs_faq", "cs_faq_embedding"):
-            assert await (await conn.execute(f"SELECT count(*) FROM {table}".encode())).fetchone() == (0,)
+        for query in ("SELECT count(*) FROM cs_faq", "SELECT count(*) FROM cs_faq_embedding"):
+            assert await (await conn.execute(query.encode())).fetchone() == (0,)
         # Even when the query names the tenant: the connection does not act for it.
         for limit in (0, 1_000_000):
             assert await search.nearest(conn, tenant, vector, 5, exact_texts=limit) == []

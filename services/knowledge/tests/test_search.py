@@ -79,7 +79,7 @@ async def shops(migrated: Platform) -> AsyncIterator[Shops]:
     await owner.execute("ANALYZE cs_faq, cs_faq_embedding")
     yield made
     await owner.execute(f"DROP INDEX {_INDEX}")
-    await owner.execute(f"DELETE FROM cs_faq WHERE tenant_id IN ('{BIG}', '{SMALL}')")
+    await owner.execute("DELETE FROM cs_faq WHERE tenant_id IN ('big-shop', 'small-shop')")
     await owner.execute(definition)
 
 
