@@ -67,7 +67,7 @@ def config(migrated: Platform, tmp_path_factory: pytest.TempPathFactory) -> User
     return migrated.config("user", UserConfig, keyring_file=keyring)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def member(config: UserConfig) -> AsyncIterator[Member]:
     async with Member(config) as opened:
         yield opened
@@ -118,7 +118,7 @@ class Served:
     address: str
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def served(migrated: Platform, config: UserConfig) -> AsyncIterator[Served]:
     """The whole service, called by the edge."""
     own = config.model_copy(update={"instance": "user-served"})

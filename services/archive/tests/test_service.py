@@ -1,0 +1,181 @@
+"""Who may read which history, over real gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+from octopus.archive.v1 import archive_service_pb2 as pb
+from octopus.archive.v1 import archive_service_pb2_grpc
+from octopus.errors.v1 import errors_pb2
+from octopus.session.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc
+
+from mesh.bus import Delivery
+from mesh.errors import Refused
+from mesh.rpc.metadata import with_token
+from mesh.rpc.principal import current
+from mesh.stores.postgres import Database
+from mesh.testing import Platform
+from mesh.testing.rpc import Keys, dialling, serving
+from services.archive.events import Archivist
+from services.archive.servicer import ArchiveServicer
+from services.archive.store import ArchiveStore
+from services.archive.tests.conftest import entry, new_id, new_tenant
+
+pytestmark = pytest.mark.service
+
+CUSTOMER, STRANGER, AGENT, PARTNER = 7, 8, 100, 200
+
+
+class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
+    """The session service as far as the archive asks it: one session, of which nothing is archived yet."""
+
+    def __init__(self, tenant_id: str, session_id: int) -> None:
+        self._tenant_id = tenant_id
+        self._session_id = session_id
+
+    async def GetSession(
+        self, request: session_service_pb2.GetSessionRequest, context: Any
+    ) -> session_service_pb2.GetSessionResponse:
+        caller = current()
+        theirs = caller.is_service or caller.user_id in (CUSTOMER, AGENT)
+        if (caller.tenant_id, request.session_id) != (self._tenant_id, self._session_id) or not theirs:
+            raise Refused(errors_pb2.REASON_NOT_FOUND, "there is no such session")
+        return session_service_pb2.GetSessionResponse(session=session_pb2.Session(id=request.session_id))
+
+    OpenSession = ListOpenSessions = ListSessions = RequestHandoff = AcceptSession = None  # type: ignore[assignment]
+    EndSession = SetAgentStatus = GetAgent = ListAgents = None  # type: ignore[assignment]
+
+
+@dataclass
+class History:
+    """A shop with one archived session and one of which nothing is archived, and who may read."""
+
+    stub: archive_service_pb2_grpc.ArchiveServiceStub
+    keys: Keys
+    tenant_id: str
+    session_id: int
+    empty_session_id: int
+    texts: list[str] = field(default_factory=list)
+
+    async def read(
+        self, user_id: int, *roles: str, tenant_id: str = "", scope: str = "", **request: Any
+    ) -> pb.ListMessagesResponse:
+        token = self.keys.token(tenant_id or self.tenant_id, user_id, *roles, scope=scope)
+        asked = pb.ListMessagesRequest(**{"session_id": self.session_id, **request})
+        return await self.stub.ListMessages(asked, metadata=with_token(token))
+
+    async def customer(self, **request: Any) -> pb.ListMessagesResponse:
+        return await self.read(CUSTOMER, "CUSTOMER", **request)
+
+
+@pytest.fixture
+async def history(migrated: Platform, db: Database, store: ArchiveStore) -> AsyncIterator[History]:
+    keys, tenant_id, session_id, empty = Keys(), new_tenant(), new_id(), new_id()
+    archivist = Archivist(db=db, store=store)
+    texts = [f"第 {number} 句" for number in range(1, 6)]
+    said = [entry(tenant_id, session_id, text, customer_id=CUSTOMER) for text in texts]
+    subject = f"log.{tenant_id}.{session_id}"
+    await archivist.keep(
+        [
+            Delivery(each, 10 * number, subject, {}, 1, each.message.sent_at.ToDatetime())
+            for number, each in enumerate(said, 1)
+        ]
+    )
+    sessions = partial(session_service_pb2_grpc.add_SessionServiceServicer_to_server, KnownSessions(tenant_id, empty))
+    async with (
+        serving(migrated.identity, "session", keys, sessions) as session_address,
+        dialling(migrated.identity, "archive", "session", session_address) as to_session,
+    ):
+        servicer = ArchiveServicer(db=db, store=store, sessions=session_service_pb2_grpc.SessionServiceStub(to_session))
+        add = partial(archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server, servicer)
+        async with (
+            serving(migrated.identity, "archive", keys, add) as address,
+            dialling(migrated.identity, "edge", "archive", address) as channel,
+        ):
+            stub = archive_service_pb2_grpc.ArchiveServiceStub(channel)
+            yield History(stub, keys, tenant_id, session_id, empty, texts)
+
+
+async def reason(call: Awaitable[object]) -> int:
+    with pytest.raises(Refused) as refused:
+        await call
+    return refused.value.reason
+
+
+async def test_a_customer_reads_the_own_session_newest_first(history: History) -> None:
+    page = await history.customer()
+    assert [message.text.text for message in page.messages] == history.texts[::-1]
+    assert [message.seq for message in page.messages] == [50, 40, 30, 20, 10]
+    assert {message.sender.display_name for message in page.messages} == {"王小明"}
+    assert page.next_page_token == ""
+
+
+async def test_pages_hold_every_message_once(history: History) -> None:
+    seen: list[int] = []
+    token = ""
+    while True:
+        page = await history.customer(page_size=2, page_token=token)
+        seen += [message.seq for message in page.messages]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == [50, 40, 30, 20, 10]
+
+
+async def test_history_can_begin_before_a_position(history: History) -> None:
+    page = await history.customer(before_seq=30, page_size=1)
+    rest = await history.customer(before_seq=30, page_size=1, page_token=page.next_page_token)
+    assert [message.seq for message in (*page.messages, *rest.messages)] == [20, 10]
+    assert list((await history.customer(before_seq=10)).messages) == []
+
+
+@pytest.mark.parametrize("role", ["AGENT", "SUPERVISOR"])
+async def test_staff_of_the_shop_read_every_session(history: History, role: str) -> None:
+    assert len((await history.read(AGENT, role)).messages) == 5
+
+
+async def test_another_customers_session_is_not_found(history: History) -> None:
+    for role in ("CUSTOMER", "VISITOR"):
+        assert await reason(history.read(STRANGER, role)) == errors_pb2.REASON_NOT_FOUND
+
+
+async def test_another_shops_session_is_not_found_not_even_for_staff(history: History) -> None:
+    other = new_tenant()
+    for user_id, role in ((CUSTOMER, "CUSTOMER"), (AGENT, "AGENT"), (AGENT, "SUPERVISOR")):
+        assert await reason(history.read(user_id, role, tenant_id=other)) == errors_pb2.REASON_NOT_FOUND
+
+
+async def test_a_partner_needs_the_scope(history: History) -> None:
+    assert len((await history.read(PARTNER, "PARTNER", scope="chat.read")).messages) == 5
+    refused = await reason(history.read(PARTNER, "PARTNER", scope="faq.read"))
+    assert refused == errors_pb2.REASON_ROLE_NOT_ALLOWED
+
+
+async def test_a_new_session_is_empty_for_those_it_belongs_to_and_unknown_to_others(history: History) -> None:
+    new = history.empty_session_id
+    for user_id, role, scope in ((CUSTOMER, "CUSTOMER", ""), (AGENT, "AGENT", ""), (PARTNER, "PARTNER", "chat.read")):
+        page = await history.read(user_id, role, scope=scope, session_id=new)
+        assert (list(page.messages), page.next_page_token) == ([], "")
+    for user_id, role, tenant_id in ((STRANGER, "CUSTOMER", ""), (CUSTOMER, "CUSTOMER", new_tenant())):
+        refused = await reason(history.read(user_id, role, tenant_id=tenant_id, session_id=new))
+        assert refused == errors_pb2.REASON_NOT_FOUND
+    assert await reason(history.customer(session_id=new_id())) == errors_pb2.REASON_NOT_FOUND
+
+
+async def test_a_merged_visitors_session_moves_to_the_customer(
+    history: History, db: Database, store: ArchiveStore
+) -> None:
+    async with db.tenant(history.tenant_id) as conn:
+        now = (await history.customer(page_size=1)).messages[0].sent_at.ToDatetime()
+        await store.add_merge(conn, history.tenant_id, visitor_id=CUSTOMER, customer_id=STRANGER, at=now)
+    assert len((await history.read(STRANGER, "CUSTOMER")).messages) == 5
+    assert await reason(history.customer()) == errors_pb2.REASON_NOT_FOUND
+
+
+@pytest.mark.parametrize("token", ["1", "AAAAAAAAAAAA", "-----------", "é"])
+async def test_a_made_up_page_token_is_refused(history: History, token: str) -> None:
+    assert await reason(history.customer(page_token=token)) == errors_pb2.REASON_INVALID_ARGUMENT
