@@ -111,8 +111,8 @@ async def test_a_database_that_goes_away_and_comes_back_misses_nothing(
     fault: str, config: ArchiveConfig, operator: Bus, migrated: Platform
 ) -> None:
     tenant_id = new_tenant()
-    async with archiving(config):
-        talking = asyncio.ensure_future(converse(operator, tenant_id, [new_id() for _ in range(10)], 100))
+    async with archiving(config), asyncio.TaskGroup() as group:
+        talking = group.create_task(converse(operator, tenant_id, [new_id() for _ in range(10)], 100))
         await until(lambda: _some(migrated, tenant_id))
         await (migrated.postgres.kill() if fault == "kill" else migrated.postgres.stop())
         assert not talking.done()
@@ -126,8 +126,8 @@ async def test_a_bus_that_goes_away_and_comes_back_loses_and_repeats_nothing(
     fault: str, config: ArchiveConfig, operator: Bus, migrated: Platform
 ) -> None:
     tenant_id = new_tenant()
-    async with archiving(config):
-        talking = asyncio.ensure_future(converse(operator, tenant_id, [new_id() for _ in range(10)], 100))
+    async with archiving(config), asyncio.TaskGroup() as group:
+        talking = group.create_task(converse(operator, tenant_id, [new_id() for _ in range(10)], 100))
         await until(lambda: _some(migrated, tenant_id))
         await (migrated.nats.kill() if fault == "kill" else migrated.nats.stop())
         assert not talking.done()
