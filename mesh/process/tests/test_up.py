@@ -12,15 +12,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from cryptography import x509
 
+from mesh.identity import names
+from mesh.identity.authority import Authority
+from mesh.identity.files import Identity
 from mesh.process import ports
 from mesh.process.fleet import FLEET
+from mesh.process.folder import Folder
 from mesh.process.orphans import runs, until_ended
+from mesh.process.plan import PUBLIC
+from mesh.process.state import State
 
 pytestmark = pytest.mark.e2e
 
@@ -97,8 +105,8 @@ def octopus(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_everything_in_the_table_runs(up: Up) -> None:
     found = up.status()
-    names = {row["name"] for row in found["processes"]}
-    assert names == {member.name for member in FLEET} | {"postgres", "valkey", "nats", "edge"}
+    running = {row["name"] for row in found["processes"]}
+    assert running == {member.name for member in FLEET} | {"postgres", "valkey", "nats", "edge"}
     assert all(row["memory_mb"] > 0 for row in found["processes"])
     assert found["memory_mb"] < 2500
 
@@ -125,6 +133,59 @@ def test_nothing_listens_beyond_the_loopback_interface(up: Up) -> None:
         if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr[0])
     ]
     assert open_to_all == []
+
+
+def served(up: Up, name: str) -> int:
+    """The serial number of the certificate that a server shows to those who connect now."""
+    identity = Identity(Folder(up.root).identity, "operator")
+    context, port = identity.client_context(), State.read(Folder(up.root)).ports.get(name, up.edge_port)
+    if name == PUBLIC:
+        context = ssl.create_default_context(cafile=up.status()["edge_ca"])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+        if name == "nats":
+            plain.recv(4096)
+        if name == "postgres":
+            # SSLRequest: length 8, code 80877103.
+            plain.sendall(bytes.fromhex("0000000804d2162f"))
+            assert plain.recv(1) == b"S"
+        with context.wrap_socket(plain, server_hostname="localhost") as encrypted:
+            shown = encrypted.getpeercert(binary_form=True)
+    assert shown is not None
+    return x509.load_der_x509_certificate(shown).serial_number
+
+
+def established(up: Up) -> set[tuple[int, tuple[object, ...], tuple[object, ...]]]:
+    """Connections to the bus and to the control plane, which last as long as the processes do."""
+    kept = State.read(Folder(up.root)).ports
+    return {
+        (process.pid, tuple(connection.laddr), tuple(connection.raddr))
+        for process in psutil.Process(up.process.pid).children(recursive=True)
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_ESTABLISHED and connection.laddr[1] in (kept["nats"], kept["control"])
+    }
+
+
+def test_certificates_past_half_their_life_are_replaced_and_connections_stand(up: Up) -> None:
+    folder = Folder(up.root)
+    mesh, edge = Authority(folder.identity), Authority(folder.edge)
+    before = established(up)
+    assert before
+    # They were backdated by a minute, so half of their life is over.
+    old = {name: mesh.issue(name, timedelta(seconds=55)).certificate().serial_number for name in sorted(names.ALL)}
+    edge.issue_public(PUBLIC, lifetime=timedelta(seconds=55))
+
+    def replaced() -> bool:
+        return all(Identity(folder.identity, name).certificate().serial_number != old[name] for name in old)
+
+    up.until(replaced, 10)
+    newest = {
+        PUBLIC: Identity(folder.edge, PUBLIC).certificate().serial_number,
+        **{name: Identity(folder.identity, name).certificate().serial_number for name in ("nats", "postgres")},
+    }
+    for name, serial in newest.items():
+        up.until(lambda name=name, serial=serial: served(up, name) == serial, 15)  # type: ignore[misc]
+    assert before <= established(up)
+    assert sum(row["restarts"] for row in up.status()["processes"]) == 0
 
 
 def test_a_second_start_on_the_same_folder_says_who_runs(up: Up) -> None:
