@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from mesh.bus import BusError
 from mesh.process.member import Member
 from mesh.rpc.tokens import TokenVerifier
 from mesh.stores.errors import Unavailable
@@ -121,3 +122,26 @@ async def test_while_the_database_is_away_the_known_key_signs(migrated: Platform
     assert not running.done()
     assert parts.keys.current().kid == kid
     running.cancel()
+
+
+async def test_after_the_bus_lost_everything_the_keys_are_published_again(
+    member: Member, migrated: Platform, parts: Parts
+) -> None:
+    await parts.keys.turn()
+    before = await published(member)
+    forget = member.bus.on_reconnect(parts.keys.wake)
+    running = asyncio.create_task(parts.keys.run())
+    try:
+        await migrated.nats.wipe()
+        await migrated.nats.restart()
+
+        async def is_back() -> bool:
+            try:
+                return await published(member) == before
+            except BusError:
+                return False
+
+        await until(is_back, seconds=30)
+    finally:
+        forget()
+        running.cancel()
