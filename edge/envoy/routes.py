@@ -75,6 +75,7 @@ def _call(service: Service, method: Method) -> routes.Route:
         match=routes.RouteMatch(path=method.path),
         route=action(
             service,
+            sticky=True,
             timeout=_FOREVER if method.streaming else _CALL_TIMEOUT,
             idle_timeout=STREAM_IDLE,
             retry_policy=_retry_policy(_MAYBE_SENT if method.idempotent else _NOT_SENT),
@@ -89,6 +90,7 @@ def _websocket(service: Service) -> routes.Route:
         match=routes.RouteMatch(path=WEBSOCKET_PATH),
         route=action(
             service,
+            sticky=True,
             timeout=_FOREVER,
             idle_timeout=STREAM_IDLE,
             upgrade_configs=[routes.RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)],
@@ -100,7 +102,7 @@ def _websocket(service: Service) -> routes.Route:
 def _pages(service: Service) -> routes.Route:
     return routes.Route(
         match=routes.RouteMatch(prefix="/"),
-        route=action(service, timeout=_CALL_TIMEOUT, retry_policy=_retry_policy(_MAYBE_SENT)),
+        route=action(service, sticky=True, timeout=_CALL_TIMEOUT, retry_policy=_retry_policy(_NOT_SENT)),
     )
 
 

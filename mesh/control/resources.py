@@ -56,13 +56,17 @@ def ads() -> core.ConfigSource:
     return core.ConfigSource(ads=core.AggregatedConfigSource(), resource_api_version=core.ApiVersion.V3)
 
 
-def action(service: Service, **settings: object) -> routes.RouteAction:
-    """Returns a route to the service: its versions by weight, each user's calls to the same instance."""
+def action(service: Service, *, sticky: bool = False, **settings: object) -> routes.RouteAction:
+    """Returns a route to the service: its versions by weight, each user's calls to the same instance of a version.
+
+    With `sticky` a user's calls also stay with one version; Envoy can do that, gRPC cannot.
+    """
     weighted = routes.WeightedCluster(
         clusters=[
             routes.WeightedClusterClusterWeight(name=cluster_name(service.name, version), weight=weight)
             for version, weight in service.weights.items()
         ],
+        use_hash_policy=sticky or None,
     )
     by_user = routes.RouteActionHashPolicy(header=routes.RouteActionHashPolicyHeader(header_name=AFFINITY_HEADER))
     return routes.RouteAction(weighted_clusters=weighted, hash_policy=[by_user], **settings)  # type: ignore[arg-type]

@@ -94,9 +94,9 @@ class Service:
                 found.setdefault(contract, {})[rpc] = handler
         for contract, handlers in found.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(contract, handlers),))
-        port = self._server.add_secure_port("127.0.0.1:0", credentials(identity))
+        self.port = self._server.add_secure_port("127.0.0.1:0", credentials(identity))
         await self._server.start()
-        await register(connected, self._stack, self._name, self._instance, port)
+        await register(connected, self._stack, self._name, self._instance, self.port)
         return self
 
     async def vanish(self) -> None:
@@ -209,6 +209,14 @@ class Edge:
         service = await Service(self.platform, name, instance).start()
         self.stack.push_async_callback(service.close)
         return service
+
+    async def claim(self, name: str, instance: str, port: int) -> None:
+        """Registers somebody else's address under a name."""
+        identity = Identity(self.platform.identity, name)
+        connected = await self.stack.enter_async_context(
+            bus.connect(self.platform.nats_url, name, tls=identity.client_context)
+        )
+        await register(connected, self.stack, name, instance, port)
 
     async def web_member(self, name: str) -> None:
         """A member that speaks HTTP/1.1 over mutual TLS: echoes WebSocket messages, and names itself on any page."""

@@ -359,6 +359,23 @@ async def test_envoy_follows_instances_that_come_and_vanish(edge: Edge, signer: 
     await second.close()
 
 
+async def test_a_server_that_is_another_service_is_not_believed(edge: Edge, signer: Signer) -> None:
+    # What claims to be session in the registry is an instance of chat, and its certificate says so.
+    service = await edge.service("chat", "chat-9")
+    await edge.claim("session", "session-1", service.port)
+
+    async def found() -> bool:
+        _, details = await refused(edge, "/octopus.session.v1.SessionService/GetSession", signer.token())
+        assert "Method not found" not in details
+        async with edge.http.get(f"http://127.0.0.1:{edge.config.edge_metrics_port}/metrics") as metrics:
+            counter = 'envoy_cluster_ssl_fail_verify_san{envoy_cluster_name="session-v1"} '
+            (line,) = [line for line in (await metrics.text()).splitlines() if line.startswith(counter)]
+        return int(line.removeprefix(counter)) > 0
+
+    await until(found, within=10)
+    await service.close()
+
+
 async def test_the_edge_goes_on_without_the_control_plane(edge: Edge, signer: Signer) -> None:
     async with Conversation(edge, signer.token()) as conversation:
         await edge.kill_control()

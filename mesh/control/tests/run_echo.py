@@ -1,7 +1,8 @@
 """An instance of a service that says who it is: `python -m mesh.control.tests.run_echo SETTINGS`.
 
-It answers every method of the service's contract with its instance id. The metadata key `fail-first` makes it answer
-UNAVAILABLE to so many attempts of a call, `fail-at` makes the instance of that id fail always. SIGTERM ends it.
+It answers every method of the service's contract with its instance id, or with the caller's certificate when the
+metadata has `tell-certificate`. `fail-first` makes it answer UNAVAILABLE to so many attempts of a call, `fail-at` makes
+the instance of that id fail always. SIGTERM ends it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Echo:
         attempts = int(said.get("grpc-previous-rpc-attempts", "0"))
         if attempts < int(said.get("fail-first", "0")) or said.get("fail-at") == self._instance:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "told to fail")
+        if "tell-certificate" in said:
+            return next(iter(context.auth_context()["x509_pem_cert"]))
         return self._instance.encode()
 
     def handlers(self, service: str) -> list[grpc.GenericRpcHandler]:

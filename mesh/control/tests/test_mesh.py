@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,10 +19,11 @@ from octopus.mesh.v1 import mesh_service_pb2_grpc, registry_pb2
 
 from mesh import bus
 from mesh.control import bootstrap
-from mesh.control.tests.processes import Caller, Process, during, until
+from mesh.control.tests.processes import REPOSITORY, Caller, Process, during, until
 from mesh.errors import Refused
 from mesh.identity.files import Identity
 from mesh.process import ports
+from mesh.process.settings import write_settings
 from mesh.rpc.channel import connect
 from mesh.testing.platform import Platform
 
@@ -176,7 +181,7 @@ async def test_calls_go_on_without_the_control_plane_and_follow_it_when_it_is_ba
     await mesh.control.start()
     await mesh.instance("chat-2")
     # gRPC dials the control plane again after 1 s, then 1.6 s and so on.
-    await mesh.answers_from(caller, "chat-1", "chat-2", within=15)
+    await mesh.answers_from(caller, "chat-1", "chat-2", within=30)
     assert (await caller.many(200))["error"] == 0
 
 
@@ -263,6 +268,67 @@ async def test_a_server_that_is_another_service_is_not_believed(mesh: Mesh, plat
             return "certificate" in str(error.value.details()).lower()
 
         await until(refused, within=10)
+
+
+async def test_a_rotated_certificate_is_used_for_new_connections(mesh: Mesh, platform: Platform) -> None:
+    await mesh.instance("chat-1")
+    caller = mesh.caller(CONVERSE)
+    await mesh.answers_from(caller, "chat-1")
+    platform.authority.issue("bot")
+    platform.authority.issue("chat")
+    newest = Identity(platform.identity, "bot").cert.read_text()
+    copies = count(2)
+
+    async def newest_is_used() -> bool:
+        # Only a new connection shows a new certificate.
+        name = f"chat-{next(copies)}"
+        process = await mesh.instance(name)
+        await mesh.answers_from(caller, "chat-1", name)
+        told = {await caller.once(user, tell_certificate="1") for user in range(40)}
+        await process.stop()
+        await mesh.answers_from(caller, "chat-1")
+        return newest in told
+
+    # gRPC looks at the files every ten seconds.
+    await until(newest_is_used, within=40)
+    assert caller.errors == []
+
+
+async def test_the_command_shows_the_mesh_and_shifts_traffic(mesh: Mesh, platform: Platform, tmp_path: Path) -> None:
+    await mesh.instance("chat-1")
+    await mesh.instance("chat-2", version="v2")
+    await mesh.answers_from(mesh.caller(), "chat-1", "chat-2")
+    settings = platform.config("operator", xds=f"127.0.0.1:{mesh.port}").model_dump(mode="json")
+    (tmp_path / "config").mkdir()
+    write_settings(tmp_path / "config" / "operator.toml", settings)
+
+    async def octopus_mesh(*arguments: str) -> tuple[int | None, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mesh.control.cli", *arguments, cwd=REPOSITORY,
+            env={**os.environ, "OCTOPUS_ROOT": str(tmp_path), "COLUMNS": "200",
+                 "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen' / 'python'}"},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        return process.returncode, output.decode()
+
+    code, output = await octopus_mesh("weight", "chat", "v2=10")
+    assert (code, output) == (0, "chat: v1 90 %, v2 10 %\n")
+
+    async def shown() -> bool:
+        code, output = await octopus_mesh("status")
+        assert code == 0, output
+        lines = {name: line for line in output.splitlines() for name in ("chat-1", "chat-2") if name in line}
+        return "90 %" in lines["chat-1"] and "10 %" in lines["chat-2"] and "serving" in lines["chat-1"]
+
+    await until(shown, within=10)
+    code, output = await octopus_mesh("weight", "chat", "v9=10")
+    assert code == 1
+    assert "no instance of v9 runs" in output
+    code, output = await octopus_mesh("weight", "chat", "v2:10")
+    assert code == 2
+    code, output = await octopus_mesh("weight", "chat", "--even")
+    assert code == 0, output
 
 
 @pytest.mark.parametrize("name", ["postgres", "nats"])
