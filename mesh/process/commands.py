@@ -11,7 +11,7 @@ from typing import Final
 
 # Name, module, what it does.
 COMMANDS: Final = (
-    ("mesh", "mesh.control.cli", "Instances, versions, weights, health, certificates; shift traffic."),
-    ("knowledge", "services.knowledge.cli", "Import answers from CSV or JSON lines."),
-    ("demo", "e2e.demo", "Play a conversation through Envoy and print it."),
+    ("mesh", "mesh.control.cli", "See the mesh, shift traffic. 查看网格、分流。"),
+    ("knowledge", "services.knowledge.cli", "Import answers. 导入知识条目。"),
+    ("demo", "e2e.demo", "Play a conversation. 演示一次会话。"),
 )

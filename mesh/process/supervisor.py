@@ -204,20 +204,22 @@ class Supervisor:
     def _introduce(self) -> None:
         origin = f"https://localhost:{self._edge_port}"
         lines = [
-            ("shopper's page", f"{origin}/"),
-            ("agent's page", f"{origin}/agent"),
+            ("shopper's page 顾客页面", f"{origin}/"),
+            ("agent's page 客服工作台", f"{origin}/agent"),
             (
                 "gRPC, gRPC-Web, WebSocket",
                 f"localhost:{self._edge_port}, WebSocket at wss://localhost:{self._edge_port}/ws",
             ),
-            ("trust this certificate", str(self._folder.edge / "ca.pem")),
+            ("trust this certificate 信任证书", str(self._folder.edge / "ca.pem")),
         ]
         logins = self._folder.secrets / "demo-logins.json"
         if logins.exists():
-            lines.append(("demo log-ins", str(logins)))
-        lines.append(("see also", "octopus status, octopus mesh status, octopus demo; Ctrl-C stops everything"))
+            lines.append(("demo log-ins 演示账号", str(logins)))
+        lines.append(
+            ("see also 另见", "octopus status, octopus mesh status, octopus demo; Ctrl-C stops everything 全部停止")
+        )
         self._terminal.wait("")
-        self._terminal.done("Octopus is ready")
+        self._terminal.done("Octopus is ready 平台已就绪")
         self._terminal.page(lines)
 
     def _listen_for_signals(self) -> None:
@@ -232,7 +234,9 @@ class Supervisor:
                 keeper.kill()
         else:
             self._terminal.wait("")
-            self._terminal.say("stopping; once more Ctrl-C does not wait for anybody")
+            self._terminal.say(
+                "stopping; once more Ctrl-C does not wait for anybody 正在停止，再按一次 Ctrl-C 立即结束"
+            )
         self._stop.set()
 
     async def _again(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -267,7 +271,7 @@ class Supervisor:
         self._state.supervisor = None
         self._state.processes = {}
         self._state.save()
-        self._terminal.say("everything has ended")
+        self._terminal.say("everything has ended 已全部停止")
 
     async def _clear_up(self, before: int | None) -> None:
         """Waits for what a killed supervisor has left running; its children end with it, some after a moment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,8 +60,13 @@ class Terminal:
 
     def page(self, lines: list[tuple[str, str]]) -> None:
         """Writes a small table of names and values."""
-        width = max(len(name) for name, _ in lines)
+        width = max(_columns(name) for name, _ in lines)
         print(flush=True)
         for name, value in lines:
-            print(f"  {name:<{width}}  {value}", flush=True)
+            print(f"  {name}{' ' * (width - _columns(name))}  {value}", flush=True)
         print(flush=True)
+
+
+def _columns(text: str) -> int:
+    """Returns how wide a terminal shows the text: Chinese characters take two columns."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -12,9 +12,10 @@ from nats.aio.client import Client
 from nats.js.api import KeyValueConfig, StreamConfig
 from redis.asyncio import Redis
 
+from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
-from mesh.process.components.nats import inbox
+from mesh.process.components.nats import RIGHTS, inbox
 from mesh.testing import Platform
 
 pytestmark = pytest.mark.store
@@ -141,6 +142,10 @@ async def test_chat_writes_the_log_and_bot_reads_it(platform: Platform) -> None:
     assert direct.data == b"hello"
     await chat.close()
     await bot.close()
+
+
+def test_rights_are_of_members() -> None:
+    assert set(RIGHTS) < names.MEMBERS
 
 
 async def test_bot_may_not_write_the_log(platform: Platform) -> None:
