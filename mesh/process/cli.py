@@ -14,7 +14,7 @@ from mesh.process.commands import COMMANDS
 from mesh.process.folder import REPOSITORY, ROOT_VARIABLE, Folder, running
 
 app = typer.Typer(
-    help="Runs and watches the Octopus platform on this machine. 在本机运行和查看 Octopus 平台。",
+    help="在本机运行和查看 Octopus 平台。 Runs and watches the Octopus platform on this machine.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,7 +27,7 @@ EdgePort = Annotated[int, typer.Option("--edge-port", min=1, max=65535, help="Pu
 
 @app.callback()
 def platform(root: Root = None) -> None:
-    """Runs and watches the Octopus platform on this machine. 在本机运行和查看 Octopus 平台。"""
+    """在本机运行和查看 Octopus 平台。 Runs and watches the Octopus platform on this machine."""
     if root is not None:
         os.environ[ROOT_VARIABLE] = str(root.absolute())
 
@@ -43,7 +43,7 @@ def up(
     instances: Annotated[str, typer.Option(help="Copies of members, as chat=2,bridge=2.")] = "",
     demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Load two demo shops the first time.")] = True,
 ) -> None:
-    """Run the platform until Ctrl-C. 运行平台。"""
+    """运行平台 Run the platform until Ctrl-C."""
     from mesh.process.fleet import FleetError, copies
     from mesh.process.supervisor import START_ERRORS, Supervisor
     from mesh.process.terminal import Terminal
@@ -73,7 +73,7 @@ def status(
     root: Root = None,
     json: Annotated[bool, typer.Option("--json", help="For scripts; `ready` is the first thing to look at.")] = False,
 ) -> None:
-    """Show what runs. 查看运行状态。
+    """查看状态 Show what runs.
 
     Processes, memory, endpoints, where the demo log-ins and the certificate are.
     The exit code is 0 when everything is ready, 3 otherwise.
@@ -87,7 +87,7 @@ def status(
 
 @app.command()
 def doctor(root: Root = None, edge_port: EdgePort = 8443) -> None:
-    """Check this machine. 检查本机。
+    """检查本机 Check this machine.
 
     Says whether it can run the platform, and what to do where it cannot.
     """
@@ -107,7 +107,7 @@ def logs(
     root: Root = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")] = False,
 ) -> None:
-    """Show the end of a process's log. 查看日志。"""
+    """查看日志 Show the end of a process's log."""
     folder = _folder(root)
     path = folder.log / f"{name}.log"
     if not path.exists():

@@ -11,7 +11,7 @@ from typing import Final
 
 # Name, module, what it does.
 COMMANDS: Final = (
-    ("mesh", "mesh.control.cli", "See the mesh, shift traffic. 查看网格、分流。"),
-    ("knowledge", "services.knowledge.cli", "Import answers. 导入知识条目。"),
-    ("demo", "e2e.demo", "Play a conversation. 演示一次会话。"),
+    ("mesh", "mesh.control.cli", "网格与分流 See the mesh, shift traffic."),
+    ("knowledge", "services.knowledge.cli", "导入知识 Import answers."),
+    ("demo", "e2e.demo", "演示会话 Play a conversation."),
 )
