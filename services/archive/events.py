@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 import structlog
 from octopus.chat.v1 import chat_events_pb2
@@ -11,6 +11,7 @@ from octopus.user.v1 import user_events_pb2
 from mesh.bus import Delivery, Poison
 from mesh.stores.postgres import Database
 from services.archive import domain, entries
+from services.archive.metrics import ARCHIVED, BEHIND
 from services.archive.store import ArchiveStore
 
 _log = structlog.get_logger(__name__)
@@ -39,6 +40,9 @@ class Archivist:
                     f"another message stands at seq {collided[0].seq} of session {collided[0].session_id}: the stream"
                     " LOG was lost and counts anew. Set its first sequence above the highest in cs_message"
                 )
+
+        ARCHIVED.inc(len(deliveries))
+        BEHIND.set((datetime.now(UTC) - max(delivery.time for delivery in deliveries)).total_seconds())
 
     async def merge(self, delivery: Delivery[user_events_pb2.UserEvent]) -> None:
         """Give what a visitor wrote to the customer that the visitor has become."""

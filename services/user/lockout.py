@@ -7,6 +7,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from services.user import metrics
 from services.user.domain import LOCK_OUT_FAILURES, LOCK_OUT_WINDOW, LockedOut
 
 # An attempt counts before it is judged, so that many guesses at once cannot slip through. The first key is a sorted
@@ -41,6 +42,7 @@ class LockOut:
         window_ms = int(LOCK_OUT_WINDOW.total_seconds() * 1000)
         wait_ms = await self._attempt(keys=_keys(tenant_id, name), args=[window_ms, LOCK_OUT_FAILURES, attempt_id])
         if wait_ms:
+            metrics.LOCKED_OUT.inc()
             raise LockedOut(wait_ms / 1000)
 
     async def succeeded(self, tenant_id: str, name: str) -> None:

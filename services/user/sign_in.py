@@ -8,7 +8,7 @@ from datetime import datetime
 
 from mesh.bus.ids import IdSource
 from mesh.stores.postgres import Connection, Database
-from services.user import access_tokens, domain, token_store
+from services.user import access_tokens, domain, metrics, token_store
 from services.user.domain import CredentialsWrong, Kind, Role, SignedShopper, TokenInvalid, User
 from services.user.events import UserEvents
 from services.user.lockout import LockOut
@@ -47,7 +47,7 @@ class SignIn:
     async def log_in(self, tenant_id: str, login: str, password: str) -> tuple[User, Tokens]:
         """Log a member of staff in."""
         user = await self._proven(tenant_id, Kind.STAFF, login, password)
-        return await self._start(tenant_id, user.id)
+        return await self._start(tenant_id, user.id, proof="password")
 
     async def client_token(
         self, tenant_id: str, client_id: str, secret: str, scopes: Sequence[str]
@@ -55,15 +55,14 @@ class SignIn:
         """Return the granted scopes and the token of a partner."""
         user = await self._proven(tenant_id, Kind.PARTNER, client_id, secret)
         granted = domain.granted_scopes(user.scopes, scopes)
+        metrics.SIGN_INS.labels("secret").inc()
         return granted, Tokens(*access_tokens.sign(user, self.keys.current(), self.clock(), scopes=granted))
 
     async def identify(self, tenant_id: str, shopper: SignedShopper | None, locale: str) -> tuple[User, Tokens]:
         """Return the customer whom the shop's server signed, new at the first visit, or else a new visitor."""
         if shopper is None:
-            user_id = await self._visitor(tenant_id, locale)
-        else:
-            user_id = await self._customer(tenant_id, shopper, locale)
-        return await self._start(tenant_id, user_id)
+            return await self._start(tenant_id, await self._visitor(tenant_id, locale), proof="none")
+        return await self._start(tenant_id, await self._customer(tenant_id, shopper, locale), proof="signature")
 
     async def refresh(self, token: str) -> Tokens:
         """Use a refresh token up and return a new pair."""
@@ -73,7 +72,9 @@ class SignIn:
             if exchanged is not None:
                 known, issued = exchanged
                 user = await self._allowed(conn, tenant_id, known.user_id)
+                metrics.SIGN_INS.labels("refresh token").inc()
                 return self._tokens(user, issued)
+        metrics.STOLEN.inc()
         # Refused only here, after the family's end is committed.
         raise TokenInvalid("the refresh token was used before, so its family is revoked; log in again")
 
@@ -144,7 +145,7 @@ class SignIn:
                 await self.events.updated(conn, known)
             return known.id
 
-    async def _start(self, tenant_id: str, user_id: int) -> tuple[User, Tokens]:
+    async def _start(self, tenant_id: str, user_id: int, *, proof: str) -> tuple[User, Tokens]:
         """Begin a family of refresh tokens.
 
         The user's row is locked, so that disabling the user comes before or after, not in between.
@@ -152,6 +153,7 @@ class SignIn:
         async with self.db.tenant(tenant_id) as conn:
             user = await self._allowed(conn, tenant_id, user_id)
             issued = await self.refresh_tokens.issue(conn, tenant_id, user.id, self.ids.next())
+        metrics.SIGN_INS.labels(proof).inc()
         return user, self._tokens(user, issued)
 
     async def _allowed(self, conn: Connection, tenant_id: str, user_id: int) -> User:

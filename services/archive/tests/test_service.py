@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
+from datetime import UTC
 from functools import partial
 from typing import Any
 
@@ -81,7 +82,7 @@ async def history(migrated: Platform, db: Database, store: ArchiveStore) -> Asyn
     subject = f"log.{tenant_id}.{session_id}"
     await archivist.keep(
         [
-            Delivery(each, 10 * number, subject, {}, 1, each.message.sent_at.ToDatetime())
+            Delivery(each, 10 * number, subject, {}, 1, each.message.sent_at.ToDatetime(tzinfo=UTC))
             for number, each in enumerate(said, 1)
         ]
     )

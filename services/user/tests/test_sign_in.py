@@ -9,6 +9,7 @@ from datetime import timedelta
 import jwt
 import pytest
 
+from mesh.stores.errors import Unavailable
 from mesh.testing import Platform
 from services.user import domain
 from services.user.directory import NewUser, UserChange
@@ -351,3 +352,23 @@ async def test_a_visitor_of_another_shop_cannot_be_merged(shop: Shop) -> None:
     customer, _ = await shop.parts.sign_in.identify(shop.tenant_id, signed(shop), "")
     with pytest.raises(CredentialsWrong):
         await shop.parts.directory.merge(shop.tenant_id, customer.id, refresh_token(visiting))
+
+
+async def test_staff_log_in_after_valkey_forgot_everything(shop: Shop, migrated: Platform) -> None:
+    await shop.staff("xiaolin")
+    await shop.parts.sign_in.log_in(shop.tenant_id, "xiaolin", PASSWORD)
+    await migrated.valkey.wipe()
+    await shop.parts.sign_in.log_in(shop.tenant_id, "xiaolin", PASSWORD)
+
+
+async def test_without_valkey_nobody_guesses_passwords(shop: Shop, migrated: Platform) -> None:
+    await shop.staff("xiaolin")
+    await migrated.valkey.stop()
+    try:
+        with pytest.raises(Unavailable):
+            await shop.parts.sign_in.log_in(shop.tenant_id, "xiaolin", PASSWORD)
+        # Shoppers come all the same: a signature cannot be guessed.
+        await shop.parts.sign_in.identify(shop.tenant_id, signed(shop), "zh-CN")
+    finally:
+        await migrated.valkey.start()
+    await shop.parts.sign_in.log_in(shop.tenant_id, "xiaolin", PASSWORD)

@@ -1,0 +1,6 @@
+"""What Prometheus can ask the archive."""
+
+from prometheus_client import Counter, Gauge
+
+ARCHIVED = Counter("octopus_archive_entries_total", "Log entries written, repeated deliveries included.")
+BEHIND = Gauge("octopus_archive_behind_seconds", "Age of the newest entry of the last batch when it was committed.")

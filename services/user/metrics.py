@@ -1,0 +1,7 @@
+"""What Prometheus can ask the user service."""
+
+from prometheus_client import Counter
+
+SIGN_INS = Counter("octopus_user_sign_ins_total", "Tokens issued, by proof of identity.", ["proof"])
+LOCKED_OUT = Counter("octopus_user_locked_out_total", "Attempts refused because of too many failures before.")
+STOLEN = Counter("octopus_user_refresh_tokens_stolen_total", "Families revoked because a used token came back.")
