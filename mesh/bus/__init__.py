@@ -1,4 +1,4 @@
-"""The bus: NATS JetStream for events and the message log, core NATS for what passes, key-value buckets for shared state."""
+"""The bus: JetStream for events and the message log, core NATS for what passes, buckets for shared state."""
 
 from mesh.bus.bus import Bus, Subscription, connect
 from mesh.bus.consume import Delivery

@@ -10,7 +10,7 @@ import structlog
 from google.protobuf.message import Message
 from nats.errors import Error as NatsError
 
-from mesh.bus import payload, read, streams, tracing
+from mesh.bus import measure, payload, read, streams, tracing
 from mesh.bus.client import Client
 from mesh.bus.consume import BatchHandler, Consumer, Handler
 from mesh.bus.errors import NotStored, Unavailable
@@ -28,6 +28,8 @@ SERVER_NAME = "nats.octopus.local"
 
 _PING_INTERVAL_S = 5
 _RECONNECT_WAIT_S = 0.25
+# Beyond this many unsent bytes a publication would wait for the server, which a signal is not worth.
+_SIGNALS_STOP_AT_BYTES = 1_000_000
 
 
 class Subscription:
@@ -47,11 +49,11 @@ class Subscription:
 class Bus:
     """Everything a member does with NATS. Made by `connect`."""
 
-    def __init__(self, client: Client, connected: asyncio.Event) -> None:
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._connected = connected
+        self._connected = asyncio.Event()
         self._replies = Replies(client)
-        self._publisher = Publisher(self._replies, connected)
+        self._publisher = Publisher(self._replies, self._connected)
         self._buckets: dict[str, KeyValue] = {}
         self._on_reconnect: dict[object, Callable[[], None]] = {}
 
@@ -71,10 +73,10 @@ class Bus:
     ) -> PubAck:
         """Stores a message in the stream of its subject and returns when the stream has it.
 
-        Safe to call many times at once: the messages travel together. Sent again with the same `message_id` until it is
-        acknowledged or `timeout` seconds have passed, so a restart of NATS is survived; the same id is stored once within
-        the stream's duplicate window. Publications that wait at the same time may be stored in another order when NATS is
-        lost in between: await each before the next where order matters.
+        Safe to call many times at once: the messages travel together. Sent again with the same `message_id` until it
+        is acknowledged or `timeout` seconds have passed, so a restart of NATS is survived; the same id is stored once
+        within the stream's duplicate window. Publications that wait at the same time may be stored in another order
+        when NATS is lost in between: await each before the next where order matters.
 
         With `expected_last_subject_sequence` it is stored only while that is the sequence of the last message on the
         subject (0: none). Conflict when it is not; Unavailable after `timeout`; Rejected when NATS refuses it for good.
@@ -88,12 +90,12 @@ class Bus:
         )
 
     async def publish_raw(self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float = 5.0) -> PubAck:
-        """As `publish`, for a payload that is serialized already; `headers` must hold `Nats-Msg-Id` and `Octopus-Type`."""
+        """As `publish`, for serialized payloads; `headers` must hold `Nats-Msg-Id` and `Octopus-Type`."""
         return await self._publisher.publish_raw(subject, data, headers, timeout=timeout)
 
     async def signal(self, subject: str, message: Message) -> None:
-        """Tells whoever listens now; nothing is stored and nothing is confirmed. Dropped while NATS is away."""
-        if not self._connected.is_set():
+        """Tells whoever listens now; nothing is stored or confirmed. Dropped while NATS is away or does not read."""
+        if not self._connected.is_set() or self._client.pending_data_size > _SIGNALS_STOP_AT_BYTES:
             return
         headers = {payload.TYPE_HEADER: payload.type_of(message)}
         tracing.inject(headers)
@@ -131,15 +133,28 @@ class Bus:
         max_deliveries: int = 8,
         deliver_new: bool = False,
     ) -> None:
-        """Runs a durable consumer until cancelled; spawn it as a task. `mesh.bus.consume` says what becomes of a message.
+        """Runs a durable consumer until cancelled; spawn it as a task.
 
-        All instances of a service share the consumer by its `durable` name. Up to `max_in_flight` messages are handled
-        at once; with `key`, those with the same key one after the other and in the stream's order (within this instance:
-        another instance may handle the next message of the key). `deliver_new` makes a consumer that is created now begin
-        with the next message instead of the oldest. A cancelled consumer lets running handlers finish for 5 s and gives
-        the rest back.
+        `mesh.bus.consume` says what becomes of a message.
+
+        All instances of a service share the consumer by its `durable` name. Up to `max_in_flight` messages are
+        handled at once; with `key`, those with the same key one after the other and in the stream's order (within
+        this instance: another instance may handle the next message of the key). `deliver_new` makes a consumer that
+        is created now begin with the next message instead of the oldest. A cancelled consumer lets running handlers
+        finish for 5 s and gives the rest back.
         """
-        consumer = self._consumer(stream, durable, subjects, message_type, max_in_flight, max_deliveries, deliver_new)
+        consumer = Consumer(
+            self._client,
+            self._replies,
+            self._publisher,
+            message_type,
+            stream=stream,
+            durable=durable,
+            subjects=subjects,
+            max_in_flight=max_in_flight,
+            max_deliveries=max_deliveries,
+            deliver_new=deliver_new,
+        )
         forget = self.on_reconnect(consumer.feed.restart)
         try:
             await consumer.run(handler, key=key)
@@ -162,10 +177,21 @@ class Bus:
     ) -> None:
         """As `consume`, with up to `batch` messages at once, gathered for at most `wait` seconds; one batch at a time.
 
-        A batch whose handler fails is handled again message by message, so a bad one does not take its neighbours with it.
+        A batch whose handler fails is handled again message by message, so a bad one does not take its neighbours
+        with it.
         """
-        in_flight = max_in_flight or 2 * batch
-        consumer = self._consumer(stream, durable, subjects, message_type, in_flight, max_deliveries, deliver_new)
+        consumer = Consumer(
+            self._client,
+            self._replies,
+            self._publisher,
+            message_type,
+            stream=stream,
+            durable=durable,
+            subjects=subjects,
+            max_in_flight=max_in_flight or 2 * batch,
+            max_deliveries=max_deliveries,
+            deliver_new=deliver_new,
+        )
         forget = self.on_reconnect(consumer.feed.restart)
         try:
             await consumer.run_batches(handler, size=batch, wait=wait)
@@ -207,44 +233,29 @@ class Bus:
 
         return forget
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
+        """Takes up work on a connected client; `connect` calls it."""
         await self._replies.start()
+        self._connected.set()
+        measure.connected.set(1)
 
-    def _lost(self) -> None:
+    def lost(self) -> None:
+        """Notes that the connection is gone; `connect` calls it."""
         self._connected.clear()
+        measure.connected.set(0)
         self._replies.connection_lost()
 
-    def _back(self) -> None:
+    def back(self) -> None:
+        """Takes up work again on a new connection; `connect` calls it."""
         self._connected.set()
+        measure.connected.set(1)
         for bucket in self._buckets.values():
             bucket.reconnected()
         for callback in list(self._on_reconnect.values()):
             try:
                 callback()
-            except Exception:
+            except Exception:  # noqa: BLE001  # logged in full, and the others are called
                 _log.exception("reconnect callback failed")
-
-    def _consumer(
-        self,
-        stream: str,
-        durable: str,
-        subjects: Sequence[str],
-        message_type: type[M],
-        max_in_flight: int,
-        max_deliveries: int,
-        deliver_new: bool,
-    ) -> Consumer[M]:
-        return Consumer(
-            self._client,
-            self._publisher,
-            stream,
-            durable,
-            tuple(subjects),
-            message_type,
-            max_in_flight=max_in_flight,
-            max_deliveries=max_deliveries,
-            deliver_new=deliver_new,
-        )
 
 
 @asynccontextmanager
@@ -257,16 +268,17 @@ async def connect(
     timeout: float = 10.0,
     ensure: bool = True,
 ) -> AsyncIterator[Bus]:
-    """A bus on the NATS server at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`; closed at the end of the context.
+    """A bus on the NATS server at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`, closed in the end.
 
-    `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each new
-    connection. With `ensure`, streams and buckets are created where missing. Raises Unavailable when the server cannot be
-    reached within `timeout` seconds; afterwards a lost connection is taken up again for as long as it takes.
+    `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each
+    new connection. With `ensure`, streams and buckets are created where missing, after each reconnection as well.
+    Raises Unavailable when the server cannot be reached within `timeout` seconds; afterwards a lost connection is
+    taken up again for as long as it takes.
     """
     client = Client(tls)
-    connected = asyncio.Event()
-    bus = Bus(client, connected)
+    bus = Bus(client)
     problems: list[str] = []
+    restoring: list[asyncio.Task[None]] = []
 
     async def on_error(error: Exception) -> None:
         problems.append(str(error) or repr(error))
@@ -276,11 +288,15 @@ async def connect(
     async def on_lost() -> None:
         if not client.is_closed:
             _log.warning("bus connection lost")
-        bus._lost()
+        bus.lost()
 
     async def on_back() -> None:
         _log.info("bus connection back")
-        bus._back()
+        bus.back()
+        if ensure:
+            # A server that lost its data comes back without streams and buckets.
+            restoring.append(asyncio.create_task(_ensure(client), name="ensure streams"))
+            del restoring[:-1]
 
     try:
         async with asyncio.timeout(timeout):
@@ -299,8 +315,7 @@ async def connect(
                 max_outstanding_pings=2,
                 drain_timeout=5,
             )
-            connected.set()
-            await bus._start()
+            await bus.start()
             if ensure:
                 await _ensure(client)
     except TimeoutError as error:
@@ -310,6 +325,8 @@ async def connect(
     try:
         yield bus
     finally:
+        for task in restoring:
+            task.cancel()
         await client.close()
 
 

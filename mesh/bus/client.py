@@ -41,7 +41,7 @@ class Client(NatsClient):
         return self._tls()
 
     async def listen(self, subject: str, callback: Callback) -> int:
-        """Calls `callback` in the read loop for every message on `subject`, in order; returns the subscription's number.
+        """Calls `callback` in the read loop for every message on `subject`, in order; returns the subscription's id.
 
         Nothing is queued on this side: a slow callback slows the whole connection down.
         """
@@ -58,7 +58,7 @@ class Client(NatsClient):
         if self._direct.pop(sid, None) is None:
             return
         self._subs.pop(sid, None)
-        if not self.is_closed and not self.is_reconnecting:
+        if not self.is_closed:
             with contextlib.suppress(NatsError):
                 await self._send_unsubscribe(sid)
 
@@ -71,7 +71,7 @@ class Client(NatsClient):
         self.stats["in_bytes"] += len(data)
         try:
             callback(data, _headers_of(headers) if headers else _NO_HEADERS, subject.decode(), reply.decode())
-        except Exception:
+        except Exception:  # noqa: BLE001  # logged in full
             # One callback's mistake must not end the read loop that all others share.
             _log.exception("bus callback failed", subject_class=subject.split(b".", 1)[0].decode())
 
@@ -86,16 +86,17 @@ class Client(NatsClient):
         while not self.is_closed:
             try:
                 await super()._attempt_reconnect()
-                return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next attempt may succeed
                 # An error that nats-py does not expect would end the attempts silently.
                 _log.warning("bus reconnect failed, trying on", error=repr(error))
                 self._status = NatsClient.RECONNECTING
                 await asyncio.sleep(_RETRY_AFTER_S)
+            else:
+                return
 
 
 def _headers_of(raw: bytes) -> dict[str, str]:
-    """The headers of a message; an inline status such as `NATS/1.0 404 No Messages` becomes `Status` and `Description`."""
+    """The headers of a message; a status such as `NATS/1.0 404 No Messages` becomes `Status` and `Description`."""
     lines = raw[_VERSION_LINE:].split(b"\r\n")
     headers: dict[str, str] = {}
     status = lines[0].strip()

@@ -15,8 +15,8 @@ Dead letters lie in the stream DEAD under `dead.<stream>.<durable>` with the ori
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -28,25 +28,27 @@ from nats.errors import Error as NatsError
 from nats.js import api
 from octopus.errors.v1 import errors_pb2 as reasons
 
-from mesh.bus import payload, tracing
+from mesh.bus import measure, payload, tracing
 from mesh.bus.client import Client
 from mesh.bus.errors import BusError, Poison
 from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
 from mesh.bus.pull import Feed, Pulled
+from mesh.bus.replies import Replies
 from mesh.errors import refused_from
 
 M = TypeVar("M", bound=Message)
 
 _log = structlog.get_logger(__name__)
 
-# How long the server waits for news of a message before it gives it to somebody else, in seconds. News is sent three times
-# as often, so a handler may take its time, and what a killed process held is soon somebody else's.
+# How long the server waits for news of a message before it gives it to somebody else, in seconds. News is sent three
+# times as often, so a handler may take its time, and what a killed process held is soon somebody else's.
 ACK_WAIT_S = 6.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 # How long a stop waits for handlers that run.
 _DRAIN_S = 5.0
 _DEAD_TIMEOUT_S = 10.0
+_OUTCOMES = {b"+ACK": "done", b"-NAK": "again", b"+TER": "dead"}
 _PASSING = frozenset({reasons.REASON_UNAVAILABLE, reasons.REASON_RATE_LIMITED})
 
 
@@ -72,12 +74,13 @@ class Consumer(Generic[M]):
     def __init__(
         self,
         client: Client,
+        replies: Replies,
         publisher: Publisher,
-        stream: str,
-        durable: str,
-        subjects: tuple[str, ...],
         message_type: type[M],
         *,
+        stream: str,
+        durable: str,
+        subjects: Sequence[str],
         max_in_flight: int,
         max_deliveries: int,
         deliver_new: bool,
@@ -87,7 +90,6 @@ class Consumer(Generic[M]):
         self._stream = stream
         self._durable = durable
         self._type = message_type
-        self._max_in_flight = max_in_flight
         self._max_deliveries = max_deliveries
         self._held: dict[str, Pulled] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,11 +106,13 @@ class Consumer(Generic[M]):
             # Shared by all instances; each holds at most max_in_flight.
             max_ack_pending=max(1000, 8 * max_in_flight),
         )
-        self.feed = Feed(client, stream, config, take=self._take, room=lambda: max_in_flight - len(self._held))
+        self.feed = Feed(
+            client, replies, stream, durable, config, take=self._take, room=lambda: max_in_flight - len(self._held)
+        )
         self._accept: Callable[[Pulled], None]
 
     async def run(self, handler: Handler[M], *, key: Callable[[M], Hashable] | None) -> None:
-        """Hands messages to `handler`, up to `max_in_flight` at once; with a `key`, those of one key one after the other."""
+        """Hands messages to `handler`, up to `max_in_flight` at once; with a `key`, those of one key in turn."""
         lanes: dict[Hashable, deque[tuple[Pulled, Delivery[M]]]] = {}
 
         async def drive(lane_key: Hashable) -> None:
@@ -129,7 +133,7 @@ class Consumer(Generic[M]):
                 return
             try:
                 lane_key = key(delivery.message)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # nobody can handle a message that has no key
                 self._spawn(self._bury(pulled, error))
                 return
             lane = lanes.get(lane_key)
@@ -194,15 +198,18 @@ class Consumer(Generic[M]):
             self._accept(pulled)
 
     def _open(self, pulled: Pulled) -> Delivery[M] | None:
-        """Decodes a message; what cannot be decoded, or has killed its consumers again and again, goes to the dead letters."""
+        """Decodes a message; to the dead letters with what cannot be, or has killed its consumers again and again."""
         try:
-            if pulled.attempts > self._max_deliveries:
-                raise Poison(f"delivered {pulled.attempts} times without an answer")
+            self._check(pulled)
             message = payload.decode(pulled.data, pulled.headers, self._type)
         except Poison as error:
             self._spawn(self._bury(pulled, error))
             return None
         return Delivery(message, pulled.seq, pulled.subject, pulled.headers, pulled.attempts, pulled.time)
+
+    def _check(self, pulled: Pulled) -> None:
+        if pulled.attempts > self._max_deliveries:
+            raise Poison(f"delivered {pulled.attempts} times without an answer")
 
     async def _settle(self, pulled: Pulled, delivery: Delivery[M], handler: Handler[M], *, keep: bool) -> None:
         """Handles one message to its end. With `keep`, every pause is taken here and the message is not given back."""
@@ -210,12 +217,12 @@ class Consumer(Generic[M]):
         pauses = 0
         while True:
             try:
-                with tracing.handling(self._durable, pulled.headers, seq=pulled.seq):
+                with self._handling(pulled):
                     await handler(delivery)
             except Poison as error:
                 await self._bury(pulled, error)
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # judged, logged, and the message tried again or buried
                 pauses += 1
                 passing, pause = self._judge(error, pauses)
                 if not passing:
@@ -241,9 +248,9 @@ class Consumer(Generic[M]):
         pauses = 0
         while True:
             try:
-                with tracing.handling(self._durable, batch[0][0].headers, seq=batch[0][0].seq):
+                with self._handling(batch[0][0]):
                     await handler([delivery for _, delivery in batch])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # judged, logged, and the messages tried again
                 pauses += 1
                 passing, pause = self._judge(error, pauses)
                 self._report(error, batch[0][0], pause, batch=len(batch))
@@ -258,6 +265,14 @@ class Consumer(Generic[M]):
             for pulled, _ in batch:
                 await self._answer(pulled, b"+ACK")
             return
+
+    @contextmanager
+    def _handling(self, pulled: Pulled) -> Iterator[None]:
+        with (
+            tracing.handling(self._durable, pulled.headers, seq=pulled.seq),
+            measure.handling_seconds.labels(self._durable).time(),
+        ):
+            yield
 
     async def _stopped_within(self, pause: float) -> bool:
         """Waits; returns whether the consumer was stopped meanwhile, and what it holds is to be given back."""
@@ -326,6 +341,7 @@ class Consumer(Generic[M]):
     async def _answer(self, pulled: Pulled, verdict: bytes) -> None:
         """Tells the server what became of a message. If that is lost, the message is delivered again."""
         self._held.pop(pulled.ack_subject, None)
+        measure.handled.labels(self._durable, _OUTCOMES[verdict[:4]]).inc()
         try:
             await self._client.publish(pulled.ack_subject, verdict)
         except (NatsError, OSError) as error:

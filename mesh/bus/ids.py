@@ -1,11 +1,11 @@
 """Snowflake ids: 41 bits of milliseconds since 2026, 10 bits of worker, 12 bits of sequence. Always positive int64.
 
-A worker number is leased in the bucket `workers`. A lease is the right to issue ids with times *before* its end, and the
-next holder of the number begins *at* that end. So uniqueness hangs on the bucket's compare-and-set alone: a process that
-was stopped for an hour, a clock that was set back, or two clocks that differ cannot make a duplicate.
+A worker number is leased in the bucket `workers`. A lease is the right to issue ids with times *before* its end, and
+the next holder of the number begins *at* that end. So uniqueness hangs on the bucket's compare-and-set alone: a
+process that was stopped for an hour, a clock that was set back, or two clocks that differ cannot make a duplicate.
 
-Why not `sonyflake`: its `next_id` sleeps, and with it the whole event loop, for as long as the clock was set back; and it
-takes no lower and upper bound of time, which the lease needs.
+Why not `sonyflake`: its `next_id` sleeps, and with it the whole event loop, for as long as the clock was set back;
+and it takes no lower and upper bound of time, which the lease needs.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class IdSource:
         return self._at + 1
 
     def next(self) -> int:
-        """A new id, greater than all before it from this process while it keeps its worker number. Never waits. LeaseLost.
+        """A new id, greater than all before it from this source. Never waits. LeaseLost.
 
         More than 4,096 ids in a millisecond, or a clock set back, make the ids' time run ahead of the clock.
         """
@@ -77,7 +77,8 @@ class IdSource:
             self._at, self._sequence = self._at + 1, 0
         if self._at >= self._until:
             raise LeaseLost(
-                "no new ids: the lease of the Snowflake worker number has ended; is NATS reachable, and is the clock right?"
+                "no new ids: the lease of the Snowflake worker number has ended; "
+                "is NATS reachable, and is the clock right?"
             )
         return (self._at - EPOCH_MS) << 22 | self._worker << 12 | self._sequence
 
@@ -141,11 +142,11 @@ class _Lease:
         random.shuffle(numbers)
         for worker in numbers:
             entry = await self._workers.get(_key(worker))
-            now = _now_ms()
-            free_at = _until(entry)
-            if free_at > now:
+            held, since = _state(entry)
+            if held and since > _now_ms():
                 continue
-            until = now + int(self._seconds * 1000)
+            since = max(since, _now_ms())
+            until = since + int(self._seconds * 1000)
             try:
                 if entry is None:
                     self._revision = await self._workers.create(_key(worker), self._value(until))
@@ -156,7 +157,7 @@ class _Lease:
             except Conflict:
                 continue
             self._worker = worker
-            self._source.grant(worker, max(now, free_at), until)
+            self._source.grant(worker, since, until)
             _log.info("worker number leased", worker=worker)
             return
         raise LeaseLost(
@@ -188,7 +189,8 @@ class _Lease:
 
     async def release(self) -> None:
         """Gives the number back for the time after the last id."""
-        await self._workers.update(_key(self._worker), self._value(self._source.reached_ms), revision=self._revision)
+        given_back = orjson.dumps({"holder": "", "until_ms": self._source.reached_ms})
+        await self._workers.update(_key(self._worker), given_back, revision=self._revision)
 
     async def _renew(self) -> None:
         # A clock that was set back must not shorten the lease: the ids' own time counts too.
@@ -200,10 +202,12 @@ class _Lease:
         return orjson.dumps({"holder": self._holder, "until_ms": until_ms})
 
 
-def _until(entry: Entry | None) -> int:
+def _state(entry: Entry | None) -> tuple[bool, int]:
+    """Whether somebody holds the number until a time, and that time, before which nobody else may begin."""
     if entry is None or entry.value is None:
-        return 0
-    return int(orjson.loads(entry.value)["until_ms"])
+        return False, 0
+    value = orjson.loads(entry.value)
+    return bool(value["holder"]), int(value["until_ms"])
 
 
 def _key(worker: int) -> str:

@@ -13,6 +13,7 @@ from nats.js import api
 from mesh.bus import read
 from mesh.bus.client import Client
 from mesh.bus.errors import BusError, Conflict, NotStored
+from mesh.bus.jetstream import call
 from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
 from mesh.bus.replies import Replies
 from mesh.bus.streams import Bucket
@@ -92,10 +93,10 @@ class KeyValue:
     async def watch(self, keys: str = ">") -> AsyncGenerator[Entry | None, None]:
         """What the keys hold now, then None ("that is all for now"), then every change, until the iterator is closed.
 
-        Survives a lost connection and a restart of NATS: it reads everything anew, tells what has changed or gone in the
-        meantime, and ends that with another None.
+        Survives a lost connection and a restart of NATS: it reads everything anew, tells what has changed or gone in
+        the meantime, and ends that with another None.
         """
-        watch = _Watch(self._client, self._bucket, keys)
+        watch = _Watch(self._client, self._replies, self._bucket, keys)
         self._watches.add(watch)
         try:
             async with contextlib.aclosing(watch.run()) as entries:
@@ -119,8 +120,9 @@ class KeyValue:
 class _Watch:
     """Follows a bucket by a short-lived push consumer, and makes another when it may have missed something."""
 
-    def __init__(self, client: Client, bucket: Bucket, keys: str) -> None:
+    def __init__(self, client: Client, replies: Replies, bucket: Bucket, keys: str) -> None:
         self._client = client
+        self._replies = replies
         self._bucket = bucket
         self._keys = keys
         self._prefix = len(bucket.subject(""))
@@ -136,7 +138,8 @@ class _Watch:
         self._arrived.put_nowait((self._epoch, None, True))
 
     async def run(self) -> AsyncGenerator[Entry | None, None]:
-        known: dict[str, int] = {}
+        """See `KeyValue.watch`."""
+        picture = _Picture()
         try:
             while True:
                 try:
@@ -146,33 +149,15 @@ class _Watch:
                     await asyncio.sleep(_RETRY_S)
                     continue
                 epoch = self._epoch
-                fresh: dict[str, int] = {}
-                complete = False
-                if empty:
-                    for entry in _gone(known, fresh):
-                        yield entry
-                    known, complete = fresh, True
-                    yield None
+                picture.begin()
+                for entry in picture.complete() if empty else ():
+                    yield entry
                 while epoch == self._epoch:
                     arrived = await self._next()
                     if arrived is None or arrived[0] != epoch:
                         continue
-                    _, update, last = arrived
-                    if update is not None:
-                        if update.value is None:
-                            fresh.pop(update.key, None)
-                            if known.pop(update.key, None) is not None or complete:
-                                yield update
-                        else:
-                            news = known.get(update.key) != update.revision
-                            fresh[update.key] = update.revision
-                            if news:
-                                yield update
-                    if last and not complete:
-                        for entry in _gone(known, fresh):
-                            yield entry
-                        known, complete = fresh, True
-                        yield None
+                    for entry in picture.take(arrived[1], last=arrived[2]):
+                        yield entry
         finally:
             await self._client.unlisten(self._sid)
 
@@ -195,22 +180,21 @@ class _Watch:
         # The server looks for a listener on exactly this subject; one on a wildcard does not count.
         inbox = self._client.new_inbox()
         self._sid = await self._client.listen(inbox, self._on_message)
-        info = await self._client.jetstream().add_consumer(
-            self._bucket.stream,
-            api.ConsumerConfig(
-                deliver_subject=inbox,
-                deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
-                filter_subject=self._bucket.subject(self._keys),
-                ack_policy=api.AckPolicy.NONE,
-                max_deliver=1,
-                idle_heartbeat=_HEARTBEAT_S,
-                inactive_threshold=60.0,
-                num_replicas=1,
-                mem_storage=True,
-            ),
+        config = api.ConsumerConfig(
+            deliver_subject=inbox,
+            deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
+            filter_subject=self._bucket.subject(self._keys),
+            ack_policy=api.AckPolicy.NONE,
+            max_deliver=1,
+            idle_heartbeat=_HEARTBEAT_S,
+            inactive_threshold=60.0,
+            num_replicas=1,
+            mem_storage=True,
         )
-        delivered = info.delivered.consumer_seq if info.delivered else 0
-        return not info.num_pending and not delivered
+        stream = self._bucket.stream
+        request = {"stream_name": stream, "config": config.as_dict()}
+        info = await call(self._replies, f"CONSUMER.CREATE.{stream}", request)
+        return not info["num_pending"] and not info["delivered"]["consumer_seq"]
 
     def _on_message(self, data: bytes, headers: Mapping[str, str], subject: str, reply: str) -> None:
         self._heard = asyncio.get_running_loop().time()
@@ -233,6 +217,38 @@ def _is_gone(headers: Mapping[str, str]) -> bool:
     return headers.get(_OPERATION_HEADER) in ("DEL", "PURGE") or _MARKER_HEADER in headers
 
 
-def _gone(known: dict[str, int], fresh: dict[str, int]) -> list[Entry]:
-    """The keys that were there before a break and are not there after it."""
-    return [Entry(key, None, revision) for key, revision in known.items() if key not in fresh]
+class _Picture:
+    """What a watch has told of, so that after a break it tells only what is different."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+        self._fresh: dict[str, int] = {}
+        self._complete = False
+
+    def begin(self) -> None:
+        """A consumer begins to tell everything from the start."""
+        self._fresh = {}
+        self._complete = False
+
+    def take(self, entry: Entry | None, *, last: bool) -> list[Entry | None]:
+        """Takes what the consumer says; returns what is news. `last`: it has said everything for now."""
+        news: list[Entry | None] = []
+        if entry is not None and entry.value is None:
+            self._fresh.pop(entry.key, None)
+            if self._told.pop(entry.key, None) is not None:
+                news.append(entry)
+        elif entry is not None:
+            self._fresh[entry.key] = entry.revision
+            if self._told.get(entry.key) != entry.revision:
+                news.append(entry)
+            self._told[entry.key] = entry.revision
+        return news + self.complete() if last and not self._complete else news
+
+    def complete(self) -> list[Entry | None]:
+        """Everything was said: what was told of before and not now has gone."""
+        gone: list[Entry | None] = [
+            Entry(key, None, revision) for key, revision in self._told.items() if key not in self._fresh
+        ]
+        self._told = dict(self._fresh)
+        self._complete = True
+        return [*gone, None]

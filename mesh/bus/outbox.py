@@ -23,7 +23,7 @@ from mesh.bus.errors import BusError
 from mesh.bus.publish import MESSAGE_ID_HEADER
 from mesh.bus.streams import stream_of
 from mesh.stores.errors import StoreError
-from mesh.stores.postgres import Connection, Database
+from mesh.stores.postgres import EVERY_TENANT, Connection, Database, end_if_cancelled
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +31,8 @@ _BATCH = 500
 # The relay is told of each commit; this is for what it could not be told, e.g. rows left from before it started.
 _POLL_S = 5.0
 _RETRY_S = 0.5
+# How often those that wait look whether the relay at work has gone.
+_TAKE_OVER_S = 1.0
 _PUBLISH_TIMEOUT_S = 10.0
 # NATS takes 1 MiB in one message, headers included.
 _MAX_BYTES = 1_000_000
@@ -69,8 +71,8 @@ class Outbox:
         """Has `message` published to `subject` once the caller's transaction is committed, and never if it is not.
 
         `conn` is inside `Database.tenant`. Messages on one subject are published in the order of these calls, across
-        transactions as well if those exclude one another, e.g. by a lock on the row that they change. ValueError when no
-        stream stores the subject, or the message is larger than NATS takes.
+        transactions as well if those exclude one another, e.g. by a lock on the row that they change. ValueError when
+        no stream stores the subject, or the message is larger than NATS takes.
         """
         stream_of(subject)
         data = message.SerializeToString()
@@ -87,14 +89,17 @@ class Outbox:
     async def relay(self, bus: Bus) -> NoReturn:
         """Publishes what is in the outbox until cancelled; spawn it as a task in every instance of the service.
 
-        One of them is at work, holding a lock in the database; the others wait to take over. PostgreSQL or NATS may go away
-        and come back.
+        One of them is at work, holding a lock in the database; the others wait to take over. PostgreSQL or NATS may
+        go away and come back.
         """
         while True:
+            end_if_cancelled()
             try:
                 async with self._db.dedicated() as conn:
-                    # Not limited in time: whoever is at work holds it as long as it lives.
-                    await conn.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (self._name,))
+                    while not await self._alone(conn):  # noqa: ASYNC110  # nobody tells when the lock is free
+                        # Asked again instead of waited for in the database: a statement that waits for hours
+                        # keeps every table from being vacuumed.
+                        await asyncio.sleep(_TAKE_OVER_S)
                     await conn.execute(self._listen)
                     _log.info("outbox relay at work", table=self._name)
                     await self._work(conn, bus)
@@ -102,16 +107,21 @@ class Outbox:
                 _log.warning("outbox relay interrupted, trying again", table=self._name, error=repr(error))
                 await asyncio.sleep(_RETRY_S)
 
+    async def _alone(self, conn: Connection) -> bool:
+        """Takes the lock that one relay holds, as long as this connection lives; returns whether it was free."""
+        cursor = await conn.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (self._name,))
+        row = await cursor.fetchone()
+        return row is not None and bool(row[0])
+
     async def _work(self, conn: Connection, bus: Bus) -> NoReturn:
         while True:
             while await self._publish_batch(bus):
-                pass
-            # Ends with the first notification, which says that there is something; the others of the moment are moot.
-            async for _ in conn.notifies(timeout=_POLL_S, stop_after=1):
-                pass
+                end_if_cancelled()
+            end_if_cancelled()
+            await _notified(conn)
 
     async def _publish_batch(self, bus: Bus) -> bool:
-        """Publishes the oldest rows and deletes them; returns whether there may be more. BusError when some are left."""
+        """Publishes the oldest rows and deletes them; returns whether there may be more. BusError when some stay."""
         async with self._db.every_tenant() as conn, conn.cursor(row_factory=class_row(_Row)) as cursor:
             rows = await (await cursor.execute(self._select, (_BATCH,))).fetchall()
         lanes: dict[str, list[_Row]] = defaultdict(list)
@@ -133,8 +143,27 @@ class Outbox:
         for row in rows:
             by_tenant[row.tenant_id].append(row.id)
         for tenant_id, ids in by_tenant.items():
-            async with self._db.tenant(tenant_id) as conn:
+            owner = self._db.platform() if tenant_id == EVERY_TENANT else self._db.tenant(tenant_id)
+            async with owner as conn:
                 await conn.execute(self._delete, (ids,))
+
+
+async def _notified(conn: Connection) -> None:
+    """Returns when something was added, or it is time to look anyway."""
+    # psycopg's own waiting would wake up ten times a second.
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(conn.fileno(), readable.set)
+    try:
+        async with asyncio.timeout(_POLL_S):
+            await readable.wait()
+    except TimeoutError:
+        pass
+    finally:
+        loop.remove_reader(conn.fileno())
+    # What they say is the same, so all that have come are taken for one. A connection that broke shows here.
+    async for _ in conn.notifies(timeout=0):
+        pass
 
 
 async def _publish_lane(bus: Bus, rows: Sequence[_Row], done: list[_Row]) -> None:

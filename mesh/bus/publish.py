@@ -1,7 +1,7 @@
 """Publishing to streams: many at once, each confirmed, none stored twice.
 
-A publication is confirmed by the server's acknowledgement (PubAck) after it is stored. When the acknowledgement does not
-come, the message is sent again with the same message id, and the server keeps one: within the stream's duplicate
+A publication is confirmed by the server's acknowledgement (PubAck) after it is stored. When the acknowledgement does
+not come, the message is sent again with the same message id, and the server keeps one: within the stream's duplicate
 window a message is stored exactly once, through reconnections and restarts of NATS.
 """
 
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 
-from mesh.bus import payload, read, tracing
+from mesh.bus import measure, payload, read, tracing
 from mesh.bus.errors import BusError, Conflict, Rejected, Unavailable
 from mesh.bus.replies import Replies, Reply
 from mesh.bus.streams import stream_of
@@ -38,8 +38,8 @@ _NO_RESPONDERS = "503"
 class PubAck(NamedTuple):
     """The server has the message.
 
-    `seq` is its sequence in the stream. `duplicate` says that a message with this id was there before, and `seq` is that
-    one's; it may have been stored by an earlier attempt of this same call.
+    `seq` is its sequence in the stream. `duplicate` says that a message with this id was there before, and `seq` is
+    that one's; it may have been stored by an earlier attempt of this same call.
     """
 
     seq: int
@@ -76,16 +76,27 @@ class Publisher:
 
     async def publish_raw(self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float) -> PubAck:
         """Publishes bytes with ready headers, which must hold a message id. Errors as `Bus.publish`."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        async with self._slots:
-            try:
-                return await self._attempt(subject, data, headers, deadline)
-            except _TryAgainError:
-                return await self._insist(subject, data, headers, deadline)
-            except Conflict as conflict:
-                return await self._own_conflict(subject, headers, conflict)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with self._slots:
+                ack = await self._deliver(subject, data, headers, began + timeout)
+        except BusError:
+            measure.publish_failures.labels(measure.kind_of(subject)).inc()
+            raise
+        measure.publish_seconds.labels(measure.kind_of(subject)).observe(loop.time() - began)
+        return ack
+
+    async def _deliver(self, subject: str, data: bytes, headers: dict[str, str], deadline: float) -> PubAck:
+        try:
+            return await self._attempt(subject, data, headers, deadline)
+        except _TryAgainError:
+            return await self._insist(subject, data, headers, deadline)
+        except Conflict as conflict:
+            return await self._own_conflict(subject, headers, conflict)
 
     async def _insist(self, subject: str, data: bytes, headers: dict[str, str], deadline: float) -> PubAck:
+        measure.publish_repeats.inc()
         loop = asyncio.get_running_loop()
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_TryAgainError),
@@ -98,10 +109,12 @@ class Publisher:
         except Conflict as conflict:
             return await self._own_conflict(subject, headers, conflict)
         except _TryAgainError as error:
-            raise Unavailable(f"NATS did not store a message on {_class_of(subject)}.* in time: {error}") from error
+            raise Unavailable(
+                f"NATS did not store a message on {measure.kind_of(subject)}.* in time: {error}"
+            ) from error
 
     async def _own_conflict(self, subject: str, headers: dict[str, str], conflict: Conflict) -> PubAck:
-        """Finds out whether it is this very message that moved the subject on: NATS looks at the sequence before the id."""
+        """Finds out whether this very message moved the subject on: NATS looks at the sequence before the id."""
         expected = int(headers[_EXPECTED_LAST_HEADER])
         since = await read.read(self._replies, stream_of(subject), subject, after_seq=expected, limit=_LOOK_BACK)
         for stored in since:
@@ -141,7 +154,3 @@ def _ack(reply: Reply) -> PubAck:
     if error.get("code") in (429, 500, 503):
         raise _TryAgainError(description)
     raise Rejected(f"NATS refuses the message: {description} ({code})")
-
-
-def _class_of(subject: str) -> str:
-    return subject.partition(".")[0]

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 
 import orjson
 import structlog
-from nats.aio.client import Client as NatsClient
 from nats.errors import Error as NatsError
 from nats.js import api
-from nats.js.errors import APIError, NotFoundError
 
 from mesh.bus.client import Client
-from mesh.bus.errors import BusError
+from mesh.bus.errors import BusError, NotStored
+from mesh.bus.jetstream import call
+from mesh.bus.replies import Replies
 
 _log = structlog.get_logger(__name__)
 
@@ -49,17 +49,19 @@ class Feed:
     def __init__(
         self,
         client: Client,
+        replies: Replies,
         stream: str,
+        durable: str,
         config: api.ConsumerConfig,
         *,
         take: Callable[[Pulled], None],
         room: Callable[[], int],
     ) -> None:
-        assert config.durable_name is not None
         self._client = client
+        self._replies = replies
         self._stream = stream
         self._config = config
-        self._durable = config.durable_name
+        self._durable = durable
         self._take = take
         self._room = room
         self._inbox = client.new_inbox()
@@ -89,7 +91,7 @@ class Feed:
                 self._stir.clear()
                 try:
                     if not self._known:
-                        await ensure_consumer(self._client, self._stream, self._config)
+                        await ensure_consumer(self._replies, self._stream, self._durable, self._config)
                         self._known = True
                     if self._due == 0 and (room := self._room()) > 0:
                         await self._ask(room)
@@ -162,26 +164,21 @@ class Feed:
             asyncio.get_running_loop().call_later(_RETRY_S, self._stir.set)
 
 
-async def ensure_consumer(client: NatsClient, stream: str, config: api.ConsumerConfig) -> None:
-    """Creates the durable consumer, or updates it to these settings; harmless when it is there already."""
-    jetstream = client.jetstream()
-    assert config.durable_name is not None
-    with contextlib.suppress(NotFoundError):
-        existing = (await jetstream.consumer_info(stream, config.durable_name)).config
-        wanted = config.as_dict()
-        present = existing.as_dict()
-        if all(present.get(key) == value for key, value in wanted.items() if value not in (None, 0, "")):
+async def ensure_consumer(replies: Replies, stream: str, durable: str, config: api.ConsumerConfig) -> None:
+    """Creates the durable consumer, or updates it to these settings; harmless when it is as wanted already."""
+    wanted = {key: value for key, value in config.as_dict().items() if value not in (None, 0, "")}
+    with contextlib.suppress(NotStored):
+        present = (await call(replies, f"CONSUMER.INFO.{stream}.{durable}"))["config"]
+        if all(present.get(key) == value for key, value in wanted.items()):
             return
-    try:
-        await jetstream.add_consumer(stream, config)
-    except APIError as error:
-        if error.err_code != 10148:
-            raise
-        # Another instance made it at the same moment.
+    await call(replies, f"CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": wanted})
 
 
 def _pulled(data: bytes, headers: Mapping[str, str], subject: str, ack_subject: str) -> Pulled:
-    """Reads `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<attempts>.<stream seq>.<consumer seq>.<ns>.<pending>[.<token>]`."""
+    """Reads what an acknowledgement's subject tells.
+
+    `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<attempts>.<stream seq>.<consumer seq>.<ns>.<pending>[.<token>]`
+    """
     tokens = ack_subject.split(".")
     at = 4 if len(tokens) == 9 else 6
     return Pulled(

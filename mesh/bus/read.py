@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import orjson
 
-from mesh.bus.errors import NotStored, Rejected, Unavailable
+from mesh.bus.errors import Unavailable
+from mesh.bus.jetstream import TIMEOUT_S, call, refusal
 from mesh.bus.replies import Replies, Reply
 
 # The largest answer to one read, in bytes; the rest is for the next read. Keeps a resume from filling the send buffer.
 _MAX_BYTES = 4 * 1024 * 1024
-_TIMEOUT_S = 5.0
 
 
 class StoredMessage(NamedTuple):
@@ -43,7 +43,7 @@ async def read(replies: Replies, stream: str, subject: str, *, after_seq: int, l
     request = {"seq": after_seq + 1, "next_by_subj": subject, "batch": limit, "max_bytes": _MAX_BYTES}
     await _collect(replies, stream, request, take)
     if problem:
-        raise _error(stream, problem[0])
+        raise refusal(stream, problem[0])
     return found
 
 
@@ -59,55 +59,25 @@ async def last(replies: Replies, stream: str, subject: str) -> StoredMessage:
 
 async def first_seq(replies: Replies, stream: str) -> int:
     """See `Bus.first_seq`."""
-    answer = await api(replies, f"STREAM.INFO.{stream}", b"")
+    answer = await call(replies, f"STREAM.INFO.{stream}")
     return int(answer["state"]["first_seq"])
-
-
-async def api(
-    replies: Replies, operation: str, request: bytes, timeout: float = _TIMEOUT_S
-) -> dict[str, dict[str, int]]:
-    """Calls `$JS.API.<operation>` and returns its answer. NotStored for 404, Unavailable when JetStream does not answer, Rejected."""
-    try:
-        reply = await replies.request(f"$JS.API.{operation}", request, None, timeout)
-    except TimeoutError as error:
-        raise Unavailable(f"JetStream did not answer {operation.rsplit('.', 1)[0]} within {timeout} s") from error
-    if reply.status:
-        raise _error(operation, reply)
-    answer: dict[str, dict[str, int]] = orjson.loads(reply.data)
-    problem = answer.get("error")
-    if problem is None:
-        return answer
-    if problem.get("code") == 404:
-        raise NotStored(f"{operation}: {problem.get('description')}")
-    if problem.get("code", 0) >= 500:
-        raise Unavailable(f"{operation}: {problem.get('description')}")
-    raise Rejected(f"{operation}: {problem.get('description')}")
 
 
 async def _one(replies: Replies, stream: str, request: dict[str, object]) -> StoredMessage:
     try:
-        reply = await replies.request(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), None, _TIMEOUT_S)
+        reply = await replies.request(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), None, TIMEOUT_S)
     except TimeoutError as error:
-        raise Unavailable(f"the stream {stream} did not answer within {_TIMEOUT_S} s") from error
+        raise Unavailable(f"the stream {stream} did not answer within {TIMEOUT_S} s") from error
     if reply.status:
-        raise _error(stream, reply)
+        raise refusal(stream, reply)
     return _stored(reply)
 
 
 async def _collect(replies: Replies, stream: str, request: dict[str, object], take: Callable[[Reply], bool]) -> None:
     try:
-        await replies.collect(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), take, _TIMEOUT_S)
+        await replies.collect(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), take, TIMEOUT_S)
     except TimeoutError as error:
-        raise Unavailable(f"the stream {stream} did not answer within {_TIMEOUT_S} s") from error
-
-
-def _error(what: str, reply: Reply) -> NotStored | Unavailable | Rejected:
-    description = f"{what}: {reply.status} {reply.headers.get('Description', '')}".rstrip()
-    if reply.status == "404":
-        return NotStored(description)
-    if reply.status == "503":
-        return Unavailable(f"{description} (the stream is missing or NATS is starting)")
-    return Rejected(description)
+        raise Unavailable(f"the stream {stream} did not answer within {TIMEOUT_S} s") from error
 
 
 def _stored(reply: Reply) -> StoredMessage:

@@ -43,13 +43,17 @@ class Replies:
         await self._client.listen(f"{self._inbox}.*", self._on_reply)
 
     async def request(self, subject: str, payload: bytes, headers: dict[str, str] | None, timeout: float) -> Reply:
-        """Sends one request and returns the first answer, notices included. TimeoutError, Unavailable when the connection breaks."""
+        """Sends one request and returns the first answer, notices included.
+
+        TimeoutError; Unavailable when the connection breaks.
+        """
         token = self._token()
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future
         try:
-            await self._client.publish(subject, payload, f"{self._inbox}.{token}", headers)
+            # Sending itself can wait: for a server that does not read.
             async with asyncio.timeout(timeout):
+                await self._client.publish(subject, payload, f"{self._inbox}.{token}", headers)
                 return await future
         finally:
             self._waiting.pop(token, None)
@@ -65,8 +69,8 @@ class Replies:
 
         self._collecting[token] = (take, done)
         try:
-            await self._client.publish(subject, payload, f"{self._inbox}.{token}")
             async with asyncio.timeout(timeout):
+                await self._client.publish(subject, payload, f"{self._inbox}.{token}")
                 await done
         finally:
             self._collecting.pop(token, None)

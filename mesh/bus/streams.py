@@ -156,28 +156,28 @@ def bucket_of(name: str) -> Bucket:
 async def ensure(
     client: NatsClient, *, streams: tuple[Stream, ...] = STREAMS, buckets: tuple[Bucket, ...] = BUCKETS
 ) -> None:
-    """Creates the streams and buckets that are missing and updates those that differ. Safe from many processes at once."""
+    """Creates the streams and buckets that are missing and updates those that differ; many processes may at once."""
     jetstream = client.jetstream()
     for config in (*(s.config() for s in streams), *(b.config() for b in buckets)):
         await _ensure_one(jetstream, config)
 
 
 async def _ensure_one(jetstream: JetStreamContext, config: api.StreamConfig) -> None:
-    assert config.name is not None
+    name = str(config.name)
     try:
-        existing = await jetstream.stream_info(config.name)
+        existing = await jetstream.stream_info(name)
     except NotFoundError:
         try:
             await jetstream.add_stream(config)
         except APIError:
             # Another process made it between the two calls, perhaps an older version of it.
-            existing = await jetstream.stream_info(config.name)
+            existing = await jetstream.stream_info(name)
         else:
-            _log.info("stream created", stream=config.name)
+            _log.info("stream created", stream=name)
             return
     if differs(existing.config, config):
         await jetstream.update_stream(config)
-        _log.info("stream updated", stream=config.name)
+        _log.info("stream updated", stream=name)
 
 
 def differs(actual: api.StreamConfig, wanted: api.StreamConfig) -> bool:

@@ -7,6 +7,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from mesh.bus.measure import kind_of
+
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("octopus.bus")
 
@@ -28,7 +30,7 @@ def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
         inject(headers)
         yield
         return
-    with _tracer.start_as_current_span(f"publish {_class_of(subject)}", kind=trace.SpanKind.PRODUCER):
+    with _tracer.start_as_current_span(f"publish {kind_of(subject)}", kind=trace.SpanKind.PRODUCER):
         inject(headers)
         yield
 
@@ -43,8 +45,3 @@ def handling(consumer: str, headers: Mapping[str, str], *, seq: int) -> Iterator
         attributes={"messaging.system": "nats", "messaging.nats.seq": seq},
     ):
         yield
-
-
-def _class_of(subject: str) -> str:
-    """The first token of a subject: the rest names tenants and people."""
-    return subject.partition(".")[0]

@@ -1,11 +1,11 @@
 """What can go wrong with a store besides a mistake of ours.
 
     StoreError                     the root
-    ├── Unavailable                the store cannot be reached, or went away in the middle; try again    (UNAVAILABLE)
-    └── TooSlow                    a statement took longer than its limit and was cancelled              (DEADLINE_EXCEEDED)
+    ├── Unavailable                the store cannot be reached, or went away in the middle; try again (UNAVAILABLE)
+    └── TooSlow                    a statement took longer than its limit and was cancelled          (DEADLINE_EXCEEDED)
 
-After Unavailable in the middle of a transaction it is not known whether it was committed, so what is tried again must bear
-being done twice. `reason` names the value of `octopus.errors.v1.Reason` under which RPC shows the error.
+After Unavailable in the middle of a transaction it is not known whether it was committed, so what is tried again must
+bear being done twice. `reason` names the value of `octopus.errors.v1.Reason` under which RPC shows the error.
 """
 
 from typing import ClassVar

@@ -1,7 +1,7 @@
 """PostgreSQL: one pool for a process, and no way to its tables but as one tenant.
 
-Every table has a row-level security policy on the setting `octopus.tenant`; `Database.tenant` sets it for one transaction.
-A statement outside sees nothing.
+Every table has a row-level security policy on the setting `octopus.tenant`; `Database.tenant` sets it for one
+transaction. A statement outside sees nothing.
 """
 
 import asyncio
@@ -54,21 +54,27 @@ class Database:
 
     @asynccontextmanager
     async def every_tenant(self) -> AsyncIterator[Connection]:
-        """A read-only transaction over all tenants, on the tables that have a policy for it: for background jobs. Errors as `tenant`."""
+        """A read-only transaction over all tenants, on the tables that have a policy for it: for background jobs.
+
+        Errors as `tenant`.
+        """
         async with self._transaction("BEGIN READ ONLY", EVERY_TENANT) as conn:
             yield conn
 
     @asynccontextmanager
     async def platform(self) -> AsyncIterator[Connection]:
-        """A transaction that writes what belongs to the platform and no shop: rows whose tenant is "*". Errors as `tenant`."""
+        """A transaction that writes what belongs to the platform and no shop: rows whose tenant is "*".
+
+        Errors as `tenant`.
+        """
         async with self._transaction("BEGIN", EVERY_TENANT) as conn:
             yield conn
 
     @asynccontextmanager
     async def dedicated(self) -> AsyncIterator[Connection]:
-        """A connection outside the pool, in autocommit, without statement timeout and without a tenant: to LISTEN, to hold a lock.
+        """A connection outside the pool, in autocommit, without statement timeout and without a tenant.
 
-        Errors as `tenant`.
+        To LISTEN and to hold a lock. Errors as `tenant`.
         """
         with _translated():
             conn: Connection = await self._dedicated()
@@ -84,10 +90,12 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self, begin: LiteralString, tenant: str) -> AsyncIterator[Connection]:
+        cancels = _cancels()
         with _translated():
             conn = await self._begin(begin, tenant)
             try:
                 yield conn
+                end_if_cancelled(cancels)
             except BaseException:
                 await _roll_back(conn)
                 raise
@@ -97,7 +105,7 @@ class Database:
                 await self._pool.putconn(conn)
 
     async def _begin(self, begin: LiteralString, tenant: str) -> Connection:
-        """A connection with an open transaction. One that died while it lay in the pool shows it here and is replaced."""
+        """A connection with an open transaction. One that died in the pool shows it here and is replaced."""
         deadline = asyncio.get_running_loop().time() + _WAIT_S
         # One round trip for both. The simple protocol takes no parameters, and the tenant was checked.
         statement = sql.SQL(begin + "; SELECT set_config('octopus.tenant', {}, true)").format(sql.Literal(tenant))
@@ -128,9 +136,9 @@ async def connect(
 ) -> AsyncIterator[Database]:
     """The database at `conninfo`, e.g. "host=127.0.0.1 port=5432 dbname=octopus"; closed at the end of the context.
 
-    Its role is that of the identity, proved by the certificate, whose files are read anew for each connection. `vectors`
-    registers pgvector's types. Returns without waiting for the database: a process may start before it, and a call fails
-    as Unavailable for as long as it is away.
+    Its role is that of the identity, proved by the certificate, whose files are read anew for each connection.
+    `vectors` registers pgvector's types. Returns without waiting for the database: a process may start before it, and
+    a call fails as Unavailable for as long as it is away.
     """
     parameters: dict[str, Any] = {
         "application_name": identity.name,
@@ -190,6 +198,20 @@ class _translated:  # noqa: N801  # used like a function
 def _cause(error: psycopg.Error) -> str:
     """The kind of error; the server's own text may quote values of rows."""
     return error.sqlstate or type(error).__name__
+
+
+def _cancels() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+def end_if_cancelled(before: int = 0) -> None:
+    """Raises CancelledError when the task was told to end more than `before` times.
+
+    On Python 3.11 psycopg's `asyncio.wait_for` may swallow a cancellation that comes together with the server's answer.
+    """
+    if _cancels() > before:
+        raise asyncio.CancelledError
 
 
 async def _roll_back(conn: Connection) -> None:

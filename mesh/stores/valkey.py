@@ -34,13 +34,13 @@ class Valkey(Redis):
         except (ConnectionError, TimeoutError, OSError) as error:
             raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:  # noqa: FBT001, FBT002  # as redis-py has it
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """See redis-py; its `execute` fails as the commands do."""
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
 class _Pipeline(Pipeline):
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002  # as redis-py has it
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
         try:
             return await super().execute(raise_on_error)
         except (ConnectionError, TimeoutError, OSError) as error:

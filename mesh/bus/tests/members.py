@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+from octopus.chat.v1.chat_events_pb2 import LogEntry
+from octopus.chat.v1.message_pb2 import Message
+
 from mesh.bus import Bus, connect
 from mesh.identity.files import Identity
 from mesh.testing import Platform
-from octopus.chat.v1.chat_events_pb2 import LogEntry
-from octopus.chat.v1.message_pb2 import Message
 
 
 def member(platform: Platform, name: str) -> AbstractAsyncContextManager[Bus]:

@@ -5,15 +5,16 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from octopus.chat.v1.chat_events_pb2 import LogEntry, Signal
 
 from mesh.bus import Bus, Delivery, Poison
 from mesh.bus.errors import Unavailable
 from mesh.bus.tests.members import entry, member, until
 from mesh.testing import Platform
-from octopus.chat.v1.chat_events_pb2 import LogEntry, Signal
 
 pytestmark = pytest.mark.store
 
@@ -44,10 +45,12 @@ async def fill(chat: Bus, tenant: str, numbers: range, session: str = "1") -> No
     )
 
 
-async def dead(platform: Platform, subject: str) -> list[dict[str, str]]:
-    """The headers of the dead letters; read by the operator, who may see them."""
-    async with member(platform, "operator") as operator:
-        return [dict(each.headers) for each in await operator.read(subject, after_seq=0, limit=100)]
+async def dead(platform: Platform, subject: str, *, count: int) -> list[dict[str, str]]:
+    """The headers of the dead letters, when there are so many; read by the operator, who may see them."""
+    async with member(platform, "operator") as operator, asyncio.timeout(10):
+        while len(letters := await operator.read(subject, after_seq=0, limit=100)) < count:
+            await asyncio.sleep(0.01)
+        return [dict(each.headers) for each in letters]
 
 
 async def test_every_message_is_handled_once_and_not_again(chat: Bus, bot: Bus, tenant: str) -> None:
@@ -106,12 +109,12 @@ async def test_a_failing_message_is_tried_again_later_and_then_buried(
     async with running(bot.consume("LOG", "bot", ["log.*.*"], LogEntry, handle, max_deliveries=4)):
         await until(lambda: len(attempts) == 4)
         await until(lambda: len(good) == 4)
-        pauses = [later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False)]
+        pauses = [later - earlier for earlier, later in pairwise(attempts)]
         assert pauses == sorted(pauses)
         await fill(chat, tenant, range(5, 6))
         await until(lambda: len(good) == 5)
 
-    [letter] = await dead(platform, "dead.LOG.bot")
+    [letter] = await dead(platform, "dead.LOG.bot", count=1)
     assert letter["Octopus-Dead-Reason"] == "RuntimeError: cannot"
     assert letter["Octopus-Dead-Subject"] == f"log.{tenant}.1"
     assert letter["Octopus-Type"] == "octopus.chat.v1.LogEntry"
@@ -131,10 +134,7 @@ async def test_poison_and_wrong_types_are_buried_at_once(platform: Platform, cha
     async with running(bot.consume("LOG", "bot", ["log.*.*"], LogEntry, handle)):
         await until(lambda: seen == [1])
 
-        letters: list[dict[str, str]] = []
-        async with asyncio.timeout(10):
-            while len(letters) < 2:
-                letters = await dead(platform, "dead.LOG.bot")
+        letters = await dead(platform, "dead.LOG.bot", count=2)
     assert sorted(each["Octopus-Type"] for each in letters) == ["octopus.chat.v1.LogEntry", "octopus.chat.v1.Signal"]
     assert all(each["Octopus-Dead-Reason"].startswith("Poison: ") for each in letters)
 
@@ -155,7 +155,7 @@ async def test_an_absent_dependency_buries_nothing(platform: Platform, chat: Bus
         await until(lambda: len(seen) == 10)
 
     assert sorted(seen) == list(range(10))
-    assert await dead(platform, "dead.LOG.bot") == []
+    assert await dead(platform, "dead.LOG.bot", count=0) == []
 
 
 async def test_the_messages_of_a_key_stay_in_order_even_when_one_fails(chat: Bus, bot: Bus, tenant: str) -> None:
@@ -203,7 +203,7 @@ async def test_a_batch_holds_many_and_one_bad_message_does_not_take_its_neighbou
         await until(lambda: len(seen) == 299)
 
     assert max(sizes) == 100
-    assert len(await dead(platform, "dead.LOG.bot")) == 1
+    assert len(await dead(platform, "dead.LOG.bot", count=1)) == 1
 
 
 async def test_consuming_goes_on_after_a_killed_nats(platform: Platform, chat: Bus, bot: Bus, tenant: str) -> None:

@@ -51,7 +51,7 @@ async def test_three_processes_issue_a_million_ids_without_a_duplicate(platform:
     issued = [array("q", file.read_bytes()) for file in files]
     assert sum(len(each) for each in issued) == 1_002_000
     assert len({number for each in issued for number in each}) == 1_002_000
-    assert all(0 < number for each in issued for number in each)
+    assert all(number > 0 for each in issued for number in each)
     for each in issued:
         assert list(each) == sorted(each)
 

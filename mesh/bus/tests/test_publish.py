@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 
 import pytest
+from octopus.chat.v1.chat_events_pb2 import LogEntry, Signal
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -13,7 +14,6 @@ from mesh.bus.tests.members import entry, member, until
 from mesh.bus.tracing import extract
 from mesh.identity.files import Identity
 from mesh.testing import Platform
-from octopus.chat.v1.chat_events_pb2 import LogEntry, Signal
 
 pytestmark = pytest.mark.store
 

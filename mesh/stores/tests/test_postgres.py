@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from octopus.errors.v1 import errors_pb2
 
 from mesh.errors import refused_from
 from mesh.identity.files import Identity
@@ -13,7 +14,6 @@ from mesh.stores import postgres
 from mesh.stores.errors import TooSlow, Unavailable
 from mesh.stores.postgres import Database
 from mesh.testing import Platform
-from octopus.errors.v1 import errors_pb2
 
 pytestmark = pytest.mark.store
 

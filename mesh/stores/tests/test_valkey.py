@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from octopus.errors.v1 import errors_pb2
 from redis.exceptions import NoPermissionError
 
 from mesh.errors import refused_from
@@ -11,7 +12,6 @@ from mesh.stores import valkey
 from mesh.stores.errors import Unavailable
 from mesh.stores.valkey import Valkey
 from mesh.testing import Platform
-from octopus.errors.v1 import errors_pb2
 
 pytestmark = pytest.mark.store
 

@@ -1,0 +1,25 @@
+"""What the bus tells Prometheus. Labels are kinds of things, never tenants or people."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+connected: Final = Gauge("octopus_bus_connected", "Whether NATS is there: 1 or 0.")
+publish_seconds: Final = Histogram(
+    "octopus_bus_publish_seconds", "How long it took to store a message.", ["subject"], buckets=_BUCKETS
+)
+publish_failures: Final = Counter("octopus_bus_publish_failures_total", "Messages that were not stored.", ["subject"])
+publish_repeats: Final = Counter("octopus_bus_publish_repeats_total", "Attempts to store a message after the first.")
+handling_seconds: Final = Histogram(
+    "octopus_bus_handling_seconds", "How long handlers took for a message or a batch.", ["consumer"], buckets=_BUCKETS
+)
+handled: Final = Counter(
+    "octopus_bus_handled_total", "Messages by what became of them: done, again, dead.", ["consumer", "outcome"]
+)
+
+
+def kind_of(subject: str) -> str:
+    """The first token of a subject: the rest names tenants and people."""
+    return subject.partition(".")[0]
