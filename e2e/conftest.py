@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -20,16 +22,17 @@ ARTIFACTS = Path(__file__).parent / "artifacts"
 
 
 @pytest.fixture(scope="session")
-def octopus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Octopus]:
-    """The platform with two copies of chat, session and bridge."""
-    root = tmp_path_factory.mktemp("octopus")
-    # PostgreSQL may run as another user, who has to reach its data.
-    for folder in (root, *root.parents):
-        if folder.owner() == root.owner():
-            with contextlib.suppress(PermissionError):
-                folder.chmod(folder.stat().st_mode | 0o055)
-    with _elsewhere(running(root, "--instances", "chat=2,session=2,bridge=2")) as platform:
-        yield platform
+def octopus() -> Iterator[Octopus]:
+    """The platform with two copies of chat, session and bridge. Its logs are kept as artifacts."""
+    # Not pytest's own folder, which only its owner may enter: PostgreSQL runs as another user when we are root.
+    root = Path(tempfile.mkdtemp(prefix="octopus-e2e-"))
+    root.chmod(0o755)
+    try:
+        with _elsewhere(running(root, "--instances", "chat=2,session=2,bridge=2,bot=0")) as platform:
+            yield platform
+    finally:
+        shutil.copytree(root / "log", ARTIFACTS / "log", dirs_exist_ok=True)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture

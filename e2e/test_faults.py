@@ -1,7 +1,7 @@
 """Breaks the platform under people who talk, and counts what they were promised.
 
-Fourteen shoppers and three agents, each agent on two devices, talk on without pause while something dies. Afterwards every
-acknowledged message must be in the view of every device and in the history, exactly once and in order; and every
+Fourteen shoppers and three agents, each agent on two devices, talk on without pause while something dies. Afterwards
+every acknowledged message must be in the view of every device and in the history, exactly once and in order; and every
 conversation must still take messages.
 """
 
@@ -53,7 +53,7 @@ class Talk:
             speaker = (self.shopper, self.agent)[number % 2]
             await speaker.say(self.session_id, f"{self.session_id}: {number}", timeout=120)
             self.acknowledged_at.append(time.monotonic())
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
 
 @asynccontextmanager
@@ -116,7 +116,7 @@ async def _all_speak_after(talks: list[Talk], returned_at: float) -> None:
         async with asyncio.timeout(BACK_WITHIN_S + returned_at - time.monotonic()):
             # Talks are many: one look at all of them is simpler than an event of each.
             while not all(talk.acknowledged_at and talk.acknowledged_at[-1] > returned_at for talk in talks):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
     except TimeoutError:
         silent = [t.session_id for t in talks if not t.acknowledged_at or t.acknowledged_at[-1] <= returned_at]
         pytest.fail(f"{len(silent)} of {len(talks)} conversations took no message within {BACK_WITHIN_S} s: {silent}")
@@ -185,6 +185,7 @@ async def test_people_talk_on_when_valkey_forgets_everything(octopus: Octopus, q
         await octopus.wipe_valkey()
 
     await survive(octopus, qingshan, fault)
+    await qingshan.close_up()
     # The desk was rebuilt: it knows that fourteen of fifteen places are taken, so one newcomer is served and one waits.
     states = []
     async with talking(qingshan, octopus.edge):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
@@ -57,9 +58,12 @@ class _GrpcStream:
         self, call: grpc.aio.StreamStreamCall[chat_service_pb2.ConverseRequest, chat_service_pb2.ConverseResponse]
     ) -> None:
         self._call = call
+        # gRPC takes one message at a time; a second writer must wait for the first.
+        self._turn = asyncio.Lock()
 
     async def send(self, frame: frame_pb2.ClientFrame) -> None:
-        await self._call.write(chat_service_pb2.ConverseRequest(frame=frame))
+        async with self._turn:
+            await self._call.write(chat_service_pb2.ConverseRequest(frame=frame))
 
     async def frames(self) -> AsyncIterator[frame_pb2.ServerFrame]:
         async for response in self._call:
