@@ -59,7 +59,7 @@ async def publish(user_bus: bus.Bus, keys: Keys, member: Member) -> str:
     await user_bus.kv("keys").put("jwks", keys.jwks().encode(), timeout=20)
     token = keys.token("qingshan", 7, "KNOWLEDGE_ADMIN")
     async with asyncio.timeout(20):
-        while not _knows(member, token):  # noqa: ASYNC110 -- the watcher tells nobody
+        while not _knows(member, token):
             await asyncio.sleep(0.02)
     return token
 
@@ -99,7 +99,7 @@ async def test_a_member_serves_registers_and_leaves_in_order(platform: Platform,
             leaving = asyncio.create_task(member.finish())
             await member.stopping.wait()
             async with asyncio.timeout(5):
-                while await _health(member) == registry_pb2.HEALTH_SERVING:  # noqa: ASYNC110 -- nor does the registry
+                while await _health(member) == registry_pb2.HEALTH_SERVING:
                     await asyncio.sleep(0.02)
             assert not leaving.done()
             bot.release.set()
