@@ -100,7 +100,7 @@ async def play(octopus: Octopus, console: Console) -> None:
             await shopper.say(session.id, "订单 20261121，想换大一码。")
             await agent.until(lambda p: "订单 20261121，想换大一码。" in p.texts(session.id))
             await agent.say(session.id, "好的，已经为您登记换货，运费我们承担。")
-            await shopper.until(lambda p: len(p.texts(session.id)) >= 9)
+            await shopper.until(lambda p: "好的，已经为您登记换货，运费我们承担。" in p.texts(session.id))
             await shop.end(agent_identity, session.id)
             await shopper.until(lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ENDED)
             printing.cancel()
