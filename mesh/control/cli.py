@@ -24,9 +24,20 @@ T = TypeVar("T")
 
 app = typer.Typer(no_args_is_help=True, help="Instances and traffic of the mesh. 服务网格：实例与流量。")
 
+_COLUMNS: Final = (
+    ("服务", "service"),
+    ("实例", "instance"),
+    ("版本", "version"),
+    ("权重", "weight"),
+    ("分流", "split"),
+    ("健康", "health"),
+    ("地址", "address"),
+    ("证书剩余", "cert"),
+)
+
 _HEALTH: Final = {
-    registry_pb2.HEALTH_SERVING: "[green]serving 服务中[/]",
-    registry_pb2.HEALTH_DRAINING: "[yellow]draining 排空中[/]",
+    registry_pb2.HEALTH_SERVING: "[green]serving[/]",
+    registry_pb2.HEALTH_DRAINING: "[yellow]draining[/]",
 }
 
 
@@ -73,11 +84,10 @@ def read_percent(words: list[str]) -> dict[str, int]:
 def table(mesh: pb.GetMeshResponse, now: datetime) -> Table:
     """Returns the instances as a table."""
     splits = {split.service: split.percent for split in mesh.splits}
-    drawn = Table(title=f"{len(mesh.instances)} instances 个实例")
-    for column in ("service 服务", "instance 实例", "version 版本", "weight 权重", "split 分流", "health 健康"):
-        drawn.add_column(column)
-    drawn.add_column("address 地址")
-    drawn.add_column("certificate 证书")
+    # Narrow enough for a terminal of 80 columns.
+    drawn = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for chinese, english in _COLUMNS:
+        drawn.add_column(f"{chinese}\n{english}", no_wrap=True)
     for each in mesh.instances:
         split = splits.get(each.service)
         drawn.add_row(
@@ -86,7 +96,7 @@ def table(mesh: pb.GetMeshResponse, now: datetime) -> Table:
             each.version,
             str(each.weight),
             "-" if split is None else f"{split.get(each.version, 0)} %",
-            _HEALTH.get(each.health, "[red]unknown 未知[/]"),
+            _HEALTH.get(each.health, "[red]unknown[/]"),
             f"{each.host}:{each.port}",
             _certificate(each, now),
         )
@@ -98,9 +108,9 @@ def _certificate(instance: registry_pb2.Instance, now: datetime) -> str:
         return "-"
     minutes = int((instance.certificate_expires_at.ToDatetime(UTC) - now).total_seconds() // 60)
     if minutes < 0:
-        return "[red]expired 已过期[/]"
+        return "[red]expired[/]"
     left = f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"
-    return f"{left} left 剩余" if minutes >= 10 else f"[yellow]{left} left 剩余[/]"
+    return left if minutes >= 10 else f"[yellow]{left}[/]"
 
 
 def _ask(question: Callable[[mesh_service_pb2_grpc.MeshServiceStub], Awaitable[T]]) -> T:

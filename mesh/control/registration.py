@@ -56,7 +56,7 @@ class Registration:
         self._look_at_certificate()
         await self._put()
         self._task = asyncio.create_task(self._renew(), name=f"registration {self.key}")
-        _log.info("instance registered", instance=self.key, version=self._instance.version)
+        _log.info("instance registered", member=self.key, version=self._instance.version)
 
     async def drain(self) -> None:
         """Says that the instance takes no more calls; it stays listed until `stop`."""
@@ -84,11 +84,11 @@ class Registration:
                 await self._put()
             except BusError as error:
                 if not self._failing:
-                    _log.warning("registration not renewed, trying on", instance=self.key, error=repr(error))
+                    _log.warning("registration not renewed, trying on", member=self.key, error=repr(error))
                 self._failing = True
             else:
                 if self._failing:
-                    _log.info("registration renewed again", instance=self.key)
+                    _log.info("registration renewed again", member=self.key)
                 self._failing = False
 
     async def _put(self) -> None:

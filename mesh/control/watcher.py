@@ -67,7 +67,7 @@ class Watcher:
         key = subject.removeprefix(self._prefix)
         if headers.get("KV-Operation") in ("DEL", "PURGE"):
             if self.instances.gone(key):
-                _log.info("instance left", instance=key)
+                _log.info("instance left", member=key)
                 self._changed()
             return
         try:
@@ -76,7 +76,7 @@ class Watcher:
             _log.warning("registry entry ignored", reason=str(error))
             return
         if changed:
-            _log.info("instance changed", instance=key)
+            _log.info("instance changed", member=key)
             self._changed()
 
     async def _expire(self) -> None:
@@ -108,7 +108,7 @@ class Watcher:
                     self.instances.grant(now + GRACE_SECONDS)
                 for instance in self.instances.expire(now):
                     name = f"{instance.service}.{instance.instance_id}"
-                    _log.warning("instance expired: it did not renew for 3 s", instance=name)
+                    _log.warning("instance expired: it did not renew for 3 s", member=name)
                     self._changed()
         finally:
             forget()
