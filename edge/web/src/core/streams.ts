@@ -1,0 +1,107 @@
+// Two ways to hold a conversation: WebSocket, and gRPC-Web (`Subscribe` and `Send`) where WebSockets are blocked.
+
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  type ClientFrame,
+  ClientFrameSchema,
+  type Hello,
+  type ServerFrame,
+  ServerFrameSchema,
+} from "@octopus/contracts/octopus/chat/v1/frame_pb";
+import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
+
+import type { PersonalApi } from "./api";
+
+/** Why a stream ended. `Reason.UNSPECIFIED` when it just broke. */
+export class StreamEnd extends Error {
+  constructor(readonly reason: Reason) {
+    super(Reason[reason]);
+  }
+}
+
+/** An open stream. */
+export interface Stream {
+  send(frame: ClientFrame): void;
+  /** Break it off. */
+  close(): void;
+}
+
+/** What a stream tells. `ended` is called once, and nothing after it. */
+export interface Listener {
+  frame(frame: ServerFrame): void;
+  ended(end: StreamEnd): void;
+}
+
+const SUBPROTOCOL = "octopus.v1.proto";
+// Close codes from here on are numbers of `octopus.errors.v1.Reason`.
+const APPLICATION_CODES = 4000;
+
+/** Open a WebSocket and say hello. */
+export function overWebSocket(origin: string, token: string, hello: Hello, listener: Listener): Stream {
+  const socket = new WebSocket(`${origin.replace(/^http/, "ws")}/ws`, SUBPROTOCOL);
+  socket.binaryType = "arraybuffer";
+  const send = (frame: ClientFrame) => {
+    if (socket.readyState === WebSocket.OPEN) socket.send(toBinary(ClientFrameSchema, frame));
+  };
+  socket.onopen = () => {
+    hello.accessToken = token;
+    send(create(ClientFrameSchema, { frame: { case: "hello", value: hello } }));
+  };
+  socket.onmessage = (event: MessageEvent<ArrayBuffer>) => {
+    listener.frame(fromBinary(ServerFrameSchema, new Uint8Array(event.data)));
+  };
+  socket.onclose = (event) => {
+    const reason = event.code >= APPLICATION_CODES ? event.code - APPLICATION_CODES : Reason.UNSPECIFIED;
+    listener.ended(new StreamEnd(reason in Reason ? reason : Reason.UNSPECIFIED));
+  };
+  return { send, close: () => socket.close(1000) };
+}
+
+/** Subscribe by gRPC-Web; what the client says goes by calls of its own. */
+export function overGrpcWeb(api: PersonalApi, hello: Hello, listener: Listener): Stream {
+  const abort = new AbortController();
+  void (async () => {
+    try {
+      for await (const response of api.subscribe.subscribe({ hello }, { signal: abort.signal })) {
+        if (response.frame) listener.frame(response.frame);
+      }
+      listener.ended(new StreamEnd(Reason.UNSPECIFIED));
+    } catch (error) {
+      listener.ended(new StreamEnd(reasonOf(error)));
+    }
+  })();
+  const send = async ({ frame }: ClientFrame) => {
+    if (frame.case !== "post" && frame.case !== "typing" && frame.case !== "receipt") return;
+    try {
+      const { ack } = await api.send.send({ action: frame }, { signal: abort.signal });
+      if (ack) listener.frame(create(ServerFrameSchema, { frame: { case: "ack", value: ack } }));
+    } catch (error) {
+      if (abort.signal.aborted || frame.case !== "post") return;
+      const value = {
+        reason: reasonOf(error),
+        clientMessageId: frame.value.clientMessageId,
+        sessionId: frame.value.sessionId,
+      };
+      listener.frame(create(ServerFrameSchema, { frame: { case: "refusal", value } }));
+    }
+  };
+  return { send: (frame) => void send(frame), close: () => abort.abort() };
+}
+
+function reasonOf(error: unknown): Reason {
+  switch (ConnectError.from(error).code) {
+    case Code.Unauthenticated:
+      return Reason.TOKEN_EXPIRED;
+    case Code.NotFound:
+      return Reason.NOT_FOUND;
+    case Code.InvalidArgument:
+      return Reason.INVALID_ARGUMENT;
+    case Code.FailedPrecondition:
+      return Reason.SESSION_ENDED;
+    case Code.ResourceExhausted:
+      return Reason.RATE_LIMITED;
+    default:
+      return Reason.UNAVAILABLE;
+  }
+}
