@@ -119,6 +119,8 @@ class Member:
                 )
             opened = channel.connect(service, self.identity, address=address)
             self._stack.push_async_callback(opened.close)
+            # Finding the service and shaking hands take longer than a call; begin now, not when the first one waits.
+            opened.get_state(try_to_connect=True)
             self._opened[key] = opened
         found: grpc.aio.Channel = self._opened[key]
         return found
