@@ -52,7 +52,8 @@ async def fill(config: KnowledgeConfig) -> bool:
     refused = 0
     async with Member(own) as member:
         ids = await member.ids()
-        embedder = await member.enter(E5(threads=2))
+        # One thread: two spend most of their time waiting for each other on a machine where everything starts.
+        embedder = await member.enter(E5())
         entries = Entries(database=await member.postgres(), embedder=embedder, next_id=ids.next)
         for file in sorted(FOLDER.glob("*.jsonl")):
             report = await load(entries, file.stem, file)
