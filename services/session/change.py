@@ -61,14 +61,13 @@ class Change:
             "agent_id = %(agent)s AND state = ANY(%(seated)s)", agent=agent_id, seated=list(map(int, SEATED))
         )
 
-    async def of_customer(self, customer_id: int) -> list[Session]:
-        """Lock and return all sessions of a customer."""
-        return await self._lock("customer_id = %(customer)s", customer=customer_id)
-
-    async def open_of(self, customer_id: int) -> Session | None:
-        """Lock and return the open session of a customer."""
-        found = await self._lock("customer_id = %(customer)s AND state <> 5", customer=customer_id)
-        return found[0] if found else None
+    async def of_visitor(self, visitor_id: int, *, and_open_of: int) -> list[Session]:
+        """Lock and return all sessions of a visitor, and the open one of a customer."""
+        return await self._lock(
+            "(customer_id = %(visitor)s OR (customer_id = %(customer)s AND state <> 5))",
+            visitor=visitor_id,
+            customer=and_open_of,
+        )
 
     async def add(self, session: Session) -> bool:
         """Add a new session; False when the customer has an open one."""

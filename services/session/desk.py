@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,8 @@ T = TypeVar("T")
 # Rows in one call: a script holds up everyone else's while it runs.
 _CHUNK = 500
 _TELLING_MS = 10_000
+# The client tries again by itself; a caller does not wait longer than this for it, in seconds.
+_PATIENCE_S = 2.0
 
 
 class NotBuilt(Exception):
@@ -99,7 +102,7 @@ class Desk:
 
     async def is_built(self, tenant_id: str) -> bool:
         """Whether the queue is there."""
-        with _Reaching():
+        async with _reaching():
             return bool(await self._valkey.exists(f"{_shop(tenant_id)}:epoch"))
 
     async def snapshot(self, tenant_id: str) -> Snapshot:
@@ -123,28 +126,28 @@ class Desk:
     async def telling(self, tenant_id: str) -> AsyncIterator[bool]:
         """Yield whether the caller alone, of all instances, may tell positions now: an older one must not come last."""
         key = f"{_shop(tenant_id)}:telling"
-        with _Reaching():
+        async with _reaching():
             mine = bool(await self._valkey.set(key, "1", nx=True, px=_TELLING_MS))
         try:
             yield mine
         finally:
             if mine:
-                with _Reaching():
+                async with _reaching():
                     await self._valkey.delete(key)
 
     async def _run(self, tenant_id: str, operation: str, **arguments: object) -> Any:
-        with _Reaching():
+        async with _reaching():
             return await self._script(keys=[_shop(tenant_id)], args=[operation, json.dumps(arguments)])
 
 
-class _Reaching:
-    """Turns the client library's failures into ours."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Unavailable | RedisError | OSError):
-            raise QueueDown("the live queue cannot be reached; try again") from error
+@asynccontextmanager
+async def _reaching() -> AsyncIterator[None]:
+    """Turn every way in which Valkey can be away, or take too long, into `QueueDown`."""
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            yield
+    except (Unavailable, RedisError, OSError) as error:
+        raise QueueDown("the live queue cannot be reached; try again") from error
 
 
 def _shop(tenant_id: str) -> str:

@@ -149,21 +149,20 @@ class Sessions:
         the younger, and the other ends. Doing it again changes nothing.
         """
         async with self._store.change(tenant_id) as change:
-            theirs = await change.of_customer(visitor_id)
-            own = await change.open_of(customer_id)
-            changed = []
-            live = [session for session in theirs if session.state is not SessionState.ENDED]
-            if own is not None and live:
-                kept = kept_of(own, live[0])
-                other = live[0] if kept is own else own
+            sessions = await change.of_visitor(visitor_id, and_open_of=customer_id)
+            changed = {}
+            still_open = [session for session in sessions if session.state is not SessionState.ENDED]
+            if len(still_open) == 2:
+                kept = kept_of(*still_open)
+                (other,) = (session for session in still_open if session is not kept)
                 over = await change.save(other, other.end(EndReason.MERGED, change.now), SessionChanged.ENDED)
-                changed.append(over)
-                theirs = [over if session.id == over.id else session for session in theirs]
-            for session in theirs:
-                given = session.give_to(customer_id, customer_name)
-                changed.append(await change.save(session, given, SessionChanged.CUSTOMER_CHANGED))
-        # The last word on each session: of one that ended and was then given away, the second.
-        await self._dispatcher.settle(tenant_id, {session.id: session for session in changed}.values())
+                changed[over.id] = over
+            for session in sessions:
+                if session.customer_id == visitor_id:
+                    latest = changed.get(session.id, session)
+                    given = latest.give_to(customer_id, customer_name)
+                    changed[session.id] = await change.save(latest, given, SessionChanged.CUSTOMER_CHANGED)
+        await self._dispatcher.settle(tenant_id, changed.values())
 
     async def _ended(self, before: Session, after: Session) -> None:
         if before.state in LIVE:

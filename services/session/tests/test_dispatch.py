@@ -265,6 +265,18 @@ async def test_without_valkey_what_needs_it_is_refused_and_the_rest_goes_on(migr
         assert (await part.session(waiting)).agent_id == AGENT
 
 
+async def test_a_frozen_valkey_holds_nobody_up_for_long(migrated: Platform, one: Parts, tenant: str) -> None:
+    bot = await one.open(tenant, 1)
+    migrated.valkey.pause()
+    try:
+        with pytest.raises(QueueDown):
+            async with asyncio.timeout(4):
+                await one.hand_off(bot)
+    finally:
+        migrated.valkey.resume()
+    assert (await one.hand_off(bot)).state is SessionState.WAITING
+
+
 async def test_an_idle_session_ends_and_one_with_a_recent_word_does_not(migrated: Platform, tenant: str) -> None:
     async with parts(migrated, "session-5", idle_s=3600) as part:
         silent, talking = await part.open(tenant, 1), await part.wait(tenant, 2)

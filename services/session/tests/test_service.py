@@ -92,7 +92,8 @@ async def test_a_change_stands_in_the_conversation_and_reaches_both_people(runni
     await customer.RequestHandoff(handoff(session))
 
     async def stored() -> bool:
-        return len(await running.own_bus.read(f"log.{tenant}.{session.id}", after_seq=0, limit=10)) == 2
+        entries = await running.own_bus.read(f"log.{tenant}.{session.id}", after_seq=0, limit=10)
+        return len(entries) == 2 and await running.own_bus.last(f"notice.{tenant}.{AGENT}") is not None
 
     await eventually(stored, "both changes are in the log")
     entries = [
