@@ -1,7 +1,7 @@
 """The NATS client as the bus needs it: never gives up, and delivers to plain functions in the read loop.
 
 nats-py (2.16, pinned) closes for good on most errors that a server announces, and runs a task and a queue for each
-subscription. Three of its methods are overridden here; they are the only place that leans on its insides.
+subscription. This is the only module that leans on its insides.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from nats.aio.client import Client as NatsClient
 from nats.aio.subscription import Subscription as NatsSubscription
+from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.protocol.parser import PERMISSIONS_ERR
 
@@ -25,11 +26,31 @@ _VERSION_LINE = len(b"NATS/1.0")
 _RETRY_AFTER_S = 0.25
 
 
+class _Transport(TcpTransport):
+    """Sends what has gathered as one piece: over TLS, each piece costs a record, here and at the server."""
+
+    def __bool__(self) -> bool:
+        # nats-py would replace a transport that is not connected yet by one of its own.
+        return True
+
+    def writelines(self, payload: list[bytes]) -> None:
+        """Sends all of it."""
+        self.write(b"".join(payload))  # type: ignore[no-untyped-call]
+
+    async def connect_tls(self, *args: Any) -> None:
+        """Upgrades the connection. See nats-py."""
+        await super().connect_tls(*args)
+        if self._io_writer is not None:
+            # Without it, asyncio complains about each connection that the server closes.
+            self._io_writer.transport.get_protocol()._over_ssl = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 class Client(NatsClient):
     """A NATS connection that reconnects until it is closed."""
 
     def __init__(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         super().__init__()
+        self._transport = _Transport()  # type: ignore[no-untyped-call]
         self._tls = tls
         self._direct: dict[int, Callback] = {}
 

@@ -94,6 +94,10 @@ class IdSource:
         """Prolongs the present grant."""
         self._until = max(self._until, until_ms)
 
+    def end(self) -> None:
+        """Issues nothing any more."""
+        self._until = 0
+
 
 def time_of(snowflake: int) -> float:
     """When an id was issued, in seconds since 1970."""
@@ -120,6 +124,7 @@ async def lease(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        source.end()
         with suppress(BusError):
             await held.release()
 
