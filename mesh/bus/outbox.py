@@ -22,8 +22,9 @@ from mesh.bus.bus import Bus
 from mesh.bus.errors import BusError
 from mesh.bus.publish import MESSAGE_ID_HEADER
 from mesh.bus.streams import stream_of
+from mesh.stores.cancellation import end_if_cancelled
 from mesh.stores.errors import StoreError
-from mesh.stores.postgres import EVERY_TENANT, Connection, Database, end_if_cancelled
+from mesh.stores.postgres import EVERY_TENANT, Connection, Database
 
 _log = structlog.get_logger(__name__)
 

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool
 
 from mesh.identity.files import Identity
+from mesh.stores.cancellation import cancellable
 from mesh.stores.errors import TooSlow, Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -90,12 +91,13 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self, begin: LiteralString, tenant: str) -> AsyncIterator[Connection]:
-        cancels = _cancels()
+        guard = cancellable()
         with _translated():
             conn = await self._begin(begin, tenant)
             try:
-                yield conn
-                end_if_cancelled(cancels)
+                # Nothing is committed for a task that was told to end.
+                with guard:
+                    yield conn
             except BaseException:
                 await _roll_back(conn)
                 raise
@@ -198,20 +200,6 @@ class _translated:  # noqa: N801  # used like a function
 def _cause(error: psycopg.Error) -> str:
     """The kind of error; the server's own text may quote values of rows."""
     return error.sqlstate or type(error).__name__
-
-
-def _cancels() -> int:
-    task = asyncio.current_task()
-    return task.cancelling() if task else 0
-
-
-def end_if_cancelled(before: int = 0) -> None:
-    """Raises CancelledError when the task was told to end more than `before` times.
-
-    On Python 3.11 psycopg's `asyncio.wait_for` may swallow a cancellation that comes together with the server's answer.
-    """
-    if _cancels() > before:
-        raise asyncio.CancelledError
 
 
 async def _roll_back(conn: Connection) -> None:

@@ -13,6 +13,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # noqa: A004  # redis has no other names for them
 
+from mesh.stores.cancellation import cancellable
 from mesh.stores.errors import Unavailable
 
 # An attempt fails within this many seconds when nothing answers.
@@ -30,7 +31,7 @@ class Valkey(Redis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """See redis-py. Unavailable after the retries."""
         try:
-            with _obedient():
+            with cancellable():
                 return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except (ConnectionError, TimeoutError, OSError) as error:
             raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
@@ -43,29 +44,10 @@ class Valkey(Redis):
 class _Pipeline(Pipeline):
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         try:
-            with _obedient():
+            with cancellable():
                 return await super().execute(raise_on_error)
         except (ConnectionError, TimeoutError, OSError) as error:
             raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
-
-
-class _obedient:  # noqa: N801  # used like a function
-    """Ends a cancelled task.
-
-    redis-py sends in `asyncio.wait_for`, which on Python 3.11 loses a cancellation that comes while the last byte
-    leaves: half of them, for a task that does nothing but call Valkey. The task would go on as if nobody had told it.
-    """
-
-    def __init__(self) -> None:
-        self._task = asyncio.current_task()
-        self._before = self._task.cancelling() if self._task else 0
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if error is None and self._task is not None and self._task.cancelling() > self._before:
-            raise asyncio.CancelledError
 
 
 class _PasswordFile(CredentialProvider):
