@@ -70,6 +70,14 @@ class Mesh:
         mesh = await (await self.operator()).GetMesh(pb.GetMeshRequest())
         return {each.instance_id: each for each in mesh.instances}
 
+    async def lists(self, *names: str, within: float = 20) -> None:
+        """Waits until the registry has these instances, and no others."""
+
+        async def so() -> bool:
+            return set(await self.instances()) == set(names)
+
+        await until(so, within)
+
     async def answers_from(self, caller: Caller, *names: str, within: float = 10) -> float:
         """Waits until these instances answer, and no others."""
 
@@ -102,18 +110,14 @@ async def test_a_new_instance_takes_calls_and_a_killed_one_gets_none_within_5_se
     await mesh.answers_from(caller, "chat-1")
     caller.errors.clear()
     second = await mesh.instance("chat-2")
-    # Python itself takes a moment to start; from the registration on it is milliseconds.
+    await mesh.lists("chat-1", "chat-2")
     await mesh.answers_from(caller, "chat-1", "chat-2", within=5)
 
     await second.kill()
     await mesh.answers_from(caller, "chat-1", within=5)
     # Every call was answered all the same: Send is idempotent, so it was tried again.
     assert caller.errors == []
-
-    async def forgotten() -> bool:
-        return set(await mesh.instances()) == {"chat-1"}
-
-    await until(forgotten, within=5)
+    await mesh.lists("chat-1", within=5)
 
 
 async def test_an_instance_that_ends_in_order_is_missed_by_no_call(mesh: Mesh) -> None:
@@ -246,11 +250,7 @@ async def test_a_restart_of_nats_takes_nobody_off_the_list(mesh: Mesh, platform:
 
 async def test_a_server_that_is_another_service_is_not_believed(mesh: Mesh, platform: Platform) -> None:
     await mesh.instance("bot-1", service="bot")
-
-    async def there() -> bool:
-        return "bot-1" in await mesh.instances()
-
-    await until(there, within=10)
+    await mesh.lists("bot-1")
     real = (await mesh.instances())["bot-1"]
     # Whoever can write the registry still cannot be session without its certificate.
     identity = Identity(platform.identity, "operator")
