@@ -17,14 +17,11 @@ from services.session.domain import (
     AgentStatus,
     Ended,
     EndReason,
-    HandoffReason,
     NotFound,
-    QueueDown,
     Session,
     SessionState,
     WrongState,
 )
-from services.session.events import SessionChanged
 from services.session.tests.parts import Parts, answers, eventually, parts, shopper
 
 pytestmark = pytest.mark.store
@@ -164,117 +161,6 @@ async def test_every_change_is_announced_once_and_in_order(migrated: Platform, o
         f"SELECT subject, count(*) FROM cs_session_outbox WHERE subject LIKE 'notice.{tenant}.%' GROUP BY subject"
     )
     assert dict(notices) == {f"notice.{tenant}.1": 5, f"notice.{tenant}.{AGENT}": 3}
-
-
-async def test_a_wiped_queue_is_built_again_by_whoever_needs_it(
-    migrated: Platform, one: Parts, other: Parts, tenant: str
-) -> None:
-    await one.status(tenant, AGENT, AVAILABLE, capacity=2)
-    sessions = [await part.wait(tenant, customer) for customer, part in enumerate((one, other) * 3, 1)]
-    await migrated.valkey.wipe()
-    # All at once and on both instances: one ends, and new ones come.
-    _, *more = await asyncio.gather(
-        one.sessions.end(shopper(tenant, 1), sessions[0].id),
-        *(part.wait(tenant, customer) for customer, part in enumerate((one, other) * 3, 101)),
-    )
-    now = [await one.session(session) for session in sessions]
-    assert [session.state for session in now] == [
-        SessionState.ENDED,
-        *[SessionState.ASSIGNED] * 2,
-        *[SessionState.WAITING] * 3,
-    ]
-    assert sorted([(await one.session(session)).queue_position for session in more]) == [4, 5, 6, 7, 8, 9]
-
-
-async def test_a_wiped_queue_is_built_again_by_reconciliation(migrated: Platform, one: Parts, tenant: str) -> None:
-    waiting = [await one.wait(tenant, customer) for customer in (1, 2)]
-    await migrated.valkey.wipe()
-    await one.upkeep.reconcile()
-    assert (await one.desk.snapshot(tenant)).sessions == {session.id for session in waiting}
-
-
-async def test_what_a_dead_instance_committed_is_brought_to_the_queue(one: Parts, other: Parts, tenant: str) -> None:
-    """It died between PostgreSQL and Valkey: a session waits unknown, and a place is taken by one that is over."""
-    await one.status(tenant, AGENT, AVAILABLE, capacity=1)
-    seated = await one.wait(tenant, 1)
-    next_one = await one.wait(tenant, 2)
-    async with one.store.change(tenant) as change:
-        before = await change.session(seated.id)
-        assert before is not None
-        await change.save(before, before.end(EndReason.CUSTOMER, change.now), SessionChanged.ENDED)
-    assert (await one.session(next_one)).state is SessionState.WAITING
-    await other.dispatcher.reconcile(tenant)
-    assert (await one.session(next_one)).state is SessionState.ASSIGNED
-
-    unknown = await one.open(tenant, 3)
-    async with one.store.change(tenant) as change:
-        before = await change.session(unknown.id)
-        assert before is not None
-        await change.save(before, before.ask_person(HandoffReason.BUTTON, change.now), SessionChanged.HANDOFF_REQUESTED)
-    await other.status(tenant, COLLEAGUE, AVAILABLE)
-    await other.dispatcher.reconcile(tenant)
-    assert (await one.session(unknown)).agent_id == COLLEAGUE
-
-
-async def test_a_proposal_of_a_dead_instance_is_carried_out_by_another(one: Parts, other: Parts, tenant: str) -> None:
-    waiting = await one.wait(tenant, 1)
-    agent = await one.status(tenant, AGENT, AWAY)
-    async with one.store.change(tenant) as change:
-        await change.save_agent(agent, available := agent.change(status=AVAILABLE))
-    # The proposal is made, and its instance dies.
-    assert len(await one.desk.project(tenant, agents=[available])) == 1
-
-    async def offered() -> bool:
-        await other.dispatcher.reconcile(tenant)
-        return (await one.session(waiting)).agent_id == AGENT
-
-    await eventually(offered, "the other instance carries the proposal out")
-
-
-async def test_a_queue_that_believes_too_much_is_put_right(one: Parts, tenant: str) -> None:
-    """A crash of Valkey can lose its last second: here, that an agent's only place is taken."""
-    agent = await one.status(tenant, AGENT, AVAILABLE, capacity=1)
-    await one.wait(tenant, 1)
-    await one.desk.build(tenant, sessions=[], agents=[agent])
-    second = await one.wait(tenant, 2)
-    assert second.state is SessionState.WAITING
-    found = await one.store.agent(tenant, AGENT)
-    assert found is not None
-    assert found.load == 1
-
-
-async def test_without_valkey_what_needs_it_is_refused_and_the_rest_goes_on(migrated: Platform, tenant: str) -> None:
-    async with parts(migrated, "session-4") as part:
-        await part.status(tenant, AGENT, AVAILABLE, capacity=1)
-        talking, waiting, bot = await part.wait(tenant, 1), await part.wait(tenant, 2), await part.open(tenant, 3)
-        await migrated.valkey.kill()
-        try:
-            with pytest.raises(QueueDown):
-                await part.hand_off(bot)
-            assert (await part.session(bot)).state is SessionState.BOT
-            with pytest.raises(QueueDown):
-                await part.status(tenant, COLLEAGUE, AVAILABLE)
-            assert (await part.session(waiting)).queue_position == 1
-            await part.sessions.accept(answers(tenant, AGENT), talking.id)
-            await part.sessions.end(shopper(tenant, 1), talking.id)
-            assert (await part.session(waiting)).state is SessionState.WAITING
-        finally:
-            await migrated.valkey.start()
-        # The next turn of the upkeep knows that this shop's queue missed something.
-        await part.upkeep.lapse_offers()
-        assert (await part.session(waiting)).agent_id == AGENT
-
-
-async def test_a_frozen_valkey_holds_nobody_up_for_long(migrated: Platform, one: Parts, tenant: str) -> None:
-    bot = await one.open(tenant, 1)
-    migrated.valkey.pause()
-    try:
-        with pytest.raises(QueueDown):
-            async with asyncio.timeout(4):
-                await one.hand_off(bot)
-    finally:
-        migrated.valkey.resume()
-    assert (await one.hand_off(bot)).state is SessionState.WAITING
 
 
 async def test_an_idle_session_ends_and_one_with_a_recent_word_does_not(migrated: Platform, tenant: str) -> None:
