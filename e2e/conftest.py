@@ -28,7 +28,7 @@ def octopus() -> Iterator[Octopus]:
     root = Path(tempfile.mkdtemp(prefix="octopus-e2e-"))
     root.chmod(0o755)
     try:
-        with _elsewhere(running(root, "--instances", "chat=2,session=2,bridge=2,bot=0")) as platform:
+        with _elsewhere(running(root, "--instances", "chat=2,session=2,bridge=2")) as platform:
             yield platform
     finally:
         shutil.copytree(root / "log", ARTIFACTS / "log", dirs_exist_ok=True)
