@@ -1,6 +1,7 @@
 """The bus: JetStream for events and the message log, core NATS for what passes, buckets for shared state."""
 
-from mesh.bus.bus import Bus, Subscription, connect
+from mesh.bus.bus import Bus, Subscription
+from mesh.bus.connection import connect
 from mesh.bus.consume import Delivery
 from mesh.bus.errors import BusError, Conflict, NotStored, Poison, Rejected, Unavailable
 from mesh.bus.kv import Entry, KeyValue

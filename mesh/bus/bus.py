@@ -1,9 +1,8 @@
 """The bus: one connection to NATS for all that a process publishes and consumes."""
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -13,7 +12,7 @@ from nats.errors import Error as NatsError
 from mesh.bus import measure, payload, read, streams, tracing
 from mesh.bus.client import Client
 from mesh.bus.consume import BatchHandler, Consumer, Handler
-from mesh.bus.errors import NotStored, Unavailable
+from mesh.bus.errors import NotStored
 from mesh.bus.kv import KeyValue
 from mesh.bus.publish import PubAck, Publisher
 from mesh.bus.read import StoredMessage
@@ -23,11 +22,6 @@ M = TypeVar("M", bound=Message)
 
 _log = structlog.get_logger(__name__)
 
-# The name on the certificate of every NATS server, whatever address it is reached at.
-SERVER_NAME = "nats.octopus.local"
-
-_PING_INTERVAL_S = 5
-_RECONNECT_WAIT_S = 0.25
 # Beyond this many unsent bytes a publication would wait for the server, which a signal is not worth.
 _SIGNALS_STOP_AT_BYTES = 1_000_000
 
@@ -47,7 +41,7 @@ class Subscription:
 
 
 class Bus:
-    """Everything a member does with NATS. Made by `connect`."""
+    """Everything a member does with NATS. Made by `mesh.bus.connect`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -256,87 +250,3 @@ class Bus:
                 callback()
             except Exception:  # noqa: BLE001  # logged in full, and the others are called
                 _log.exception("reconnect callback failed")
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    name: str,
-    *,
-    tls: Callable[[], ssl.SSLContext] | None = None,
-    server_name: str = SERVER_NAME,
-    timeout: float = 10.0,
-    ensure: bool = True,
-) -> AsyncIterator[Bus]:
-    """A bus on the NATS server at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`, closed in the end.
-
-    `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each
-    new connection. With `ensure`, streams and buckets are created where missing, after each reconnection as well.
-    Raises Unavailable when the server cannot be reached within `timeout` seconds; afterwards a lost connection is
-    taken up again for as long as it takes.
-    """
-    client = Client(tls)
-    bus = Bus(client)
-    problems: list[str] = []
-    restoring: list[asyncio.Task[None]] = []
-
-    async def on_error(error: Exception) -> None:
-        problems.append(str(error) or repr(error))
-        del problems[:-1]
-        _log.warning("bus", error=str(error) or repr(error))
-
-    async def on_lost() -> None:
-        if not client.is_closed:
-            _log.warning("bus connection lost")
-        bus.lost()
-
-    async def on_back() -> None:
-        _log.info("bus connection back")
-        bus.back()
-        if ensure:
-            # A server that lost its data comes back without streams and buckets.
-            restoring.append(asyncio.create_task(_ensure(client), name="ensure streams"))
-            del restoring[:-1]
-
-    try:
-        async with asyncio.timeout(timeout):
-            await client.connect(
-                servers=[url],
-                name=name,
-                tls_hostname=server_name if tls else None,
-                inbox_prefix=f"_INBOX.{name}",
-                error_cb=on_error,
-                disconnected_cb=on_lost,
-                reconnected_cb=on_back,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # any number of seconds will do
-                connect_timeout=5,
-                ping_interval=_PING_INTERVAL_S,
-                max_outstanding_pings=2,
-                drain_timeout=5,
-            )
-            await bus.start()
-            if ensure:
-                await _ensure(client)
-    except TimeoutError as error:
-        await client.close()
-        why = f": {problems[-1]}" if problems else ""
-        raise Unavailable(f"NATS at {url} cannot be reached within {timeout} s{why}") from error
-    try:
-        yield bus
-    finally:
-        for task in restoring:
-            task.cancel()
-        await client.close()
-
-
-async def _ensure(client: Client) -> None:
-    """Creates streams and buckets, as soon as a server that has just started answers for them."""
-    while True:
-        try:
-            await streams.ensure(client)
-        except (NatsError, OSError) as error:
-            _log.warning("streams cannot be ensured, trying again", error=repr(error))
-            await asyncio.sleep(_RECONNECT_WAIT_S)
-        else:
-            return

@@ -13,7 +13,6 @@ Dead letters lie in the stream DEAD under `dead.<stream>.<durable>` with the ori
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,20 +20,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
-import orjson
 import structlog
 from google.protobuf.message import Message
 from nats.errors import Error as NatsError
 from nats.js import api
-from octopus.errors.v1 import errors_pb2 as reasons
 
 from mesh.bus import measure, payload, tracing
 from mesh.bus.client import Client
-from mesh.bus.errors import BusError, Poison
-from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
+from mesh.bus.dead import DeadLetters
+from mesh.bus.errors import Poison
+from mesh.bus.patience import LONGEST_PAUSE_S, judge, nak, pause
+from mesh.bus.publish import Publisher
 from mesh.bus.pull import Feed, Pulled
 from mesh.bus.replies import Replies
-from mesh.errors import refused_from
 
 M = TypeVar("M", bound=Message)
 
@@ -43,13 +41,9 @@ _log = structlog.get_logger(__name__)
 # How long the server waits for news of a message before it gives it to somebody else, in seconds. News is sent three
 # times as often, so a handler may take its time, and what a killed process held is soon somebody else's.
 ACK_WAIT_S = 6.0
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 10.0
 # How long a stop waits for handlers that run.
 _DRAIN_S = 5.0
-_DEAD_TIMEOUT_S = 10.0
 _OUTCOMES = {b"+ACK": "done", b"-NAK": "again", b"+TER": "dead"}
-_PASSING = frozenset({reasons.REASON_UNAVAILABLE, reasons.REASON_RATE_LIMITED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,7 @@ class Consumer(Generic[M]):
         deliver_new: bool,
     ) -> None:
         self._client = client
-        self._publisher = publisher
+        self._dead = DeadLetters(publisher, stream, durable)
         self._stream = stream
         self._durable = durable
         self._type = message_type
@@ -224,18 +218,18 @@ class Consumer(Generic[M]):
                 return
             except Exception as error:  # noqa: BLE001  # judged, logged, and the message tried again or buried
                 pauses += 1
-                passing, pause = self._judge(error, pauses)
+                passing, wait = judge(error, pauses)
                 if not passing:
                     failures += 1
                     if failures >= self._max_deliveries:
                         await self._bury(pulled, error)
                         return
-                    pause = _pause(failures)
-                self._report(error, pulled, pause)
+                    wait = pause(failures)
+                self._report(error, pulled, wait, passing=passing)
                 if not passing and not keep:
-                    await self._answer(pulled, _nak(pause))
+                    await self._answer(pulled, nak(wait))
                     return
-                if await self._stopped_within(pause):
+                if await self._stopped_within(wait):
                     return
             else:
                 await self._answer(pulled, b"+ACK")
@@ -252,10 +246,10 @@ class Consumer(Generic[M]):
                     await handler([delivery for _, delivery in batch])
             except Exception as error:  # noqa: BLE001  # judged, logged, and the messages tried again
                 pauses += 1
-                passing, pause = self._judge(error, pauses)
-                self._report(error, batch[0][0], pause, batch=len(batch))
+                passing, wait = judge(error, pauses)
+                self._report(error, batch[0][0], wait, passing=passing, batch=len(batch))
                 if passing:
-                    if await self._stopped_within(pause):
+                    if await self._stopped_within(wait):
                         return
                     continue
                 # One by one, so that a bad message does not take its neighbours with it.
@@ -274,69 +268,31 @@ class Consumer(Generic[M]):
         ):
             yield
 
-    async def _stopped_within(self, pause: float) -> bool:
+    async def _stopped_within(self, seconds: float) -> bool:
         """Waits; returns whether the consumer was stopped meanwhile, and what it holds is to be given back."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
+            async with asyncio.timeout(seconds):
                 await self._stopping.wait()
         return self._stopping.is_set()
 
-    def _judge(self, error: Exception, pauses: int) -> tuple[bool, float]:
-        """Whether the error will pass by itself, and how long to wait."""
-        if isinstance(error, Poison):
-            return False, 0.0
-        refused = refused_from(error)
-        return refused.reason in _PASSING, max(_pause(pauses), refused.retry_after or 0.0)
-
-    def _report(self, error: Exception, pulled: Pulled, pause: float, **more: object) -> None:
+    def _report(self, error: Exception, pulled: Pulled, wait: float, *, passing: bool, **more: object) -> None:
         _log.warning(
             "message not handled, trying again",
             stream=self._stream,
             durable=self._durable,
             seq=pulled.seq,
             attempts=pulled.attempts,
-            pause_s=round(pause, 2),
+            pause_s=round(wait, 2),
             error=type(error).__name__,
-            exc_info=error,
+            # What is away is away for many messages; its traceback once each would hide the rest.
+            exc_info=None if passing else error,
             **more,
         )
 
     async def _bury(self, pulled: Pulled, error: Exception) -> None:
-        """Copies the message to the dead letters and ends its deliveries. When the copy fails, it is given back."""
-        _log.error(
-            "message given up",
-            stream=self._stream,
-            durable=self._durable,
-            seq=pulled.seq,
-            attempts=pulled.attempts,
-            error=type(error).__name__,
-            exc_info=error,
-        )
-        try:
-            await self._publisher.publish_raw(
-                f"dead.{self._stream}.{self._durable}",
-                pulled.data,
-                self._dead_headers(pulled, error),
-                timeout=_DEAD_TIMEOUT_S,
-            )
-        except BusError:
-            _log.exception(
-                "dead letter not stored, trying again", stream=self._stream, durable=self._durable, seq=pulled.seq
-            )
-            await self._answer(pulled, _nak(_LONGEST_PAUSE_S))
-            return
-        await self._answer(pulled, b"+TERM")
-
-    def _dead_headers(self, pulled: Pulled, error: Exception) -> dict[str, str]:
-        headers = {name: value for name, value in pulled.headers.items() if not name.startswith("Nats-")}
-        if original := pulled.headers.get(MESSAGE_ID_HEADER):
-            headers["Octopus-Message-Id"] = original
-        headers["Octopus-Dead-Reason"] = f"{type(error).__name__}: {error}"[:500].replace("\r", " ").replace("\n", " ")
-        headers["Octopus-Dead-Subject"] = pulled.subject
-        headers["Octopus-Dead-Seq"] = str(pulled.seq)
-        headers["Octopus-Dead-Attempts"] = str(pulled.attempts)
-        headers[MESSAGE_ID_HEADER] = f"dead.{self._stream}.{self._durable}.{pulled.seq}"
-        return headers
+        """Moves the message to the dead letters. When they do not take it, it is given back."""
+        stored = await self._dead.store(pulled, error)
+        await self._answer(pulled, b"+TERM" if stored else nak(LONGEST_PAUSE_S))
 
     async def _answer(self, pulled: Pulled, verdict: bytes) -> None:
         """Tells the server what became of a message. If that is lost, the message is delivered again."""
@@ -375,13 +331,3 @@ class Consumer(Generic[M]):
 
 async def _awaited(work: "Awaitable[None]") -> None:
     await work
-
-
-def _pause(count: int) -> float:
-    """Grows from a tenth of a second by doubling to ten seconds, with a tenth of chance in it."""
-    pause: float = min(_FIRST_PAUSE_S * 2 ** min(count - 1, 10), _LONGEST_PAUSE_S)
-    return pause * random.uniform(0.9, 1.1)  # noqa: S311  # spreads retries, guards nothing
-
-
-def _nak(pause: float) -> bytes:
-    return b"-NAK " + orjson.dumps({"delay": int(pause * 1_000_000_000)})

@@ -13,7 +13,7 @@ from octopus.chat.v1 import chat_events_pb2
 from octopus.user.v1 import user_events_pb2, user_pb2
 
 from mesh.bus import Bus, streams
-from mesh.bus.bus import SERVER_NAME
+from mesh.bus.connection import SERVER_NAME
 from mesh.identity.files import Identity
 from mesh.process.member import Member
 from mesh.testing import Platform

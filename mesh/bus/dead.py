@@ -1,0 +1,57 @@
+"""Dead letters: what a consumer gave up, with its payload, its headers, and why."""
+
+from typing import Final
+
+import structlog
+
+from mesh.bus.errors import BusError
+from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
+from mesh.bus.pull import Pulled
+
+_log = structlog.get_logger(__name__)
+
+_TIMEOUT_S: Final = 10.0
+_LONGEST_REASON: Final = 500
+
+
+class DeadLetters:
+    """Those of one consumer, on the subject `dead.<stream>.<durable>`."""
+
+    def __init__(self, publisher: Publisher, stream: str, durable: str) -> None:
+        self._publisher = publisher
+        self._stream = stream
+        self._durable = durable
+        self._subject = f"dead.{stream}.{durable}"
+
+    async def store(self, pulled: Pulled, error: Exception) -> bool:
+        """Copies a message to the dead letters; returns whether they have it."""
+        _log.error(
+            "message given up",
+            stream=self._stream,
+            durable=self._durable,
+            seq=pulled.seq,
+            attempts=pulled.attempts,
+            error=type(error).__name__,
+            exc_info=error,
+        )
+        try:
+            headers = self._headers(pulled, error)
+            await self._publisher.publish_raw(self._subject, pulled.data, headers, timeout=_TIMEOUT_S)
+        except BusError:
+            _log.exception(
+                "dead letter not stored, trying again", stream=self._stream, durable=self._durable, seq=pulled.seq
+            )
+            return False
+        return True
+
+    def _headers(self, pulled: Pulled, error: Exception) -> dict[str, str]:
+        # NATS would act on its own headers again: the id of the message is kept under another name.
+        headers = {name: value for name, value in pulled.headers.items() if not name.startswith("Nats-")}
+        if original := pulled.headers.get(MESSAGE_ID_HEADER):
+            headers["Octopus-Message-Id"] = original
+        headers["Octopus-Dead-Reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+        headers["Octopus-Dead-Subject"] = pulled.subject
+        headers["Octopus-Dead-Seq"] = str(pulled.seq)
+        headers["Octopus-Dead-Attempts"] = str(pulled.attempts)
+        headers[MESSAGE_ID_HEADER] = f"{self._subject}.{pulled.seq}"
+        return headers
