@@ -150,6 +150,19 @@ function Conversing({ shopper, conversation, words, language }: ConversingProps)
   }, [lines.length, last?.message.id, conversation?.typing.value]);
 
   useEffect(() => {
+    // The keyboard of a phone, or a banner, changes the height: who was at the end stays there.
+    const box = log.current;
+    if (!box) return;
+    let height = box.clientHeight;
+    const observer = new ResizeObserver(() => {
+      if (box.scrollHeight - box.scrollTop - height < 160) box.scrollTop = box.scrollHeight;
+      height = box.clientHeight;
+    });
+    observer.observe(box);
+    return () => observer.disconnect();
+  }, []);
+
+  useEffect(() => {
     const seen = () => !document.hidden && shopper.seen();
     document.addEventListener("visibilitychange", seen);
     return () => document.removeEventListener("visibilitychange", seen);
@@ -385,7 +398,11 @@ function nameOf(message: Message, words: Words): string {
 function ownState(line: Line, conversation: Conversation): "sending" | "sent" | "delivered" | "read" | "failed" {
   if (line.delivery !== "sent") return line.delivery!;
   const { delivered, read } = conversation.marks.value;
-  if (line.message.seq <= read) return "read";
+  // The bot sends no receipts: what it answers, it has read.
+  const answered = conversation.lines.value.some(
+    ({ message: { content } }) => content.case === "answer" && content.value.answersSeq >= line.message.seq,
+  );
+  if (line.message.seq <= read || answered) return "read";
   return line.message.seq <= delivered ? "delivered" : "sent";
 }
 
