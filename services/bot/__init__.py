@@ -1,0 +1,1 @@
+"""Takes part in conversations: answers from what the shop knows, and hands over to a person."""

@@ -1,0 +1,71 @@
+"""From a message to a reply."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+import structlog
+
+from mesh.errors import Refused
+from mesh.rpc.metadata import Metadata
+from services.bot import wording
+from services.bot.domain import Candidate, Language, Reply, Thresholds, choose, language_of
+from services.bot.intent import Intent, understand
+
+_log = structlog.get_logger(__name__)
+
+# So many entries tell whether the best one stands out, after those in another language are put aside.
+_FOUND: Final = 20
+# Pauses in seconds between attempts to search, while a shopper waits.
+_PAUSES: Final = (0.2, 0.6)
+
+
+class Knowledge(Protocol):
+    """The shop's knowledge."""
+
+    async def search(self, query: str, limit: int, caller: Metadata) -> list[Candidate]:
+        """The entries nearest in meaning to the query, best first. Raises `Refused`."""
+        ...
+
+
+class Answering:
+    """Answers one message at a time; what was said before plays no part."""
+
+    def __init__(self, knowledge: Knowledge, thresholds: Thresholds) -> None:
+        self._knowledge = knowledge
+        self._thresholds = thresholds
+
+    async def reply(self, text: str, caller: Metadata) -> Reply:
+        """What to reply to a message. Always something: a failing search is an apology."""
+        language = language_of(text)
+        intent, question = understand(text)
+        if intent is Intent.PERSON:
+            return Reply(hands_over=True)
+        if intent is not Intent.QUESTION:
+            return Reply(wording.POLITE[intent][language], offers_handoff=intent in wording.OFFERS)
+        found = await self._search(question, caller)
+        if found is None:
+            return Reply(wording.out_of_reach(language), offers_handoff=True)
+        choice = choose(found, language, self._thresholds)
+        if choice.answer is not None:
+            return Reply(choice.answer.answer, sources=(choice.answer,))
+        suggestions = [candidate.question for candidate in choice.suggestions if _fits(candidate, language)]
+        return Reply(wording.unsure(language, suggestions), offers_handoff=True)
+
+    async def _search(self, question: str, caller: Metadata) -> list[Candidate] | None:
+        """What was found; None when knowledge cannot be reached, after some attempts."""
+        for pause in (*_PAUSES, None):
+            try:
+                return await self._knowledge.search(question, _FOUND, caller)
+            except Refused as refused:
+                _log.warning("knowledge not searched", reason=refused.reason_name, again=pause is not None)
+                if pause is None:
+                    return None
+                await asyncio.sleep(pause)
+        return None
+
+
+def _fits(candidate: Candidate, language: Language) -> bool:
+    """Suggestions in a language that the shopper does not write in help nobody."""
+    return candidate.language is language

@@ -1,0 +1,120 @@
+"""When the bot knows an answer, and what it says otherwise. Pure: what was found comes in, a reply goes out.
+
+**Confidence.** The cosine of e5 lies between about 0.75 and 0.95 whatever is compared, and an unrelated question
+may score as high as a good one in other words. What tells them apart better is how far the best entry stands out from
+the ones behind it: a question that the shop can answer has one entry near it, an unrelated one is about as far from
+all. So confidence = score + 2 x (score - mean score of the next five). The thresholds were chosen with
+`services/bot/bench/confidence.py`, whose figures stand there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+_HAN: Final = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
+_LATIN_WORD: Final = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?")
+# An English sentence has one of these; a Chinese one with brand names in it does not.
+_ENGLISH: Final = re.compile(
+    r"\b(?:the|a|an|is|are|am|was|do|does|did|can|could|how|what|when|where|which|who|why|i|my|me|you|your|it|this"
+    r"|of|to|in|on|for|with|and|or|not|have|has|please|will|would)\b",
+    re.IGNORECASE,
+)
+
+# What the score of the best entry must stand out from.
+_OTHERS: Final = 5
+_WEIGHT: Final = 2.0
+
+
+class Language(Enum):
+    """What the bot speaks."""
+
+    CHINESE = "zh"
+    ENGLISH = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An entry that was found. `score` is the cosine similarity to the question; `locale` is BCP 47."""
+
+    faq_id: int
+    question: str
+    answer: str
+    locale: str
+    score: float
+
+    @property
+    def language(self) -> Language | None:
+        """The language it is written in, None for one that the bot does not speak."""
+        primary = self.locale.partition("-")[0].lower()
+        return next((language for language in Language if language.value == primary), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From where on the bot is sure enough. See the module's text for what confidence is."""
+
+    # Answers with the best entry from this confidence on.
+    answer: float = 0.925
+    # Below that it names entries that may be meant, from this score on; English texts lie further apart than Chinese.
+    suggest: float = 0.87
+    suggest_english: float = 0.83
+    # An entry in the question's language is preferred to a better one in another by up to this score.
+    own_language: float = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was made of the entries found: an answer, or suggestions, or neither."""
+
+    answer: Candidate | None = None
+    suggestions: tuple[Candidate, ...] = ()
+
+
+def language_of(text: str) -> Language:
+    """The language to answer in; Chinese when the text does not tell."""
+    han = len(_HAN.findall(text))
+    latin = len(_LATIN_WORD.findall(text))
+    if not han:
+        return Language.ENGLISH if latin else Language.CHINESE
+    return Language.ENGLISH if latin > han and _ENGLISH.search(text) else Language.CHINESE
+
+
+def confidence(candidates: Sequence[Candidate]) -> float:
+    """How sure it is that the first of the candidates, which are sorted by score, is what was asked for."""
+    best, *rest = candidates
+    others = [candidate.score for candidate in rest[:_OTHERS]]
+    if not others:
+        return best.score
+    return best.score + _WEIGHT * (best.score - sum(others) / len(others))
+
+
+def choose(candidates: Sequence[Candidate], language: Language, thresholds: Thresholds) -> Choice:
+    """Decides among entries found for a question in a language."""
+    if not candidates:
+        return Choice()
+    ranked = sorted(candidates, key=lambda candidate: -candidate.score)
+    own = [candidate for candidate in ranked if candidate.language is language]
+    # Compared among entries of one language: translations of each other stand near each other.
+    if own and own[0].score >= ranked[0].score - thresholds.own_language:
+        ranked = own
+    else:
+        ranked = [candidate for candidate in ranked if candidate.language is ranked[0].language]
+    if confidence(ranked) >= thresholds.answer:
+        return Choice(answer=ranked[0])
+    least = thresholds.suggest_english if language is Language.ENGLISH else thresholds.suggest
+    return Choice(suggestions=tuple(each for each in ranked[:3] if each.score >= least))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the bot does: it says something, or hands over to a person and says nothing."""
+
+    text: str = ""
+    # The entries that the text is taken from, best first.
+    sources: tuple[Candidate, ...] = ()
+    offers_handoff: bool = False
+    hands_over: bool = False

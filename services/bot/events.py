@@ -1,0 +1,167 @@
+"""What the bot consumes: the log of all conversations. It publishes nothing itself; it speaks through the chat service.
+
+The bus repeats a message until it is dealt with, keeps the order within a session, and goes on with the other sessions
+meanwhile. Repetition is harmless: an answer carries the same `client_message_id` each time, and a handoff that was
+asked for changes nothing when it is asked for again.
+
+**Never after a handoff.** An answer is posted with `expected_last_seq`: it is refused when the log of the session has
+gone on. Then the bot reads what came and decides anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import structlog
+from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
+from octopus.errors.v1 import errors_pb2
+from octopus.session.v1 import session_pb2
+
+from mesh.bus import Delivery, Poison, StoredMessage
+from mesh.errors import Refused
+from mesh.rpc.metadata import Metadata, as_service
+from services.bot import wire
+from services.bot.answering import Answering
+from services.bot.domain import Reply
+from services.bot.intent import Intent, understand
+
+_log = structlog.get_logger(__name__)
+
+# How much of the log is read after an answer was refused; more than that means that people talk very fast.
+_READ: Final = 100
+# How often an answer is posted anew behind what came meanwhile.
+_ATTEMPTS: Final = 5
+
+# The session is no longer the bot's, or never was: nothing remains to be done.
+_OVER: Final = frozenset(
+    {errors_pb2.REASON_SESSION_STATE, errors_pb2.REASON_SESSION_ENDED, errors_pb2.REASON_NOT_FOUND}
+)
+
+Entry = chat_events_pb2.LogEntry
+
+
+class Chat(Protocol):
+    """The chat service."""
+
+    async def post(self, post: frame_pb2.PostMessage, caller: Metadata) -> frame_pb2.Ack:
+        """Posts a message and returns when it is durable. Raises `Refused`."""
+        ...
+
+    async def typing(self, session_id: int, caller: Metadata) -> None:
+        """Shows that an answer is coming. Raises `Refused`."""
+        ...
+
+
+class Sessions(Protocol):
+    """The session service."""
+
+    async def request_handoff(
+        self, session_id: int, reason: session_pb2.HandoffReason.ValueType, caller: Metadata
+    ) -> None:
+        """Asks for a person. Raises `Refused`."""
+        ...
+
+
+class Log(Protocol):
+    """The log of all conversations."""
+
+    async def read(self, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
+        """The entries of a session after a position, in order."""
+        ...
+
+
+class Participant:
+    """The bot in all conversations that are in its care."""
+
+    def __init__(self, *, answering: Answering, chat: Chat, sessions: Sessions, log: Log) -> None:
+        self._answering = answering
+        self._chat = chat
+        self._sessions = sessions
+        self._log = log
+
+    async def take(self, delivery: Delivery[Entry]) -> None:
+        """Deals with one entry of the log. Raises `Refused` when a service is away: the bus comes back with it."""
+        entry = delivery.message
+        message = entry.message
+        if not _is_for_the_bot(entry):
+            return
+        if delivery.subject != f"log.{entry.tenant_id}.{message.session_id}":
+            raise Poison("the entry is not of the session that its subject names")
+        caller = as_service(entry.tenant_id, affinity=entry.customer_id)
+        try:
+            if understand(message.text.text).intent is not Intent.PERSON:
+                await self._show_typing(message.session_id, caller)
+            reply = await self._answering.reply(message.text.text, as_service(entry.tenant_id))
+            if reply.hands_over:
+                reason = session_pb2.HANDOFF_REASON_WORDS
+                await self._sessions.request_handoff(message.session_id, reason, caller)
+                _log.info("handed over", tenant=entry.tenant_id, session=message.session_id)
+            else:
+                await self._post(delivery, reply, caller)
+        except Refused as refused:
+            if refused.reason not in _OVER:
+                raise
+            _log.info("session not with the bot", session=message.session_id, reason=refused.reason_name)
+
+    async def _post(self, delivery: Delivery[Entry], reply: Reply, caller: Metadata) -> None:
+        session_id = delivery.message.message.session_id
+        last_seq = delivery.seq
+        for _ in range(_ATTEMPTS):
+            post = frame_pb2.PostMessage(
+                session_id=session_id,
+                client_message_id=f"bot-{delivery.seq:016d}",
+                answer=wire.to_answer(reply, answers_seq=delivery.seq),
+                expected_last_seq=last_seq,
+            )
+            try:
+                await self._chat.post(post, caller)
+            except Refused as refused:
+                if refused.reason != errors_pb2.REASON_VERSION_CONFLICT:
+                    raise
+            else:
+                return
+            since = await self._log.read(delivery.subject, after_seq=delivery.seq, limit=_READ)
+            if not still_wanted([Entry.FromString(stored.data) for stored in since], answers_seq=delivery.seq):
+                _log.info("answer dropped, the conversation has gone on", session=session_id)
+                return
+            last_seq = since[-1].seq if since else last_seq
+        raise Refused(errors_pb2.REASON_UNAVAILABLE, "the session's log moves faster than the bot can answer")
+
+    async def _show_typing(self, session_id: int, caller: Metadata) -> None:
+        try:
+            await self._chat.typing(session_id, caller)
+        except Refused as refused:
+            if refused.reason in _OVER:
+                raise
+            # Only a sign; the answer is what matters.
+            _log.debug("typing not shown", reason=refused.reason_name)
+
+
+def still_wanted(since: Sequence[Entry], *, answers_seq: int) -> bool:
+    """Whether an answer is still wanted after what came into the log since the question."""
+    for entry in since:
+        message = entry.message
+        match message.WhichOneof("content"):
+            case "change":
+                if message.change.session.state != session_pb2.SESSION_STATE_BOT:
+                    return False
+            case "answer":
+                # It had been posted already, and only the word of it was lost.
+                if message.answer.answers_seq == answers_seq:
+                    return False
+            case "text":
+                if message.sender.kind == message_pb2.SENDER_KIND_AGENT:
+                    return False
+                # The newer question will be answered, or the newer wish for a person met. "谢谢" replaces nothing.
+                if understand(message.text.text).intent in (Intent.QUESTION, Intent.PERSON):
+                    return False
+    return True
+
+
+def _is_for_the_bot(entry: Entry) -> bool:
+    return (
+        entry.session_state == session_pb2.SESSION_STATE_BOT
+        and entry.message.sender.kind == message_pb2.SENDER_KIND_CUSTOMER
+        and entry.message.WhichOneof("content") == "text"
+    )
