@@ -45,7 +45,7 @@ edge/web/node_modules/.package-lock.json: edge/web/package-lock.json | .venv/ins
 web: edge/web/dist/.built ## build the web pages
 
 edge/web/dist/.built: edge/web/node_modules/.package-lock.json $(WEB_SOURCES)
-	cd edge/web && npm run --silent --if-present build
+	cd edge/web && npm run --silent build
 	mkdir -p $(@D) && touch $@
 
 # Debian's browser and a font with Chinese characters; elsewhere the tests say what they miss.
