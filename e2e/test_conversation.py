@@ -58,7 +58,10 @@ async def test_a_shopper_asks_the_bot_then_a_person(
         await shopper.say(session.id, "多久能到？")
         await agent.until(lambda p: p.texts(session.id)[-1] == "多久能到？")
         await qingshan.end(agent_identity, session.id)
-        await shopper.until(lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ENDED)
+        # A notice tells of the end, and a message in the log does; history has the message.
+        for each in (shopper, agent):
+            await each.until(lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ENDED)
+            await each.until(lambda p: _has_ended(p, session.id))
 
         after_handoff = shopper.texts(session.id)[shopper.texts(session.id).index("转人工") + 1 :]
         assert after_handoff == ["您好，我是小林，请问订单号是多少？", "多久能到？"], (
@@ -68,6 +71,11 @@ async def test_a_shopper_asks_the_bot_then_a_person(
 
     archive = archive_service_pb2_grpc.ArchiveServiceStub(channel)
     await _archived(archive, agent, session.id)
+
+
+def _has_ended(participant: Participant, session_id: int) -> bool:
+    last = max((m for m in participant.shown if m.session_id == session_id), key=lambda m: m.seq)
+    return last.change.session.state == session_pb2.SESSION_STATE_ENDED
 
 
 async def _archived(archive: archive_service_pb2_grpc.ArchiveServiceStub, agent: Participant, session_id: int) -> None:
