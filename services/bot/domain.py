@@ -58,7 +58,7 @@ class Thresholds:
     """From where on the bot is sure enough. See the module's text for what confidence is."""
 
     # Answers with the best entry from this confidence on.
-    answer: float = 0.925
+    answer: float = 0.93
     # Below that it names entries that may be meant, from this score on; English texts lie further apart than Chinese.
     suggest: float = 0.87
     suggest_english: float = 0.83

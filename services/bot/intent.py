@@ -50,6 +50,9 @@ _WORD: Final = re.compile(r"\w")
 # "转 人 工": every character by itself.
 _SPACED_OUT: Final = re.compile(r"^[\u4e00-\u9fff](?: [\u4e00-\u9fff])+$")
 
+# Traditional characters that the patterns below have in their simplified form.
+_SIMPLIFIED: Final = str.maketrans("轉換聯繫給專員說別機話務們個談這時間謝請問嗎沒對幫發", "转换联系给专员说别机话务们个谈这时间谢请问吗没对帮发")
+
 # Who wants a person says so early; the rest of a long message is for the search.
 _LOOKED_AT: Final = 500
 
@@ -175,7 +178,7 @@ _POLITE: Final = (
 
 def understand(text: str) -> Understanding:
     """Says what a message wants, and what to look for if it wants an answer."""
-    normal = unicodedata.normalize("NFKC", text[:_LOOKED_AT]).lower().replace("’", "'").strip()
+    normal = unicodedata.normalize("NFKC", text[:_LOOKED_AT]).lower().translate(_SIMPLIFIED).replace("’", "'").strip()
     if _SPACED_OUT.search(normal):
         normal = normal.replace(" ", "")
     if not _WORD.search(normal):

@@ -1,1 +1,1 @@
-"""Measurements behind the numbers in the bot's rules."""
+"""Measurements of the bot; nothing here runs in the service."""
