@@ -7,9 +7,11 @@ import functools
 import json
 import ssl
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
+from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2, message_pb2
+from octopus.errors.v1 import errors_pb2
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, NegotiationError
 from websockets.typing import Subprotocol
@@ -24,13 +26,11 @@ from mesh.rpc.principal import current
 from mesh.rpc.validation import Invalid, takes_invalid
 from mesh.testing import Platform
 from mesh.testing.rpc import Keys, serving
-from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2, message_pb2
-from octopus.errors.v1 import errors_pb2
 
 pytestmark = pytest.mark.service
 
-Request = chat_service_pb2.ConverseRequest
-Response = chat_service_pb2.ConverseResponse
+Request: TypeAlias = chat_service_pb2.ConverseRequest
+Response: TypeAlias = chat_service_pb2.ConverseResponse
 
 
 class Chat(chat_service_pb2_grpc.ChatServiceServicer):
