@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 
 import grpc
 from octopus.chat.v1 import message_pb2
 from octopus.session.v1 import session_pb2
 from rich.console import Console
 
+from e2e.clients.edge import Identity
 from e2e.clients.participant import Participant
 from e2e.clients.transports import Grpc, WebSocket
 from e2e.people import Shop
@@ -30,8 +32,11 @@ _STATES = {
 }
 _NAMES = {
     message_pb2.SENDER_KIND_BOT: "[green]机器人 bot[/]",
-    message_pb2.SENDER_KIND_AGENT: "[magenta]小林 agent[/]",
+    message_pb2.SENDER_KIND_AGENT: "[magenta]客服 agent[/]",
 }
+
+# Seconds to wait for each thing, on a machine that is busy with its first start.
+_PATIENCE_S = 60.0
 
 
 class _Printer:
@@ -67,43 +72,75 @@ class _Printer:
                     self._console.print(f"{at}  [yellow]—— {words} ——[/]")
 
 
+class SilentError(Exception):
+    """Something did not come in time; the text says what."""
+
+
 async def play(octopus: Octopus, console: Console) -> None:
-    """Play the conversation. Raises `NotRunningError` when there is no platform to play it on."""
+    """Play the conversation. Raises `NotRunningError` when there is no platform to play it on, and `SilentError`."""
     edge = octopus.edge
     async with edge.channel() as channel:
         shop = Shop("qingshan", octopus.logins()["qingshan"], edge, channel)
-        agent_identity = await shop.staff(shop.agents[0])
         shopper_identity = await shop.customer("王小明")
+        available = await shop.staff(shop.agents[0])
+        await shop.set_status(available, session_pb2.AGENT_STATUS_AVAILABLE)
         session = await shop.open_session(shopper_identity)
-        await shop.set_status(agent_identity, session_pb2.AGENT_STATUS_AVAILABLE)
-        async with (
-            Participant(shopper_identity, WebSocket(edge)).connected() as shopper,
-            Participant(agent_identity, Grpc(edge)).connected() as agent,
-        ):
+        async with Participant(shopper_identity, WebSocket(edge)).connected() as shopper:
             printing = asyncio.create_task(_Printer(console, shopper).run())
-            for question in ("你们一般多久发货？", "Can I return something I bought last week?"):
-                answers = _answers(shopper)
-                await shopper.say(session.id, question)
-                await shopper.until(lambda p, n=answers: _answers(p) > n)  # type: ignore[misc]
-            await shopper.say(session.id, "转人工")
-            await agent.until(
-                lambda p: (
-                    session.id in p.sessions
-                    and p.sessions[session.id].state == session_pb2.SESSION_STATE_ASSIGNED
-                    and p.sessions[session.id].agent_id == p.identity.user_id
-                ),
-                timeout=120,
-            )
-            await shop.accept(agent_identity, session.id)
-            await agent.say(session.id, "您好，我是小林，前面的对话我都看到了，请问订单号是多少？")
-            await shopper.until(lambda p: any(m.sender.kind == message_pb2.SENDER_KIND_AGENT for m in p.shown))
-            await shopper.say(session.id, "订单 20261121，想换大一码。")
-            await agent.until(lambda p: "订单 20261121，想换大一码。" in p.texts(session.id))
-            await agent.say(session.id, "好的，已经为您登记换货，运费我们承担。")
-            await shopper.until(lambda p: "好的，已经为您登记换货，运费我们承担。" in p.texts(session.id))
-            await shop.end(agent_identity, session.id)
-            await shopper.until(lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ENDED)
+            try:
+                await _ask_the_bot(shopper, session.id)
+                agent_identity = await _ask_for_a_person(shop, shopper, session.id)
+                async with Participant(agent_identity, Grpc(edge)).connected() as agent:
+                    await shop.accept(agent_identity, session.id)
+                    await _hear(shopper, "the agent", lambda p: _last_state(p) == session_pb2.SESSION_STATE_ACTIVE)
+                    await _talk(shopper, agent, session.id)
+            finally:
+                # Also after a failure: a session left open would take an agent's place.
+                await shop.end(shopper_identity, session.id)
+            await _hear(shopper, "the end of the session", lambda p: _last_state(p) == session_pb2.SESSION_STATE_ENDED)
             printing.cancel()
+
+
+async def _ask_the_bot(shopper: Participant, session_id: int) -> None:
+    for question in ("你们一般多久发货？", "Can I return something I bought last week?"):
+        answers = _answers(shopper)
+        await shopper.say(session_id, question)
+        await _hear(shopper, "an answer of the bot", lambda p, n=answers: _answers(p) > n)  # type: ignore[misc]
+
+
+async def _ask_for_a_person(shop: Shop, shopper: Participant, session_id: int) -> Identity:
+    """Ask in words and return the agent whom the session was offered: on a busy platform, anyone of the shop."""
+    await shopper.say(session_id, "转人工")
+    assigned = session_pb2.SESSION_STATE_ASSIGNED
+    await _hear(shopper, "an agent", lambda p: p.sessions[session_id].state == assigned)
+    for login in shop.agents:
+        agent = await shop.staff(login)
+        if agent.user_id == shopper.sessions[session_id].agent_id:
+            return agent
+    raise SilentError("the session was offered to somebody who is not among the demo log-ins")
+
+
+async def _talk(shopper: Participant, agent: Participant, session_id: int) -> None:
+    for speaker, hearer, words in (
+        (agent, shopper, "您好，前面的对话我都看到了，请问订单号是多少？"),
+        (shopper, agent, "订单 20261121，想换大一码。"),
+        (agent, shopper, "好的，已经为您登记换货，运费我们承担。"),
+    ):
+        await speaker.say(session_id, words)
+        await _hear(hearer, "a message", lambda p, w=words: w in p.texts(session_id))  # type: ignore[misc]
+
+
+async def _hear(who: Participant, what: str, condition: Callable[[Participant], bool]) -> None:
+    try:
+        await who.until(condition, timeout=_PATIENCE_S)
+    except TimeoutError:
+        raise SilentError(f"{what} did not come within {_PATIENCE_S:.0f} s") from None
+
+
+def _last_state(participant: Participant) -> session_pb2.SessionState.ValueType:
+    """Return the state that the last change in the conversation led to; the printer has seen it too."""
+    changes = [m.change.session.state for m in participant.shown if m.HasField("change")]
+    return changes[-1] if changes else session_pb2.SESSION_STATE_UNSPECIFIED
 
 
 def _answers(participant: Participant) -> int:
@@ -122,8 +159,8 @@ def main() -> None:
         refused = from_rpc_error(error)
         console.print(f"[red]✗[/] the platform refused: {refused.reason_name}: {refused.description}")
         sys.exit(1)
-    except TimeoutError:
-        console.print("[red]✗[/] no answer came in time; `octopus status` and `octopus logs NAME` tell why")
+    except SilentError as error:
+        console.print(f"[red]✗[/] {error}; `octopus status` and `octopus logs NAME` tell why")
         sys.exit(1)
 
 
