@@ -3,9 +3,9 @@
     python -m services.bot.bench.confidence [--data FOLDER]
 
 `probes.jsonl` beside this file holds questions written for the purpose: ones that a shop's entry answers, in words
-unlike the entry's ("known"), ones that a shopper might ask and no entry answers ("unknown"), and ones that have nothing to do
-with a shop ("off topic"). With `--data`, the folder of the public evaluation sets, thousands of further questions that
-no entry answers are asked (English small talk, Chinese encyclopaedia questions), and the same rule is measured on
+unlike the entry's ("known"), ones that a shopper might ask and no entry answers ("unknown"), and ones that have nothing
+to do with a shop ("off topic"). With `--data`, the folder of the public evaluation sets, thousands of further questions
+that no entry answers are asked (English small talk, Chinese encyclopaedia questions), and the same rule is measured on
 csds_faq, where an answer counts as right when it has the label of the question.
 
 Measured for the thresholds in services/bot/domain.py:
