@@ -51,7 +51,9 @@ _WORD: Final = re.compile(r"\w")
 _SPACED_OUT: Final = re.compile(r"^[\u4e00-\u9fff](?: [\u4e00-\u9fff])+$")
 
 # Traditional characters that the patterns below have in their simplified form.
-_SIMPLIFIED: Final = str.maketrans("轉換聯繫給專員說別機話務們個談這時間謝請問嗎沒對幫發", "转换联系给专员说别机话务们个谈这时间谢请问吗没对帮发")
+_SIMPLIFIED: Final = str.maketrans(
+    "轉換聯繫給專員說別機話務們個談這時間謝請問嗎沒對幫發", "转换联系给专员说别机话务们个谈这时间谢请问吗没对帮发"
+)
 
 # Who wants a person says so early; the rest of a long message is for the search.
 _LOOKED_AT: Final = 500
