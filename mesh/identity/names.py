@@ -13,8 +13,11 @@ TRUST_DOMAIN: Final = "octopus.local"
 # One per folder in services/; a test compares them with the contracts in proto/.
 SERVICES: Final = ("user", "chat", "session", "archive", "knowledge", "bot")
 
+# Answers benchmarks, and runs only while one does.
+ECHO: Final = "echo"
+
 # Envoy, the WebSocket bridge, the control plane, a person at the `octopus` command, the web page server.
-OTHERS: Final = ("edge", "bridge", "control", "operator", "pages")
+OTHERS: Final = ("edge", "bridge", "control", "operator", "pages", ECHO)
 
 # Servers the members connect to by loopback address, so their leaves also carry `localhost` and 127.0.0.1.
 INFRASTRUCTURE: Final = ("postgres", "nats")

@@ -41,10 +41,13 @@ def up(
     root: Root = None,
     edge_port: EdgePort = 8443,
     instances: Annotated[str, typer.Option(help="Copies of members, as chat=2,bridge=2.")] = "",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A member's setting, as chat.rate_per_second=100; repeatable.")
+    ] = None,
     demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Load two demo shops the first time.")] = True,
 ) -> None:
     """运行平台 Run the platform until Ctrl-C."""
-    from mesh.process.fleet import FleetError, copies
+    from mesh.process import fleet
     from mesh.process.supervisor import START_ERRORS, Supervisor
     from mesh.process.terminal import Terminal
 
@@ -52,13 +55,18 @@ def up(
 
     async def run() -> None:
         supervisor = Supervisor(
-            _folder(root), edge_port=edge_port, copies=copies(instances), demo=demo, terminal=terminal
+            _folder(root),
+            edge_port=edge_port,
+            copies=fleet.copies(instances),
+            settings=fleet.settings(settings or ()),
+            demo=demo,
+            terminal=terminal,
         )
         await supervisor.run()
 
     try:
         asyncio.run(run())
-    except (*START_ERRORS, FleetError) as error:
+    except (*START_ERRORS, fleet.FleetError) as error:
         terminal.wait("")
         terminal.fail(str(error))
         raise typer.Exit(1) from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -65,7 +66,7 @@ DEMO: tuple[Demo, ...] = (
 
 
 class FleetError(ValueError):
-    """A request for copies that cannot be met."""
+    """A request for copies or settings that cannot be met."""
 
 
 def copies(request: str) -> dict[str, int]:
@@ -81,4 +82,25 @@ def copies(request: str) -> dict[str, int]:
         if name in single and int(number) > 1:
             raise FleetError(f"--instances: {name} runs once; leave it out")
         wanted[name] = int(number)
+    return wanted
+
+
+def settings(requests: Iterable[str]) -> dict[str, dict[str, object]]:
+    """Reads `chat.rate_per_second=100` and returns settings by member; the member itself checks them at its start.
+
+    Raises FleetError.
+    """
+    members = {member.name for member in FLEET}
+    wanted: dict[str, dict[str, object]] = {}
+    for request in requests:
+        where, assigned, value = request.partition("=")
+        member, _, key = where.partition(".")
+        if member not in members or not key.isidentifier() or not assigned:
+            raise FleetError(f"--set: {request!r} should be MEMBER.SETTING=VALUE, as chat.rate_per_second=100")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            # A word without quotes.
+            parsed = value
+        wanted.setdefault(member, {})[key] = parsed
     return wanted

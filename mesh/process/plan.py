@@ -39,10 +39,19 @@ class Planned:
 class Plan:
     """The components and members of one platform, with their ports."""
 
-    def __init__(self, folder: Folder, state: State, *, edge_port: int, copies: Mapping[str, int]) -> None:
-        """Chooses the ports; writes nothing."""
+    def __init__(
+        self,
+        folder: Folder,
+        state: State,
+        *,
+        edge_port: int,
+        copies: Mapping[str, int],
+        settings: Mapping[str, Mapping[str, object]],
+    ) -> None:
+        """Chooses the ports; writes nothing. `settings`, by member, replace the usual ones."""
         self._folder = folder
         self._copies = copies
+        self._settings = settings
         self.edge_port = edge_port
         self._control_port = state.port("control")
         self._edge_metrics_port = state.port("edge-metrics")
@@ -111,6 +120,7 @@ class Plan:
                 add_key(keyring)
             values["keyring_file"] = keyring
         values |= {key: self.fill(value) for key, value in member.settings.items()}
+        values |= self._settings.get(member.name, {})
         write_settings(self._folder.config / f"{instance}.toml", values)
 
     def write_operator_settings(self) -> Path:

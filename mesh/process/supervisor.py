@@ -74,12 +74,20 @@ class Supervisor:
     """One platform in one folder."""
 
     def __init__(
-        self, folder: Folder, *, edge_port: int, copies: Mapping[str, int], demo: bool, terminal: Terminal
+        self,
+        folder: Folder,
+        *,
+        edge_port: int,
+        copies: Mapping[str, int],
+        settings: Mapping[str, Mapping[str, object]],
+        demo: bool,
+        terminal: Terminal,
     ) -> None:
         """Does nothing yet."""
         self._folder = folder
         self._edge_port = edge_port
         self._copies = copies
+        self._settings = settings
         self._demo = demo
         self._terminal = terminal
         self._keepers: list[list[Keeper]] = []
@@ -117,7 +125,7 @@ class Supervisor:
                 await self._stop_all()
 
     async def _start(self, tasks: list[asyncio.Task[None]]) -> None:
-        plan = Plan(self._folder, self._state, edge_port=self._edge_port, copies=self._copies)
+        plan = Plan(self._folder, self._state, edge_port=self._edge_port, copies=self._copies, settings=self._settings)
         self._rotation = self._prepare_rotation(plan)
         self._rotation.renew()
         plan.write_operator_settings()

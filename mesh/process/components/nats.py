@@ -49,6 +49,7 @@ RIGHTS: dict[str, Rights] = {
     "bot": Rights(publish=("event.bot.>",), read=("LOG", "EVENT"), write=("workers",)),
     "bridge": Rights(),
     "pages": Rights(),
+    names.ECHO: Rights(),
     "control": Rights(subscribe=("$KV.registry.>",), write=("traffic",)),
 }
 

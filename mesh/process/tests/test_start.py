@@ -11,7 +11,7 @@ import pytest
 
 from mesh.process import doctor, lock, ports
 from mesh.process.components.component import ComponentError, executable, packaged
-from mesh.process.fleet import FleetError, copies
+from mesh.process.fleet import FleetError, copies, settings
 from mesh.process.folder import Folder, place_for_other_user
 from mesh.process.settings import write_settings
 from mesh.process.state import ProcessState, State
@@ -96,6 +96,14 @@ def test_copies_of_members() -> None:
         copies("chat=many")
     with pytest.raises(FleetError, match="control runs once"):
         copies("control=2")
+
+
+def test_settings_are_given_by_member_and_typed() -> None:
+    given = settings(["chat.rate_burst=100", "chat.log_level=warning", "bridge.ping_interval_s=0.5"])
+    assert given == {"chat": {"rate_burst": 100, "log_level": "warning"}, "bridge": {"ping_interval_s": 0.5}}
+    for wrong in ("chta.rate_burst=1", "chat.rate_burst", "chat=1", "rate_burst=1"):
+        with pytest.raises(FleetError, match=r"MEMBER\.SETTING=VALUE"):
+            settings([wrong])
 
 
 def test_settings_are_read_back_as_they_were_written(tmp_path: Path) -> None:
