@@ -1,0 +1,57 @@
+// The keyboard, where no field has it.
+
+import type { Desk } from "./desk";
+import { isNarrow } from "./screen";
+
+/** Listen to the keys until the returned function is called. */
+export function onKeys(desk: Desk, help: () => void): () => void {
+  const items = () => [...document.querySelectorAll<HTMLElement>("[data-testid=inbox-item]")];
+
+  const move = (step: 1 | -1) => {
+    const all = items();
+    const chosen = desk.selectedId.peek().toString();
+    const focused = all.indexOf(document.activeElement as HTMLElement);
+    const at = focused >= 0 ? focused : all.findIndex((item) => item.dataset.session === chosen);
+    const next = all[at < 0 ? (step > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + step))];
+    next?.focus();
+    next?.scrollIntoView({ block: "nearest" });
+  };
+
+  const back = () => {
+    const session = desk.selectedId.peek().toString();
+    if (desk.pane.peek() === "customer") desk.pane.value = "conversation";
+    else if (isNarrow.peek()) desk.select(0n);
+    // On a narrow screen the list has only just come back.
+    requestAnimationFrame(() => {
+      const all = items();
+      (all.find((item) => item.dataset.session === session) ?? all[0])?.focus();
+    });
+  };
+
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector("dialog[open]")) return;
+    const writing = (event.target as HTMLElement).matches("input, textarea, select");
+    if (event.key === "Escape") return back();
+    if (writing) return;
+    const act = {
+      ArrowDown: () => move(1),
+      j: () => move(1),
+      ArrowUp: () => move(-1),
+      k: () => move(-1),
+      a: () => {
+        const [first] = desk.offers.peek();
+        if (first) void desk.accept(first.session.peek());
+      },
+      r: () => document.querySelector<HTMLElement>("[data-testid=agent-input]")?.focus(),
+      "?": help,
+    }[event.key];
+    if (!act) return;
+    // The arrows scroll a conversation that has the focus.
+    if (event.key.startsWith("Arrow") && (event.target as HTMLElement).matches(".log")) return;
+    event.preventDefault();
+    act();
+  };
+  window.addEventListener("keydown", onKeyDown);
+  return () => window.removeEventListener("keydown", onKeyDown);
+}
