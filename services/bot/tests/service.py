@@ -1,7 +1,7 @@
 """The whole bot in this process, between services that a test has in its hands.
 
-The conversation log is a real one. The chat service of the test keeps the promises of the contract with it: an answer is
-stored once for each `client_message_id`, and only behind the entry that the bot expected to be the last.
+The conversation log is a real one. The chat service of the test keeps the promises of the contract with it: an answer
+is stored once for each `client_message_id`, and only behind the entry that the bot expected to be the last.
 """
 
 from __future__ import annotations
