@@ -14,9 +14,6 @@ from pathlib import Path
 
 _LEASH = Path(__file__).with_name("leash.py")
 
-# A log file that grew beyond this is set aside at the next start; one older is kept.
-_LOG_BYTES = 20_000_000
-
 # Of these, children get those of ours and nothing else, so that a start does not depend on somebody's shell.
 _PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
@@ -61,8 +58,6 @@ class Child:
         """Starts it, in a session of its own so that a Ctrl-C at the terminal reaches us alone."""
         command = self.command
         command.log.parent.mkdir(parents=True, exist_ok=True)
-        if command.log.exists() and command.log.stat().st_size > _LOG_BYTES:
-            command.log.replace(command.log.with_suffix(".log.1"))
         leash = [
             sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(command.stop_signal)),
             str(-1 if command.uid is None else command.uid),

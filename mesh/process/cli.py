@@ -40,7 +40,7 @@ def _folder(root: Path | None) -> Folder:
 def up(
     root: Root = None,
     edge_port: EdgePort = 8443,
-    instances: Annotated[str, typer.Option(help="Copies of members, as chat=2,bridge=2.")] = "",
+    instances: Annotated[str, typer.Option(help="Copies of members, as chat=2,bridge=2,chat@v2=1.")] = "",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A member's setting, as chat.rate_per_second=100; repeatable.")
     ] = None,

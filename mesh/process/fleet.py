@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -70,18 +71,24 @@ class FleetError(ValueError):
 
 
 def copies(request: str) -> dict[str, int]:
-    """Reads `chat=2,bridge=2` and returns how many copies of each member to run. Raises FleetError."""
+    """Reads `chat=2,bridge=2,chat@v2=1` and returns how many copies of each member to run. Raises FleetError.
+
+    Copies of another version than v1 stand under `name@version`: a canary, which `octopus mesh weight` gives traffic.
+    """
     wanted = {member.name: member.copies for member in FLEET}
     single = {member.name for member in FLEET if not member.many}
     for part in filter(None, (item.strip() for item in request.split(","))):
-        name, _, number = part.partition("=")
+        key, _, number = part.partition("=")
+        name, at, version = key.partition("@")
         if name not in wanted:
             raise FleetError(f"--instances: there is no {name!r}; there are {', '.join(sorted(wanted))}")
         if not number.isdecimal() or not 0 <= int(number) <= 16:
             raise FleetError(f"--instances: {part!r} should be {name}=N with N from 0 to 16")
-        if name in single and int(number) > 1:
+        if at and not re.fullmatch(r"v[0-9]{1,6}", version):
+            raise FleetError(f"--instances: {version!r} is no version; write {name}@v2={number}")
+        if name in single and (at or int(number) > 1):
             raise FleetError(f"--instances: {name} runs once; leave it out")
-        wanted[name] = int(number)
+        wanted[key] = int(number)
     return wanted
 
 

@@ -75,31 +75,37 @@ class Plan:
         numbers = sorted({member.stage for member in FLEET})
         stages = [
             [
-                self._planned(member, number, serving)
+                self._planned(member, version, number, serving)
                 for member in FLEET
                 if member.stage == stage
-                for number in range(1, self._copies[member.name] + 1)
+                for version, copies in self._versions(member)
+                for number in range(1, copies + 1)
             ]
             for stage in numbers
         ]
         stages[-1].append(Planned(self.envoy.name, self.envoy.name, ComponentLaunch(self.envoy)))
         return stages
 
-    def _planned(self, member: Member, number: int, serving: Serving) -> Planned:
-        instance = f"{member.name}-{number}"
+    def _versions(self, member: Member) -> list[tuple[str, int]]:
+        """Returns how many copies of each version to run; the usual version has no name."""
+        asked = [(key.partition("@"), copies) for key, copies in self._copies.items()]
+        return [(version, copies) for (name, _, version), copies in asked if name == member.name]
+
+    def _planned(self, member: Member, version: str, number: int, serving: Serving) -> Planned:
+        instance = "-".join(filter(None, (member.name, version, str(number))))
         launch = MemberLaunch(
             self._folder,
             instance=instance,
             module=member.module,
-            settings=lambda: self.write_member_settings(member, instance),
+            settings=lambda: self.write_member_settings(member, instance, version or "v1"),
             serving=serving if member.registers else None,
             port=self._control_port,
         )
         return Planned(instance, member.name, launch)
 
-    def write_member_settings(self, member: Member, instance: str) -> None:
+    def write_member_settings(self, member: Member, instance: str, version: str) -> None:
         """Writes the settings file of one copy of a member, and its key file when it is new."""
-        values = self._common(member.name, instance)
+        values = {**self._common(member.name, instance), "version": version}
         if member.name == "control":
             values |= {
                 "port": self._control_port,

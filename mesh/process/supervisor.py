@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
-import logging
 import os
 import signal
 import sys
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
-import structlog
 
 from mesh.identity import names
 from mesh.identity.authority import Authority, BrokenAuthorityError
@@ -32,6 +31,7 @@ from mesh.process.fleet import DEMO, Demo
 from mesh.process.folder import REPOSITORY, Folder, write
 from mesh.process.keeper import Keeper, StartError
 from mesh.process.launch import environment
+from mesh.process.logs import keep_small, log_to
 from mesh.process.migrations import migrate
 from mesh.process.plan import PUBLIC, Plan, Planned
 from mesh.process.registry import Serving
@@ -100,7 +100,7 @@ class Supervisor:
         """
         self._listen_for_signals()
         self._folder.make()
-        _log_to(self._folder.log / "supervisor.log")
+        log_to(self._folder.log / "supervisor.log")
         with lock.held(self._folder) as before:
             self._state = State.read(self._folder)
             await self._clear_up(before)
@@ -131,6 +131,8 @@ class Supervisor:
         plan.write_operator_settings()
         await self._start_stage(plan.components())
         tasks.append(asyncio.create_task(self._again("certificate rotation", self._rotation.run), name="rotation"))
+        logs = functools.partial(keep_small, self._folder.log)
+        tasks.append(asyncio.create_task(self._again("keeping logs small", logs), name="logs"))
         self._terminal.wait("bringing the database up to date")
         await self._unless_stopped(migrate(plan.postgres.owner_url()))
         serving = Serving(plan.nats.url, Identity(self._folder.identity, "operator"))
@@ -297,14 +299,6 @@ class Supervisor:
 
     def _all(self) -> list[Keeper]:
         return [keeper for keepers in self._keepers for keeper in keepers]
-
-
-def _log_to(path: Path) -> None:
-    """Sends what libraries log to a file; the terminal is for what its reader can act on."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    structlog.configure(logger_factory=structlog.WriteLoggerFactory(handler.stream))
 
 
 def _member_leaf(authority: Authority, identity: Identity) -> Leaf:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mesh.process.child import Command
 from mesh.process.components.component import ComponentError, get, packaged
 from mesh.process.folder import Folder
+
+# Threads that carry traffic. Each has its own connections to every service, so more of them are not always better.
+_WORKERS = 4
 
 
 class Envoy:
@@ -36,7 +40,8 @@ class Envoy:
         return Command(
             name=self.name,
             argv=(
-                str(program()), "--config-path", str(self.settings / "envoy.json"), "--concurrency", "2",
+                str(program()), "--config-path", str(self.settings / "envoy.json"),
+                "--concurrency", str(min(_WORKERS, os.cpu_count() or 1)),
                 "--disable-hot-restart", "--log-level", "warning",
             ),
             log=self._folder.log / "edge.log",

@@ -13,6 +13,7 @@ from mesh.process import doctor, lock, ports
 from mesh.process.components.component import ComponentError, executable, packaged
 from mesh.process.fleet import FleetError, copies, settings
 from mesh.process.folder import Folder, place_for_other_user
+from mesh.process.logs import set_aside
 from mesh.process.settings import write_settings
 from mesh.process.state import ProcessState, State
 from mesh.process.status import as_text, status
@@ -90,6 +91,9 @@ with lock.held(Folder(Path({str(folder.root)!r}))):
 def test_copies_of_members() -> None:
     assert copies("chat=2, bridge=3")["chat"] == 2
     assert copies("")["session"] == 1
+    assert copies("chat@v2=1") == {**copies(""), "chat@v2": 1}
+    with pytest.raises(FleetError, match="'new' is no version; write chat@v2=1"):
+        copies("chat@new=1")
     with pytest.raises(FleetError, match=r"no 'chta'; there are .*chat"):
         copies("chta=2")
     with pytest.raises(FleetError, match="chat=N"):
@@ -179,3 +183,14 @@ def test_help_is_quick_to_import() -> None:
         "raise SystemExit(', '.join({'grpc', 'nats', 'psycopg', 'rich', 'cryptography'} & set(sys.modules)) or 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stderr == b""
+
+
+def test_a_log_that_grew_too_large_is_set_aside_while_it_is_written_to(tmp_path: Path) -> None:
+    log = tmp_path / "chat-1.log"
+    with log.open("ab", buffering=0) as process:
+        process.write(b"old" * 100)
+        set_aside(tmp_path, 200)
+        process.write(b"new")
+        set_aside(tmp_path, 200)
+    assert log.read_bytes() == b"new"
+    assert (tmp_path / "chat-1.log.1").read_bytes() == b"old" * 100
