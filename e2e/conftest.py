@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
@@ -13,8 +14,10 @@ from typing import Any
 
 import grpc
 import pytest
+import pytest_asyncio
 
 from e2e.clients.edge import Edge
+from e2e.clients.grpc_web import GrpcWebClient, grpc_web_client
 from e2e.people import Shop
 from e2e.running import Octopus, running
 
@@ -23,7 +26,13 @@ ARTIFACTS = Path(__file__).parent / "artifacts"
 
 @pytest.fixture(scope="session")
 def octopus() -> Iterator[Octopus]:
-    """The platform with two copies of chat, session and bridge. Its logs are kept as artifacts."""
+    """The platform with two copies of chat, session and bridge. Its logs are kept as artifacts.
+
+    With $OCTOPUS_E2E_ROOT, one that runs already and goes on running: quick while writing a test.
+    """
+    if there := os.environ.get("OCTOPUS_E2E_ROOT"):
+        yield Octopus(Path(there))
+        return
     # Not pytest's own folder, which only its owner may enter: PostgreSQL runs as another user when we are root.
     root = Path(tempfile.mkdtemp(prefix="octopus-e2e-"))
     root.chmod(0o755)
@@ -55,6 +64,13 @@ async def qingshan(octopus: Octopus, channel: grpc.aio.Channel) -> AsyncIterator
     await shop.close_up()
     yield shop
     await shop.close_up()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(octopus: Octopus, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GrpcWebClient]:
+    """A gRPC-Web client, in a process of its own."""
+    async with grpc_web_client(octopus.edge, tmp_path_factory.mktemp("grpcweb")) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -11,23 +11,26 @@ from octopus.chat.v1 import message_pb2
 from octopus.session.v1 import session_pb2
 
 from e2e.clients.edge import Edge
+from e2e.clients.grpc_web import GrpcWeb, GrpcWebClient
 from e2e.clients.participant import Participant
 from e2e.clients.transports import Grpc, Transport, WebSocket
 from e2e.people import Shop
 
 pytestmark = pytest.mark.e2e
 
-WAYS = ("grpc", "websocket", "websocket-json")
+WAYS = ("grpc", "grpc-web", "websocket", "websocket-json")
 
 
-def by(way: str, edge: Edge) -> Transport:
+def by(way: str, edge: Edge, browser: GrpcWebClient) -> Transport:
     """Return a transport by its name."""
+    if way == "grpc-web":
+        return GrpcWeb(browser)
     return Grpc(edge) if way == "grpc" else WebSocket(edge, json=way.endswith("json"))
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_shopper_asks_the_bot_then_a_person(
-    way: str, edge: Edge, qingshan: Shop, channel: grpc.aio.Channel
+    way: str, edge: Edge, browser: GrpcWebClient, qingshan: Shop, channel: grpc.aio.Channel
 ) -> None:
     agent_identity = await qingshan.staff(qingshan.agents[0])
     await qingshan.set_status(agent_identity, session_pb2.AGENT_STATUS_AVAILABLE)
@@ -36,8 +39,8 @@ async def test_a_shopper_asks_the_bot_then_a_person(
     assert session.state == session_pb2.SESSION_STATE_BOT
 
     async with (
-        qingshan.present(shopper_identity, by(way, edge)) as shopper,
-        qingshan.present(agent_identity, by(way, edge)) as agent,
+        qingshan.present(shopper_identity, by(way, edge, browser)) as shopper,
+        qingshan.present(agent_identity, by(way, edge, browser)) as agent,
     ):
         await shopper.say(session.id, "你们多久发货？")
         await shopper.until(lambda p: any(m.HasField("answer") for m in p.shown))
