@@ -20,7 +20,7 @@ const LONGEST_TAG = 64;
 export function CustomerColumn({ desk }: { desk: Desk }) {
   const conversation = desk.selected.value;
   return (
-    <aside class="customer" aria-label={words.value.customerPanel} data-testid="customer-panel">
+    <aside class="customer-column" aria-label={words.value.customerPanel} data-testid="customer-panel">
       {conversation && (
         <Card
           key={conversation.session.value.customerId.toString()}

@@ -25,7 +25,7 @@ export function Icon({ name }: { name: keyof typeof PATHS }) {
 
 /** The octopus. */
 export function Logo() {
-  return <img class="logo" src="/octopus.svg" alt="Octopus" width="32" height="32" />;
+  return <img class="logo" src="/icon.svg" alt="Octopus" width="32" height="32" />;
 }
 
 /** The first letter of a name in a circle. */
