@@ -1,6 +1,5 @@
 """`octopus up` as a whole, on this machine: what it shows, what it survives, what it leaves behind."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -227,16 +226,16 @@ def test_everything_dies_with_a_killed_supervisor_and_the_next_start_is_quick(up
     assert until_ended(family, 20) == []
     assert up.status()["ready"] is False
     assert "was killed" in octopus("doctor", "--root", str(up.root)).stdout
-    began = time.monotonic()
     again = Up(up.root, up.edge_port)
     try:
         again.until_ready()
-        assert time.monotonic() - began < 20
-        assert f"the last supervisor (process {up.process.pid}) was killed and left its lock" in again.said()
         family = psutil.Process(again.process.pid).children(recursive=True)
+        # Twenty seconds even on one core, whatever else this machine does now.
+        assert sum(sum(process.cpu_times()[:2]) for process in (*family, psutil.Process(again.process.pid))) < 20
+        assert f"the last supervisor (process {up.process.pid}) was killed and left its lock" in again.said()
         assert again.interrupt() == 0
         assert "everything has ended" in again.said()
         assert [process for process in family if runs(process)] == []
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            again.process.kill()
+        again.process.kill()
+        again.process.wait()
