@@ -50,6 +50,7 @@ class Plan:
     ) -> None:
         """Chooses the ports; writes nothing. `settings`, by member, replace the usual ones."""
         self._folder = folder
+        self._state = state
         self._copies = copies
         self._settings = settings
         self.edge_port = edge_port
@@ -106,6 +107,8 @@ class Plan:
     def write_member_settings(self, member: Member, instance: str, version: str) -> None:
         """Writes the settings file of one copy of a member, and its key file when it is new."""
         values = {**self._common(member.name, instance), "version": version}
+        # Kept from one start to the next, so that a collector's list of addresses stays true.
+        values["metrics_port"] = self._state.port(f"{instance} metrics")
         if member.name == "control":
             values |= {
                 "port": self._control_port,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import tomllib
 from typing import TypedDict
 
 import psutil
@@ -29,6 +30,8 @@ class ProcessStatus(TypedDict):
     age_s: float
     # How it ended last, in words; empty when it never did.
     last_end: str
+    # Where its Prometheus metrics are, null for components.
+    metrics: str | None
 
 
 class Status(TypedDict):
@@ -56,7 +59,7 @@ def status(folder: Folder) -> Status:
     alive = (
         state.supervisor is not None and state.supervisor == lock.holder(folder) and psutil.pid_exists(state.supervisor)
     )
-    rows = [_row(process, alive=alive) for process in state.processes.values()] if alive else []
+    rows = [_row(folder, process, alive=alive) for process in state.processes.values()] if alive else []
     logins = folder.secrets / "demo-logins.json"
     own = _memory(state.supervisor, descendants=False) if alive and state.supervisor is not None else 0.0
     return Status(
@@ -87,7 +90,7 @@ def _endpoints(state: State) -> dict[str, str]:
     }
 
 
-def _row(process: ProcessState, *, alive: bool) -> ProcessStatus:
+def _row(folder: Folder, process: ProcessState, *, alive: bool) -> ProcessStatus:
     runs = alive and process.pid is not None and psutil.pid_exists(process.pid)
     return ProcessStatus(
         name=process.name,
@@ -98,7 +101,17 @@ def _row(process: ProcessState, *, alive: bool) -> ProcessStatus:
         restarts=process.restarts,
         age_s=round(time.time() - process.started_at, 1) if runs and process.started_at else 0.0,
         last_end=process.last_end,
+        metrics=_metrics(folder, process.instance),
     )
+
+
+def _metrics(folder: Folder, instance: str) -> str | None:
+    """Looks into the settings file, for somebody may have set a port of their own."""
+    try:
+        port = tomllib.loads((folder.config / f"{instance}.toml").read_text(encoding="utf-8"))["metrics_port"]
+    except (OSError, KeyError, tomllib.TOMLDecodeError):
+        return None
+    return f"http://127.0.0.1:{port}/metrics"
 
 
 def _memory(pid: int, *, descendants: bool) -> float:

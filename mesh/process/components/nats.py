@@ -32,21 +32,21 @@ class Rights:
 
 # Who may do what. A service that publishes or consumes something new gets its line here, in the same commit.
 RIGHTS: dict[str, Rights] = {
-    "user": Rights(publish=("event.user.>",), read=("EVENT",), write=("keys", "workers")),
+    "user": Rights(publish=("event.user.>",), write=("keys", "workers")),
     "chat": Rights(
         publish=("log.>", "live.*.*.signal"),
         subscribe=("live.>", "notice.>"),
-        read=("LOG", "NOTICE"),
+        read=("LOG",),
         write=("workers",),
     ),
     "session": Rights(
         publish=("event.session.>", "event.agent.>", "log.>", "notice.>"),
-        read=("EVENT", "LOG", "NOTICE"),
+        read=("EVENT", "LOG"),
         write=("workers",),
     ),
-    "archive": Rights(read=("LOG", "EVENT"), write=("workers",)),
-    "knowledge": Rights(publish=("event.knowledge.>",), read=("EVENT",), write=("workers",)),
-    "bot": Rights(publish=("event.bot.>",), read=("LOG", "EVENT"), write=("workers",)),
+    "archive": Rights(read=("LOG", "EVENT")),
+    "knowledge": Rights(write=("workers",)),
+    "bot": Rights(read=("LOG",)),
     "bridge": Rights(),
     "pages": Rights(),
     names.ECHO: Rights(),
