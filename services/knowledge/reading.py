@@ -239,7 +239,7 @@ class Csv:
     def _record(self, row: list[str], number: int, end: int) -> Record:
         if len(row) != len(self._header):
             problem = (
-                f"has {len(row)} columns, the header has {len(self._header)}; "
+                f"has {len(row)} of the {len(self._header)} columns that the header names; "
                 "put texts with a comma in quotes, and leave empty columns empty"
             )
             return Record(number, end, problem=problem)

@@ -84,7 +84,7 @@ def test_wrong_number_of_columns_wrong_encoding_and_text_after_a_quote() -> None
     records = read(Csv(), data)
     assert bad(records) == [2, 3, 4]
     assert good(records) == ["q4"]
-    assert "has 2 columns, the header has 5" in records[0].problem
+    assert "has 2 of the 5 columns" in records[0].problem
     assert "UTF-8" in records[1].problem
     assert "double the quotes" in records[2].problem
 
