@@ -60,7 +60,7 @@ const en: Words = {
   loading: "Connecting…",
   greeting: "Hello, how can we help?",
   greetingHint: "Ask away: the assistant answers at once, and a person is one tap away.",
-  suggestions: ["How long does delivery take?", "How do I return an item?", "What payment methods do you accept?"],
+  suggestions: ["When will my order arrive?", "Can I return an item?", "Do you ship abroad?"],
   placeholder: "Type your question",
   send: "Send",
   handoff: "Talk to a person",
