@@ -17,6 +17,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             "These test modules do not say what kind they are. Give each exactly one line such as "
             f"`pytestmark = pytest.mark.unit`, with one of {', '.join(KINDS)}: {', '.join(wrong)}"
         )
+    for item in items:
+        if item.get_closest_marker("e2e"):
+            # The first of them waits for the whole platform to start, on a machine that may be busy.
+            item.add_marker(pytest.mark.timeout(300))
     items.sort(key=lambda item: KINDS.index(kind_of[module][0]) if (module := item.getparent(pytest.Module)) else 0)
 
 
