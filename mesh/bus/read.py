@@ -24,6 +24,14 @@ class StoredMessage(NamedTuple):
     time: datetime
 
 
+class StreamStart(NamedTuple):
+    """Where a stream starts: what was stored before has left it."""
+
+    seq: int
+    # When the message with this sequence was stored; of a stream that is empty, the last one it had.
+    time: datetime
+
+
 async def read(replies: Replies, stream: str, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
     """See `Bus.read`."""
     if limit < 1:
@@ -57,10 +65,12 @@ async def last(replies: Replies, stream: str, subject: str) -> StoredMessage:
     return await _one(replies, stream, {"last_by_subj": subject})
 
 
-async def first_seq(replies: Replies, stream: str) -> int:
-    """See `Bus.first_seq`."""
-    answer = await call(replies, f"STREAM.INFO.{stream}")
-    return int(answer["state"]["first_seq"])
+async def start(replies: Replies, stream: str) -> StreamStart:
+    """See `Bus.start_of`."""
+    state = (await call(replies, f"STREAM.INFO.{stream}"))["state"]
+    # An empty stream still knows when its last message was stored: whatever came until then has left it.
+    stored_at = state["first_ts"] if state["messages"] else state["last_ts"]
+    return StreamStart(int(state["first_seq"]), _time(stored_at))
 
 
 async def _one(replies: Replies, stream: str, request: dict[str, object]) -> StoredMessage:

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import tempfile
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -31,6 +32,7 @@ from mesh.process.migrations import migrate
 Config = TypeVar("Config", bound=ServiceConfig)
 
 _PREFIX = "octopus-test-"
+_FREEZES_WITHIN_S = 5.0
 
 
 class Controlled:
@@ -75,12 +77,21 @@ class Controlled:
         self._signal(signal.SIGHUP)
 
     def pause(self) -> None:
-        """Freezes it: connections stand, nothing answers."""
+        """Freezes it: connections stand, nothing answers. Returns when every thread of it has stopped."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + _FREEZES_WITHIN_S
+        while not self._frozen():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self._component.name} did not stop within {_FREEZES_WITHIN_S} s of SIGSTOP")
 
     def resume(self) -> None:
         """Lets it go on after `pause`."""
         self._signal(signal.SIGCONT)
+
+    def _frozen(self) -> bool:
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        # The state is the first field after the name, which stands in parentheses.
+        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._child is not None:
@@ -178,6 +189,14 @@ class ControlledNats(Controlled):
             stream_manager = client.jetstream()
             for stream in await stream_manager.streams_info():
                 await stream_manager.delete_stream(str(stream.config.name))
+        finally:
+            await client.close()
+
+    async def forget(self, stream: str, *, before: int) -> None:
+        """Deletes a stream's messages before a sequence, as age does."""
+        client = await nats.connect(self.url, tls=self._identity.client_context())
+        try:
+            await client.jetstream().purge_stream(stream, seq=before)
         finally:
             await client.close()
 

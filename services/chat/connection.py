@@ -129,6 +129,11 @@ class Connection:
             self._ending = ending
             self._wake.set()
 
+    def close(self) -> None:
+        """Take nothing more: the stream is over, whatever ended it."""
+        if self._ending is None:
+            self._ending = Ending(errors_pb2.REASON_UNSPECIFIED, "the stream is over", None)
+
     def cut(self, ending: Ending) -> None:
         """End the stream at once: the other side is not there, so nothing that waits would arrive."""
         if self._ending is None:

@@ -7,7 +7,6 @@ live subjects of their open sessions, and to nothing else.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from octopus.chat.v1 import frame_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_events_pb2, session_pb2
 
-from mesh.bus import Bus, NotStored, Subscription
+from mesh.bus import Bus, Subscription
 from mesh.errors import Refused
 from mesh.rpc.principal import Principal
 from services.chat import metrics
@@ -52,6 +51,8 @@ class _User:
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
         self.subscription: Subscription | None = None
+        # Held while subscribing, so that two devices that come at once do so once.
+        self.subscribing = asyncio.Lock()
 
 
 class Hub:
@@ -85,11 +86,12 @@ class Hub:
         user = self._users.setdefault(key, _User())
         user.connections.add(connection)
         metrics.CONNECTIONS.inc()
-        if user.subscription is None:
-            user.subscription = await self._bus.subscribe(
-                f"notice.{principal.tenant_id}.{principal.user_id}",
-                lambda data, _headers, _subject: self._on_notice(user, data),
-            )
+        async with user.subscribing:
+            if user.subscription is None:
+                user.subscription = await self._bus.subscribe(
+                    f"notice.{principal.tenant_id}.{principal.user_id}",
+                    lambda data, _headers, _subject: self._on_notice(user, data),
+                )
         # Asked for after subscribing, so that no change falls between the two.
         sessions = await self._sessions.list_open(principal)
         first = await self._log_start() if cursors or sessions else None
@@ -107,6 +109,7 @@ class Hub:
 
     async def detach(self, connection: Connection) -> None:
         """Forget a connection, and stop listening to what only it needed."""
+        connection.close()
         for room in [room for room in self._rooms.values() if connection in room.followers]:
             room.leave(connection)
         principal = connection.principal
@@ -178,13 +181,8 @@ class Hub:
         """Return the first position the log has and when that entry was stored (seconds since the epoch)."""
         known, asked_at = self._first
         if time.monotonic() - asked_at > _LOG_START_KNOWN_S:
-            # 0 when nothing was ever stored: then nothing can have left the log that a device could miss.
-            seq = await self._bus.first_seq("LOG")
-            stored_at = 0.0
-            if seq:
-                with contextlib.suppress(NotStored):
-                    stored_at = (await self._bus.at("LOG", seq)).time.timestamp()
-            known = (seq, stored_at)
+            start = await self._bus.start_of("LOG")
+            known = (start.seq, start.time.timestamp())
             self._first = (known, time.monotonic())
         return known
 
@@ -200,11 +198,25 @@ class Hub:
         if room is None:
             room = self._rooms[key] = Room(session, self._bus, self._replay_page)
             room.on_empty = self._close
-            self._subscriptions[room] = await self._bus.subscribe(room.live_subject, room.hear)
-            room.listening.set()
+            try:
+                self._subscriptions[room] = await self._bus.subscribe(room.live_subject, room.hear)
+            except BaseException:
+                # Whoever waits for this room opens another one.
+                del self._rooms[key]
+                raise
+            finally:
+                room.listening.set()
         else:
             room.learn(session)
             await room.listening.wait()
+            if self._rooms.get(key) is not room:
+                # It could not be opened, or everybody left it meanwhile.
+                await self._follow(connection, session, seen, first)
+                return
+        if not connection.open:
+            if not room.followers:
+                self._close(room)
+            return
         if first is not None:
             first_seq, first_at = first
             if is_too_old(seen, first_seq, session.opened_at.seconds < first_at):

@@ -29,16 +29,20 @@ async def test_a_message_id_is_stored_once(chat: Bus, tenant: str) -> None:
 
 
 async def test_many_publications_travel_together(chat: Bus, tenant: str) -> None:
-    count = 4000
+    alone, together = 400, 4000
+    began = time.perf_counter()
+    for n in range(alone):
+        await chat.publish(f"log.{tenant}.alone", entry(n), message_id=f"{tenant}-alone-{n}")
+    one_by_one = alone / (time.perf_counter() - began)
     began = time.perf_counter()
     acks = await asyncio.gather(
-        *(chat.publish(f"log.{tenant}.{n % 20}", entry(n), message_id=f"{tenant}-{n}") for n in range(count))
+        *(chat.publish(f"log.{tenant}.{n % 20}", entry(n), message_id=f"{tenant}-{n}") for n in range(together))
     )
-    rate = count / (time.perf_counter() - began)
+    at_once = together / (time.perf_counter() - began)
 
-    assert len({ack.seq for ack in acks}) == count
-    # One by one it is about 2,000/s here, and this about 10,000/s; a shared machine may be slow.
-    assert rate > 2000
+    assert len({ack.seq for ack in acks}) == together
+    # About 2,000/s and 10,000/s on a quiet machine. The ratio holds on a busy one as well.
+    assert at_once > 2 * one_by_one
 
 
 async def test_publications_on_one_subject_keep_their_order_while_nats_stands(chat: Bus, tenant: str) -> None:
@@ -123,7 +127,17 @@ async def test_reading_goes_on_after_a_sequence_and_stops_at_the_limit(chat: Bus
     assert (await chat.at("LOG", acks[0].seq)).data == entry(0).SerializeToString()
     with pytest.raises(NotStored):
         await chat.at("LOG", acks[4].seq + 1000)
-    assert 1 <= await chat.first_seq("LOG") <= acks[0].seq
+
+
+async def test_a_stream_knows_where_it_starts_also_when_it_is_empty(chat: Bus, tenant: str, platform: Platform) -> None:
+    acks = [await chat.publish(f"log.{tenant}.1", entry(n), message_id=f"{tenant}-{n}") for n in range(3)]
+    last_at = (await chat.at("LOG", acks[2].seq)).time
+
+    await platform.nats.forget("LOG", before=acks[1].seq)
+    assert await chat.start_of("LOG") == (acks[1].seq, (await chat.at("LOG", acks[1].seq)).time)
+
+    await platform.nats.forget("LOG", before=acks[2].seq + 1)
+    assert await chat.start_of("LOG") == (acks[2].seq + 1, last_at)
 
 
 async def test_a_stored_message_is_heard_live_with_its_sequence_and_the_one_before(chat: Bus, tenant: str) -> None:

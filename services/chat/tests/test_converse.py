@@ -92,6 +92,34 @@ async def _resume(chats: Chat) -> None:
     assert all(b.previous_seq == a.seq for a, b in itertools.pairwise(shown))
 
 
+async def test_a_device_whose_place_has_left_the_log_is_told_to_page_the_history(platform: Platform) -> None:
+    async with running(platform, instances=3) as chats:
+        session = chats.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+        session.opened_at.seconds -= 60
+        customer = await chats.converse(CUSTOMER)
+        for number in range(5):
+            await customer.send(post=text(session.id, str(number)))
+        acks = await customer.next("ack", 5)
+        await platform.nats.forget("LOG", before=acks[3].seq)
+
+        late = await chats.converse(AGENT, "AGENT", instance=1, cursors={session.id: acks[1].seq})
+        (too_old,) = await late.next("too_old")
+        assert (too_old.session_id, too_old.first_seq) == (session.id, acks[3].seq)
+        assert [message.seq for message in await late.next("message", 2)] == [acks[3].seq, acks[4].seq]
+
+        in_time = await chats.converse(AGENT, "AGENT", instance=1, cursors={session.id: acks[2].seq})
+        assert [message.seq for message in await in_time.next("message", 2)] == [acks[3].seq, acks[4].seq]
+        assert not [frame for frame in in_time.frames if frame.HasField("too_old")]
+
+        # Nothing is left at all: what was missed cannot be shown, and is not passed over in silence.
+        await platform.nats.forget("LOG", before=acks[4].seq + 1)
+        very_late = await chats.converse(AGENT, "AGENT", instance=2, cursors={session.id: acks[2].seq})
+        (too_old,) = await very_late.next("too_old")
+        assert too_old.first_seq == acks[4].seq + 1
+        await customer.send(post=text(session.id, "after all"))
+        assert (await very_late.next("message"))[0].text.text == "after all"
+
+
 async def test_who_sends_too_fast_is_told_when_to_go_on(platform: Platform) -> None:
     async with running(platform, rate_burst=3, rate_per_second=2) as chat:
         session = chat.sessions.open(CUSTOMER)
