@@ -26,8 +26,8 @@ export function App() {
   const desk = useSignal<Desk | null>(null);
   const expired = useSignal(false);
   const enter = () => {
-    const opened = new Desk(ORIGIN, keyring, () => {
-      expired.value = opened.link.state.peek() === "signed-out";
+    const opened = new Desk(ORIGIN, keyring, (unasked) => {
+      expired.value = unasked;
       opened.stop();
       desk.value = null;
     });

@@ -20,7 +20,10 @@ export function Composer({ desk, conversation }: { desk: Desk; conversation: Con
   const box = useRef<HTMLTextAreaElement>(null);
   const over = useComputed(() => byteLength(text.value) - LONGEST_TEXT);
 
-  useEffect(() => box.current?.focus(), []);
+  useEffect(() => {
+    // On a telephone the keyboard would cover what one came to read.
+    if (!isNarrow.peek()) box.current?.focus();
+  }, []);
   useSignalEffect(() => {
     desk.drafts.set(id, text.value);
     if (!box.current) return;

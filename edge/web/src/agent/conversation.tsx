@@ -11,7 +11,7 @@ import { Composer } from "./composer";
 import type { Desk } from "./desk";
 import { Avatar, Icon } from "./icons";
 import { LineRow } from "./line";
-import { customerName, dayOf, endText } from "./shown";
+import { customerName, dayOf, endText, localeName } from "./shown";
 import { words } from "./words";
 
 // Nearer than this to the end, the page follows what is said.
@@ -72,7 +72,7 @@ function Head({ desk, conversation }: { desk: Desk; conversation: Conversation }
         <h1>{name}</h1>
         <p class="soft">
           {conversation.typing.value === null
-            ? [text.channels[session.channel] ?? session.channel, session.locale].filter(Boolean).join(" · ")
+            ? [text.channels[session.channel] ?? session.channel, localeName(session.locale, language.value)].filter(Boolean).join(" · ")
             : text.typing(name)}
         </p>
       </div>

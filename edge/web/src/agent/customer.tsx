@@ -10,7 +10,7 @@ import { language } from "../core/language";
 import type { Conversation } from "../core/link";
 import type { Desk } from "./desk";
 import { Avatar, Icon } from "./icons";
-import { customerName, endText, momentOf } from "./shown";
+import { customerName, endText, localeName, momentOf } from "./shown";
 import { words } from "./words";
 
 const FORMER_PAGE = 10;
@@ -77,7 +77,7 @@ function Card({ desk, conversation }: { desk: Desk; conversation: Conversation }
         <h3>{text.thisChat}</h3>
         <dl>
           <Fact name={text.channel} value={text.channels[session.channel] ?? session.channel} />
-          <Fact name={text.locale} value={localeName(session.locale || user.value?.locale || "")} />
+          <Fact name={text.locale} value={localeName(session.locale || user.value?.locale || "", language.value)} />
           <Fact name={text.openedAt} value={momentOf(session.openedAt, language.value)} />
           <Fact name={text.shopId} value={visitor ? "" : (user.value?.externalId ?? "")} />
           <Fact name={text.phone} value={user.value?.phone ?? ""} />
@@ -97,15 +97,6 @@ function Fact({ name, value }: { name: string; value: string }) {
       <dd>{value}</dd>
     </div>
   );
-}
-
-function localeName(tag: string): string {
-  if (tag === "") return "";
-  try {
-    return new Intl.DisplayNames(language.value === "zh" ? "zh-CN" : "en", { type: "language" }).of(tag) ?? tag;
-  } catch {
-    return tag;
-  }
 }
 
 function Tags({ desk, user, onChange }: { desk: Desk; user: User; onChange: (user: User) => void }) {

@@ -76,7 +76,8 @@ export class Desk {
   constructor(
     origin: string,
     private readonly keyring: Keyring,
-    private readonly leave: () => void,
+    /** Called when nobody is logged in any more, with whether that came unasked. */
+    private readonly leave: (expired: boolean) => void,
   ) {
     this.api = personalApi(origin, keyring);
     this.link = new Link(origin, keyring, this.api);
@@ -93,7 +94,7 @@ export class Desk {
       effect(() => {
         const state = this.link.state.value;
         if (state === "online") void this.catchUp();
-        if (state === "signed-out") this.leave();
+        if (state === "signed-out") this.leave(true);
       }),
       // A change of one's sessions often goes with a change of the queue.
       effect(() => {
@@ -119,7 +120,7 @@ export class Desk {
     await this.api.session.setAgentStatus({ status: AgentStatus.AWAY }).catch(() => undefined);
     this.stop();
     await this.keyring.revoke().catch(() => undefined);
-    this.leave();
+    this.leave(false);
   }
 
   /** The history of a conversation. */
@@ -192,6 +193,7 @@ export class Desk {
 
   /** Show a notice for a while. */
   tell(notice: Notice): void {
+    if (!this.keyring.kept) return this.leave(true);
     window.clearTimeout(this.noticeTimer);
     this.notice.value = notice;
     this.noticeTimer = window.setTimeout(() => (this.notice.value = null), NOTICE_LASTS_MS);

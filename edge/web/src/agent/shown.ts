@@ -142,6 +142,17 @@ export function since(at: Timestamp | undefined, now: number): string {
   return hours > 0 ? `${hours}:${rest}` : rest;
 }
 
+/** The name of a BCP 47 language. */
+export function localeName(tag: string, language: Language): string {
+  if (tag === "") return "";
+  try {
+    return new Intl.DisplayNames(tagOf(language), { type: "language" }).of(tag) ?? tag;
+  } catch {
+    // Shoppers' pages may send anything.
+    return tag;
+  }
+}
+
 function startOfDay(date: Date): number {
   return new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
 }

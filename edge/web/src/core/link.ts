@@ -278,6 +278,10 @@ export class Link {
         this.state.value = "online";
         this.retryAt.value = 0;
         for (const post of this.waiting.values()) this.send({ case: "post", value: post });
+        // Receipts may have been lost with the stream before; they only grow, so saying them again is harmless.
+        for (const sessionId of this.receiptsDue.keys()) {
+          if (frame.value.sessions.some((session) => session.id === sessionId)) this.sendReceipt(sessionId);
+        }
         break;
       }
       case "message":
@@ -383,11 +387,15 @@ export class Link {
     due.delivered = delivered > due.delivered ? delivered : due.delivered;
     due.read = read > due.read ? read : due.read;
     window.clearTimeout(due.timer);
-    due.timer = window.setTimeout(() => {
-      const { delivered: deliveredSeq, read: readSeq } = due;
-      this.send({ case: "receipt", value: create(ReceiptSchema, { sessionId, deliveredSeq, readSeq }) });
-    }, RECEIPT_AFTER_MS);
+    due.timer = window.setTimeout(() => this.sendReceipt(sessionId), RECEIPT_AFTER_MS);
     this.receiptsDue.set(sessionId, due);
+  }
+
+  private sendReceipt(sessionId: bigint): void {
+    const due = this.receiptsDue.get(sessionId);
+    if (!due) return;
+    const { delivered: deliveredSeq, read: readSeq } = due;
+    this.send({ case: "receipt", value: create(ReceiptSchema, { sessionId, deliveredSeq, readSeq }) });
   }
 
   private send(frame: ClientFrame["frame"]): void {
