@@ -3,7 +3,7 @@
     python -m e2e.bench.load < order.json
 
 Closed loops: each lane sends, waits until the other party has the message and the sender its acknowledgement, and
-sends again. The order is a JSON `Order`; the answer is three lines: `began`, `ended`, and a JSON `Measured`.
+sends again. The answer to an `Order` is three lines: `began`, `ended`, and a `Measured` in JSON.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import grpc
 import uvloop
 from octopus.echo.v1 import echo_service_pb2, echo_service_pb2_grpc
 
-from e2e.bench.talk import Party, Talk, Way
-from e2e.clients.edge import Edge, Identity
+from e2e.bench.order import Measured, Order
+from e2e.bench.talk import Party, Talk
+from e2e.clients.edge import Identity
 from e2e.clients.transports import Grpc, WebSocket
 
 # As long as a chat message and its frame.
@@ -36,57 +37,6 @@ Lane = Callable[[], Awaitable[float | None]]
 """One round trip: the seconds it took, or None when it was refused."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A conversation: who speaks, who listens, and where. `listener` is shared by pairs with the same agent."""
-
-    speaker_id: int
-    speaker_token: str
-    listener_id: int
-    listener_token: str
-    session_id: int
-
-
-@dataclass(frozen=True)
-class Order:
-    """One measurement."""
-
-    host: str
-    port: int
-    ca: str
-    way: Way
-    # For an echo, only their number counts.
-    pairs: tuple[Pair, ...]
-    # Messages under way at once in each pair.
-    window: int
-    # Seconds that are not counted, and seconds that are.
-    warm_up_s: float
-    seconds: float
-
-    @property
-    def edge(self) -> Edge:
-        """The way in."""
-        return Edge(self.host, self.port, Path(self.ca))
-
-    @staticmethod
-    def parse(text: str) -> Order:
-        """Read an order as `dataclasses.asdict` and JSON wrote it."""
-        values = json.loads(text)
-        values["pairs"] = tuple(Pair(**pair) for pair in values["pairs"])
-        return Order(**values)
-
-
-@dataclass
-class Measured:
-    """How it went."""
-
-    seconds: float = 0.0
-    delivered: int = 0
-    refused: int = 0
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-
-
 @dataclass
 class _Tally:
     counting: bool = False
@@ -96,45 +46,33 @@ class _Tally:
 
 async def measure(order: Order) -> Measured:
     """Play one measurement. Raises whatever ends one of its streams."""
-    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        async with asyncio.timeout(_OPEN_WITHIN_S):
-            match order.way:
-                case "echo/stream":
-                    lanes = await _echo_streams(order, stack)
-                case "echo/unary":
-                    lanes = await _echo_calls(order, stack)
-                case _:
-                    lanes = await _talks(order, stack, group)
-        tally = _Tally()
-        tasks = [group.create_task(_repeat(lane, tally)) for lane in lanes for _ in range(order.window)]
-        await asyncio.sleep(order.warm_up_s)
-        print("began", flush=True)
-        began = time.monotonic()
-        tally.counting = True
-        await asyncio.sleep(order.seconds)
-        tally.counting = False
-        seconds = time.monotonic() - began
-        print("ended", flush=True)
-        for task in tasks:
-            task.cancel()
-        raise _Done(_measured(seconds, tally))
+    tally = _Tally()
+    tasks: list[asyncio.Task[None]] = []
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(_OPEN_WITHIN_S):
+                lanes = await _lanes(order, stack, tasks)
+            tasks += [asyncio.create_task(_repeat(lane, tally)) for lane in lanes]
+            await _let_run(tasks, order.warm_up_s)
+            print("began", flush=True)
+            began, cpu = time.monotonic(), time.process_time()
+            tally.counting = True
+            await _let_run(tasks, order.seconds)
+            tally.counting = False
+            seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+            print("ended", flush=True)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return Measured.of(seconds, cpu, tally.latencies, tally.refused)
 
 
-class _Done(Exception):
-    """Ends the task group, with the readers that have no end of their own."""
-
-    def __init__(self, measured: Measured) -> None:
-        super().__init__()
-        self.measured = measured
-
-
-def _measured(seconds: float, tally: _Tally) -> Measured:
-    latencies = sorted(tally.latencies)
-    measured = Measured(seconds=seconds, delivered=len(latencies), refused=tally.refused)
-    if latencies:
-        measured.p50_ms = 1000 * latencies[len(latencies) // 2]
-        measured.p99_ms = 1000 * latencies[len(latencies) * 99 // 100]
-    return measured
+async def _let_run(tasks: list[asyncio.Task[None]], seconds: float) -> None:
+    """Wait; none of the tasks should end meanwhile."""
+    done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 async def _repeat(lane: Lane, tally: _Tally) -> None:
@@ -147,10 +85,21 @@ async def _repeat(lane: Lane, tally: _Tally) -> None:
             tally.latencies.append(seconds)
 
 
-async def _talks(order: Order, stack: AsyncExitStack, group: asyncio.TaskGroup) -> list[Lane]:
-    """Connect everybody, each over a connection of their own."""
+async def _lanes(order: Order, stack: AsyncExitStack, tasks: list[asyncio.Task[None]]) -> list[Lane]:
+    if not order.way.startswith("echo/"):
+        return await _talks(order, stack, tasks)
+    lanes: list[Lane] = []
+    for _ in order.pairs:
+        channel = await stack.enter_async_context(order.edge.channel(own_connection=True))
+        make = _echo_stream if order.way == "echo/stream" else _echo_call
+        lanes += [make(echo_service_pb2_grpc.EchoServiceStub(channel), stack) for _ in range(order.window)]
+    return lanes
+
+
+async def _talks(order: Order, stack: AsyncExitStack, tasks: list[asyncio.Task[None]]) -> list[Lane]:
+    """Connect everybody, each by a connection of their own."""
     transport = (
-        WebSocket(order.edge, json=order.way.endswith("json"))
+        WebSocket(order.edge, json=order.way == "websocket-json")
         if order.way.startswith("websocket")
         else Grpc(order.edge, own_connection=True)
     )
@@ -161,47 +110,34 @@ async def _talks(order: Order, stack: AsyncExitStack, group: asyncio.TaskGroup) 
 
     async def connect(user_id: int, token: str) -> None:
         async with opening:
-            party = parties[user_id] = await Party.connect(transport, Identity("", user_id, token, ""), stack)
-            group.create_task(party.read())
-            await party.online.wait()
+            parties[user_id] = await Party.connect(transport, Identity("", user_id, token, ""), stack, tasks)
 
     await asyncio.gather(*(connect(user_id, token) for user_id, token in people.items()))
-    return [Talk(pair.session_id, parties[pair.speaker_id], parties[pair.listener_id]).say for pair in order.pairs]
+    talks = [Talk(pair.session_id, parties[pair.speaker_id], parties[pair.listener_id]) for pair in order.pairs]
+    return [talk.say for talk in talks for _ in range(order.window)]
 
 
-async def _echo_streams(order: Order, stack: AsyncExitStack) -> list[Lane]:
-    lanes: list[Lane] = []
-    for _ in order.pairs:
-        channel = await stack.enter_async_context(order.edge.channel(own_connection=True))
-        call = echo_service_pb2_grpc.EchoServiceStub(channel).Stream()
-        stack.callback(call.cancel)
-        lock = asyncio.Lock()
+def _echo_stream(stub: echo_service_pb2_grpc.EchoServiceStub, stack: AsyncExitStack) -> Lane:
+    call = stub.Stream()
+    stack.callback(call.cancel)
 
-        async def once() -> float:
-            # With a window, the round trips of one stream would need numbers; the echo is measured with one.
-            async with lock:
-                began = time.monotonic()
-                await call.write(echo_service_pb2.StreamRequest(payload=_ECHO))
-                await call.read()
-                return time.monotonic() - began
+    async def once() -> float:
+        began = time.monotonic()
+        await call.write(echo_service_pb2.StreamRequest(payload=_ECHO))
+        if await call.read() is grpc.aio.EOF:
+            raise ConnectionError("the echo ended its stream")
+        return time.monotonic() - began
 
-        lanes.append(once)
-    return lanes
+    return once
 
 
-async def _echo_calls(order: Order, stack: AsyncExitStack) -> list[Lane]:
-    lanes: list[Lane] = []
-    for _ in order.pairs:
-        channel = await stack.enter_async_context(order.edge.channel(own_connection=True))
-        stub = echo_service_pb2_grpc.EchoServiceStub(channel)
+def _echo_call(stub: echo_service_pb2_grpc.EchoServiceStub, _stack: AsyncExitStack) -> Lane:
+    async def once() -> float:
+        began = time.monotonic()
+        await stub.Once(echo_service_pb2.OnceRequest(payload=_ECHO))
+        return time.monotonic() - began
 
-        async def once() -> float:
-            began = time.monotonic()
-            await stub.Once(echo_service_pb2.OnceRequest(payload=_ECHO))
-            return time.monotonic() - began
-
-        lanes.append(once)
-    return lanes
+    return once
 
 
 def main() -> None:

@@ -1,0 +1,96 @@
+"""`make bench`: starts a platform of its own, measures it through Envoy, prints a table and keeps a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+from e2e.bench import crowd
+from e2e.bench.measures import at_rest, echo, idle_connections, play
+from e2e.bench.order import Order, Way
+from e2e.bench.report import At, Results, save, show
+from e2e.people import Shop
+from e2e.running import Octopus, running
+
+RESULTS = Path(__file__).parents[1] / "artifacts" / "bench.json"
+
+# The echo before and after, so that a machine with other work to do slows both.
+_WAYS: tuple[Way, ...] = ("echo/stream", "grpc", "websocket", "echo/unary")
+# The limit on what one person may send is not what is measured.
+_SETTINGS = ("--set", "chat.rate_burst=1000000", "--set", "chat.rate_per_second=1000000")
+
+
+async def bench(octopus: Octopus, arguments: argparse.Namespace) -> Results:
+    """Measure a running platform."""
+    results = Results(at=[])
+    if arguments.rest:
+        print(f"the platform at rest, {arguments.rest:.0f} s ...", flush=True)
+        results.rest = await at_rest(octopus, arguments.rest)
+    async with octopus.edge.channel(own_connection=True) as channel:
+        shop = Shop(arguments.shop, octopus.logins()[arguments.shop], octopus.edge, channel)
+        if arguments.idle:
+            print(f"{arguments.idle} idle WebSocket connections ...", flush=True)
+            results.idle = await idle_connections(octopus, shop, arguments.idle)
+        print(f"bringing {max(arguments.pairs)} customers and their agents together ...", flush=True)
+        pairs = await crowd.gather(shop, max(arguments.pairs))
+    edge = octopus.edge
+    async with echo(octopus) as echo_pid:
+        for _ in range(arguments.rounds):
+            for number in arguments.pairs:
+                for way in arguments.ways or _WAYS:
+                    order = Order(
+                        host=edge.host,
+                        port=edge.port,
+                        ca=str(edge.ca),
+                        way=way,
+                        pairs=tuple(pairs[:number]),
+                        window=arguments.window,
+                        warm_up_s=arguments.warm_up,
+                        seconds=arguments.seconds,
+                    )
+                    measured, costs = await play(octopus, order, echo_pid)
+                    print(f"  {number} pairs, {way}: {measured.per_second:.0f}/s", flush=True)
+                    results.at.append(At(way=way, pairs=number, window=arguments.window, got=measured, cpu_s=costs))
+    return results
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """Start a platform unless told of one, measure it, and tell."""
+    if arguments.root is not None:
+        results = await bench(Octopus(arguments.root), arguments)
+    else:
+        root = Path(tempfile.mkdtemp(prefix="octopus-bench-"))
+        # PostgreSQL runs as another user when we are root.
+        root.chmod(0o755)
+        try:
+            print("starting a platform ...", flush=True)
+            async with running(root, *_SETTINGS) as octopus:
+                results = await bench(octopus, arguments)
+        finally:
+            shutil.rmtree(root, ignore_errors=True)
+    save(results, RESULTS)
+    show(results)
+    print(f"\n{RESULTS}")
+
+
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(prog="python -m e2e.bench", description="Measures the platform through Envoy.")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[1, 64, 512], help="conversations at once")
+    parser.add_argument("--ways", nargs="+", help=f"of {', '.join(_WAYS)}, websocket-json; all but the last if absent")
+    parser.add_argument("--window", type=int, default=1, help="messages under way at once in each conversation")
+    parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds before each measurement")
+    parser.add_argument("--idle", type=int, default=1000, help="idle connections; 0 for none")
+    parser.add_argument("--rest", type=float, default=30.0, help="seconds for which the platform is watched at rest")
+    parser.add_argument("--shop", default="qingshan", help="the demo shop in which it happens")
+    parser.add_argument("--root", type=Path, help="folder of a platform that runs, started with the limits lifted")
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
