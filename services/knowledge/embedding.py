@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 DIMENSIONS: Final = 384
 
-# Texts in one go of the worker thread. A search waits at most for one go of an import: about 150 ms.
-_TEXTS_AT_ONCE: Final = 8
+# Characters in one go of the worker thread. A search waits at most for one go of an import: about 200 ms, or a second
+# for an answer of the greatest length, which is a go by itself.
+_CHARACTERS_AT_ONCE: Final = 200
 
 
 class Embedder(Protocol):
@@ -64,9 +65,8 @@ class E5:
     async def passages(self, texts: Sequence[str]) -> list[Vector]:
         """The vectors of what can be found, in order."""
         vectors: list[Vector] = []
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            chunk = [without_personal_data(text) for text in texts[start : start + _TEXTS_AT_ONCE]]
-            vectors.extend(await self._run(self._passages, chunk))
+        for go in goes([without_personal_data(text) for text in texts]):
+            vectors.extend(await self._run(self._passages, go))
         return vectors
 
     async def _run(self, work: Any, *args: Any) -> Any:
@@ -85,3 +85,17 @@ class E5:
     def _passages(self, texts: list[str]) -> Any:
         # The library answers a list of one by another code path with the same result.
         return list(self._model.passage(texts))
+
+
+def goes(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Cuts texts into lists whose characters together are few, unless one text alone has more."""
+    go: list[str] = []
+    size = 0
+    for text in texts:
+        if go and size + len(text) > _CHARACTERS_AT_ONCE:
+            yield go
+            go, size = [], 0
+        go.append(text)
+        size += len(text)
+    if go:
+        yield go

@@ -3,8 +3,8 @@
     python -m services.bot.bench.intents FOLDER
 
 Measured on 2026-11-21: 66 of 66 messages in jddc_dialogues that say 转人工, or nothing but 人工, 人工客服 or 人工服务;
-77 of 81 English ones in bitext_intent_en (the other four are misspelt: "taok to an agent"), with no false alarm among its
-other messages but those of contact_customer_service, which wish for the same; one alarm, and a right one, among the
+77 of 81 English ones in bitext_intent_en (the other four are misspelt: "taok to an agent"), with no false alarm among
+its other messages but those of contact_customer_service, which wish for the same; one alarm, and a right one, among the
 4,518 messages of jddc_intent.
 """
 
