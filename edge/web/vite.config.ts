@@ -9,7 +9,10 @@ const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 export default defineConfig(({ mode }) => ({
   root: at("."),
   // The contracts are linked from gen/ts; their own imports are found from here.
-  resolve: { preserveSymlinks: true },
+  resolve: {
+    preserveSymlinks: true,
+    alias: [{ find: /^.*\/buf\/validate\/validate_pb$/, replacement: at("src/core/unchecked.ts") }],
+  },
   build:
     mode === "widget"
       ? {

@@ -184,6 +184,7 @@ function Log({ desk, conversation }: { desk: Desk; conversation: Conversation })
               <LineRow
                 line={line}
                 previous={newDay ? undefined : previous}
+                next={lines[index + 1]}
                 conversation={conversation}
                 desk={desk}
               />

@@ -131,13 +131,14 @@ export class Desk {
     return known;
   }
 
-  /** How many messages of the customer have not been read. */
+  /** How many messages of the customer have not been read. Who answers has read, be it on another device. */
   unreadOf(conversation: Conversation): number {
     if (conversation.session.value.state !== SessionState.ACTIVE) return 0;
+    const lines = conversation.lines.value;
     const seen = this.seen.value.get(conversation.session.value.id) ?? 0n;
-    return conversation.lines.value.filter(
-      ({ message }) => message.sender?.kind === SenderKind.CUSTOMER && message.seq > seen,
-    ).length;
+    const answered = lines.findLast((line) => line.delivery === "sent")?.message.seq ?? 0n;
+    const from = answered > seen ? answered : seen;
+    return lines.filter(({ message }) => message.sender?.kind === SenderKind.CUSTOMER && message.seq > from).length;
   }
 
   /** Show a session; 0 shows none. */

@@ -16,12 +16,13 @@ const TOGETHER_S = 180n;
 interface LineProps {
   line: Line;
   previous: Line | undefined;
+  next: Line | undefined;
   conversation: Conversation;
   desk: Desk;
 }
 
 /** What was said, or how the session changed. */
-export function LineRow({ line, previous, conversation, desk }: LineProps) {
+export function LineRow({ line, previous, next, conversation, desk }: LineProps) {
   const text = words.value;
   const kind = kindOf(line);
   if (kind === "system") {
@@ -37,6 +38,8 @@ export function LineRow({ line, previous, conversation, desk }: LineProps) {
   const name = nameOf(line, conversation.session.value, text);
   const together = previous !== undefined && belongTogether(previous, line);
   const state = deliveryOf(line, conversation);
+  // Of lines that stand together and have come equally far, the last one says so.
+  const told = next !== undefined && belongTogether(line, next) && deliveryOf(next, conversation) === state;
   return (
     <div
       class={`row ${kind === "customer" ? "left" : "right"} ${together ? "together" : ""}`}
@@ -62,7 +65,8 @@ export function LineRow({ line, previous, conversation, desk }: LineProps) {
             <button type="button" class="link" onClick={() => desk.link.sayAgain(line)} data-testid="resend">{text.resend}</button>
           </span>
         ) : (
-          state && (
+          state &&
+          !told && (
             <span class={`state ${state}`}>
               {state !== "sending" && <Icon name={state === "sent" ? "single" : "double"} />}
               {text.delivery[state]}
