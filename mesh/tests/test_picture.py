@@ -206,6 +206,18 @@ def test_the_table_says_who_keeps_what_where() -> None:
         assert ("PostgreSQL" in kept, "Valkey" in kept) == (member.postgres, member.valkey), member.name
 
 
+def test_the_mesh_s_table_says_who_writes_which_bucket() -> None:
+    table = (ROOT / "mesh" / "README.md").read_text(encoding="utf-8")
+    rows = {
+        name: set(re.findall(r"`(\w+)`", who))
+        for name, who in re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", table, re.MULTILINE)
+    }
+    assert rows == {
+        bucket.name: {name for name, right in RIGHTS.items() if bucket.name in right.write}
+        for bucket in streams.BUCKETS
+    }
+
+
 @pytest.mark.parametrize(
     ("true", "false"),
     [
