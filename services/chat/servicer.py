@@ -27,6 +27,9 @@ _log = structlog.get_logger(__name__)
 
 # Seconds a client has for its hello.
 _HELLO_WITHIN_S = 10.0
+# A client that was not heard for so many heartbeats is gone; how often in a heartbeat that is looked at.
+BEATS_MISSED = 3
+LOOKS_PER_BEAT = 4
 # Clients that must connect again do so within this many seconds, not all at once.
 _RECONNECT_SPREAD_S = 2.0
 
@@ -97,16 +100,16 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         """Ask quiet connections for a sign of life, and end those that are dead or too old. Runs until cancelled."""
         beat = self._config.heartbeat_s
         while True:
-            await asyncio.sleep(beat / 4)
+            await asyncio.sleep(beat / LOOKS_PER_BEAT)
             now = time.monotonic()
             for connection in self._hub.connections:
                 if connection.ends_at <= now:
                     connection.end(_too_old(connection))
-                elif connection.talks_back and now - connection.heard_at >= 3 * beat:
+                elif connection.talks_back and now - connection.heard_at >= BEATS_MISSED * beat:
                     connection.cut(
                         Ending(
                             errors_pb2.REASON_HEARTBEAT_MISSED,
-                            f"nothing was heard for {3 * beat:.0f} s; connect again and resume",
+                            f"nothing was heard for {BEATS_MISSED * beat:.0f} s; connect again and resume",
                             0.0,
                         )
                     )
