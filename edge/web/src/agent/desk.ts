@@ -19,6 +19,8 @@ export type Notice = { trouble: Trouble } | { lost: true };
 
 const QUEUE_EVERY_MS = 10_000;
 const ENDED_SHOWN = 20;
+// The last lines of an ended session are changes of its state; what was said stands before them.
+const GLANCE = 6;
 const NOTICE_LASTS_MS = 6_000;
 
 /** The desk of one agent who is logged in. */
@@ -234,10 +236,19 @@ export class Desk {
       await Promise.all(gone.map((session) => this.lookAgain(session.id)));
       this.forgetOldMarks();
       this.ready.value = true;
+      await Promise.all(this.ended.peek().map((one) => this.glance(one)));
     } catch (error) {
       this.tell({ trouble: troubleOf(error) });
     }
     await this.refreshQueue();
+  }
+
+  /** Fetch the last words of a session that ended before this page was opened. */
+  private async glance(conversation: Conversation): Promise<void> {
+    if (conversation.lines.peek().length > 0) return;
+    const sessionId = conversation.session.peek().id;
+    const { messages } = await this.api.archive.listMessages({ sessionId, pageSize: GLANCE });
+    conversation.prepend(messages, this.link.mine);
   }
 
   private async lookAgain(sessionId: bigint): Promise<void> {

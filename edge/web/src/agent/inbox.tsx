@@ -121,8 +121,8 @@ function When({ conversation, session, words: text }: { conversation: Conversati
 function preview(conversation: Conversation, text: Words): string {
   const session = conversation.session.value;
   if (conversation.typing.value !== null) return text.typing(customerName(session, text));
-  if (session.endedAt) return endText(session, text);
   const last = conversation.lines.value.findLast((line) => textOf(line.message) !== "");
+  if (!last && session.endedAt) return endText(session, text);
   if (!last) {
     const change = conversation.lines.value.at(-1);
     return change ? changeText(change.message, text) : "";

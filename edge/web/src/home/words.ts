@@ -6,7 +6,7 @@ const zh = {
   other: "English",
   title: "Octopus 智能客服",
   claim: "顾客一问，马上有答；需要人时，人就在。",
-  about: "一个开源的多租户客服平台：机器人用店铺自己的知识作答，随时转给人工客服，每一条消息都持久、有序、不丢失。",
+  about: "一个多租户客服平台：机器人用店铺自己的知识作答，随时转给人工客服，每一条消息都持久、有序、不丢失。",
   pages: [
     { href: "/shop/qingshan/", name: "青衫服饰", what: "演示店铺 · 服装。右下角就是在线客服。", go: "逛逛" },
     { href: "/shop/xinghe/", name: "星河数码", what: "演示店铺 · 数码。另一个租户，另一套知识。", go: "逛逛" },
@@ -30,7 +30,7 @@ const en: Words = {
   title: "Octopus customer service",
   claim: "Answered at once, and by a person when it matters.",
   about:
-    "An open platform for many shops: a bot answers from the shop's own knowledge, hands over to people at any time, and keeps every message durable and in order.",
+    "One platform for many shops: a bot answers from the shop's own knowledge, hands over to people at any time, and keeps every message durable and in order.",
   pages: [
     { href: "/shop/qingshan/", name: "Qingshan Clothing", what: "A demo shop for clothes. Customer service is in the corner.", go: "Look around" },
     { href: "/shop/xinghe/", name: "Xinghe Digital", what: "A demo shop for electronics: another tenant, other knowledge.", go: "Look around" },

@@ -28,7 +28,7 @@ function Coat() {
   return (
     <svg viewBox="0 0 120 120">
       <path d="M46 10 22 22l-8 60 14 2 4-34v58h56V50l4 34 14-2-8-60-24-12-14 14z" fill="#8a7458" />
-      <path d="M46 10l14 32 14-32M60 42v66M42 74h10m16 0h10" stroke="#5f4e38" stroke-width="2" {...LINE} />
+      <path d="M46 10l14 32 14-32M60 42v66M40 78h10m24 0h8" stroke="#5f4e38" stroke-width="2" {...LINE} />
       <g fill="#5f4e38"><circle cx="66" cy="56" r="2" /><circle cx="66" cy="72" r="2" /><circle cx="66" cy="88" r="2" /></g>
     </svg>
   );
@@ -57,7 +57,7 @@ function Bag() {
     <svg viewBox="0 0 120 120">
       <path d="M22 46h76l-6 62H28z" fill="#d8cbb3" />
       <path d="M42 58V34c0-24 36-24 36 0v24" stroke="#8d7c5c" stroke-width="4" {...LINE} />
-      <path d="M48 84c6-10 18-10 24 0-6 8-18 8-24 0zm12-6v12" stroke="#3d5a50" stroke-width="2" {...LINE} />
+      <path d="M50 92c-4-16 6-24 22-24 0 16-8 26-22 24zm0 0c4-8 8-12 14-16" stroke="#3d5a50" stroke-width="2.5" {...LINE} />
     </svg>
   );
 }

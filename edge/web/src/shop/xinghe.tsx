@@ -87,8 +87,8 @@ openShop({
   name: { zh: "星河数码", en: "Xinghe Digital" },
   slogan: { zh: "把星河，装进口袋。", en: "A galaxy in your pocket." },
   promise: {
-    zh: "手机、电脑与影音，正品联保。激活前七天可退，全国 300 城当日或次日达。",
-    en: "Phones, computers and sound with a national warranty. Seven days to return, delivered the same or the next day.",
+    zh: "手机、电脑与影音，正品联保。没有激活，七天可退；一线城市和省会次日达。",
+    en: "Phones, computers and sound with a national warranty. Seven days to return what was not activated; next-day delivery in the large cities.",
   },
   sections: [
     { zh: "手机", en: "Phones" },
@@ -97,9 +97,9 @@ openShop({
     { zh: "配件", en: "Accessories" },
   ],
   services: [
-    [{ zh: "全国联保", en: "National warranty" }, { zh: "整机一年，电池两年", en: "One year, two for the battery" }],
+    [{ zh: "全国联保", en: "National warranty" }, { zh: "整机 1 年，电池 6 个月", en: "One year, six months for the battery" }],
     [{ zh: "以旧换新", en: "Trade in" }, { zh: "在线估价，上门取件", en: "Valued online, fetched at your door" }],
-    [{ zh: "极速送达", en: "Fast delivery" }, { zh: "当日或次日", en: "The same or the next day" }],
+    [{ zh: "极速送达", en: "Fast delivery" }, { zh: "一线城市和省会次日达", en: "The next day in the large cities" }],
     [{ zh: "真人客服", en: "People who answer" }, { zh: "机器人先答，随时转人工", en: "The assistant first, a person whenever you like" }],
   ],
   products: [
