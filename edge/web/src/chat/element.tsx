@@ -106,7 +106,7 @@ class OctopusChat extends HTMLElement {
     const language = languageOf(this.getAttribute("lang"));
     const Stage = () =>
       this.shown.value ? (
-        <Panel key={language} shopper={shopper} language={language} onClose={() => this.hide()} />
+        <Panel shopper={shopper} language={language} onClose={() => this.hide()} />
       ) : (
         <button
           type="button"

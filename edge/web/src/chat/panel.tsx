@@ -132,6 +132,7 @@ interface ConversingProps {
 function Conversing({ shopper, conversation, words, language }: ConversingProps) {
   const log = useRef<HTMLDivElement>(null);
   const away = useSignal(0);
+  const begun = useRef(false);
   const lines = conversation?.lines.value ?? [];
   const session = conversation?.session.value ?? null;
   const ended = session !== null && !isOpen(session);
@@ -142,7 +143,9 @@ function Conversing({ shopper, conversation, words, language }: ConversingProps)
     if (!box) return;
     const own = last !== undefined && last.delivery !== undefined;
     const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 160;
-    if (own || atEnd) {
+    // A panel that is opened again shows the end, where the news is.
+    if (own || atEnd || !begun.current) {
+      begun.current = lines.length > 0;
       box.scrollTop = box.scrollHeight;
       away.value = 0;
     } else if (last) away.value += 1;
