@@ -2,7 +2,8 @@
 
     StoreError                     the root
     ├── Unavailable                the store cannot be reached, or went away in the middle; try again (UNAVAILABLE)
-    └── TooSlow                    a statement took longer than its limit and was cancelled          (DEADLINE_EXCEEDED)
+    ├── TooSlow                    a statement took longer than its limit and was cancelled          (DEADLINE_EXCEEDED)
+    └── Unstorable                 a text holds what the store cannot keep                           (INVALID_ARGUMENT)
 
 After Unavailable in the middle of a transaction it is not known whether it was committed, so what is tried again must
 bear being done twice. `reason` names the value of `octopus.errors.v1.Reason` under which RPC shows the error.
@@ -27,3 +28,9 @@ class TooSlow(StoreError):
     """A statement took longer than its limit."""
 
     reason: ClassVar[str] = "DEADLINE_EXCEEDED"
+
+
+class Unstorable(StoreError):
+    """A text holds what the store cannot keep. Trying again does not help."""
+
+    reason: ClassVar[str] = "INVALID_ARGUMENT"

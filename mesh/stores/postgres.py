@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from mesh.identity.files import Identity
 from mesh.stores.cancellation import cancellable
-from mesh.stores.errors import TooSlow, Unavailable
+from mesh.stores.errors import TooSlow, Unavailable, Unstorable
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +46,8 @@ class Database:
         """A transaction that sees and writes one tenant's rows: committed at the end, rolled back by an exception.
 
         ValueError for what cannot be a tenant. Unavailable when the database cannot be reached within 4 s or is lost in
-        between, TooSlow when a statement passes its limit; psycopg's other errors as they are.
+        between, TooSlow when a statement passes its limit, Unstorable for a text with a NUL; psycopg's other errors as
+        they are.
         """
         if not _TENANT.fullmatch(tenant_id):
             raise ValueError(f"not a tenant id: {tenant_id[:40]!r}; it has 1 to 32 of the characters a-z, 0-9 and -")
@@ -183,7 +184,7 @@ async def connect(
 
 
 class _translated:  # noqa: N801  # used like a function
-    """Turns the errors of a lost or slow database into those of this package."""
+    """Turns the errors that are not a mistake of ours into those of this package."""
 
     def __enter__(self) -> None:
         return None
@@ -195,6 +196,9 @@ class _translated:  # noqa: N801  # used like a function
             raise Unavailable(f"PostgreSQL is not there or gave up the transaction: {_cause(error)}") from error
         if isinstance(error, psycopg.InterfaceError) and "closed" in str(error):
             raise Unavailable("the connection to PostgreSQL was lost") from error
+        # psycopg says so itself, before anything is sent; what the server finds wrong with data has a state.
+        if isinstance(error, psycopg.DataError) and error.sqlstate is None and "NUL" in str(error):
+            raise Unstorable("a text holds a NUL character, which cannot be stored; remove it") from error
 
 
 def _cause(error: psycopg.Error) -> str:

@@ -11,7 +11,7 @@ from octopus.errors.v1 import errors_pb2
 from mesh.errors import refused_from
 from mesh.identity.files import Identity
 from mesh.stores import postgres
-from mesh.stores.errors import TooSlow, Unavailable
+from mesh.stores.errors import TooSlow, Unavailable, Unstorable
 from mesh.stores.postgres import Database
 from mesh.testing import Platform
 
@@ -118,6 +118,25 @@ async def test_a_slow_statement_is_cut_off(db: Database) -> None:
             await conn.execute("SELECT pg_sleep(5)")
 
     assert refused_from(slow.value).reason == errors_pb2.REASON_DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("value", ["with\0in", ["well", "with\0in"]], ids=["text", "list"])
+async def test_a_text_that_cannot_be_kept_is_the_callers_mistake(db: Database, value: object) -> None:
+    with pytest.raises(Unstorable, match="NUL") as unstorable:
+        async with db.tenant("a") as conn:
+            await conn.execute("INSERT INTO cs_probe VALUES ('a', 1)")
+            await conn.execute("SELECT %s", [value])
+
+    assert refused_from(unstorable.value).reason == errors_pb2.REASON_INVALID_ARGUMENT
+    assert await numbers(db, "a") == []
+
+
+async def test_what_the_server_finds_wrong_with_data_stays_a_mistake_of_ours(db: Database) -> None:
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation) as wrong:
+        async with db.tenant("a") as conn:
+            await conn.execute("SELECT 'NUL'::int")
+
+    assert refused_from(wrong.value).reason == errors_pb2.REASON_INTERNAL
 
 
 async def test_a_savepoint_inside_a_transaction_can_be_rolled_back_alone(db: Database) -> None:
