@@ -149,7 +149,7 @@ def _answers(participant: Participant) -> int:
 
 def main() -> None:
     """Play it on the platform that runs."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
         asyncio.run(play(Octopus(running().root), console))
     except NotRunningError as error:
