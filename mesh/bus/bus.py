@@ -124,6 +124,7 @@ class Bus:
         *,
         max_in_flight: int = 64,
         key: Callable[[M], Hashable] | None = None,
+        wanted: Callable[[M], bool] = lambda _message: True,
         max_deliveries: int = 8,
         deliver_new: bool = False,
     ) -> None:
@@ -133,7 +134,8 @@ class Bus:
 
         All instances of a service share the consumer by its `durable` name. Up to `max_in_flight` messages are
         handled at once; with `key`, those with the same key one after the other and in the stream's order (within
-        this instance: another instance may handle the next message of the key). `deliver_new` makes a consumer that
+        this instance: another instance may handle the next message of the key). What is not `wanted` is acknowledged
+        where it arrives, at a fraction of the cost; the function must not raise. `deliver_new` makes a consumer that
         is created now begin with the next message instead of the oldest. A cancelled consumer lets running handlers
         finish for 5 s and gives the rest back.
         """
@@ -151,7 +153,7 @@ class Bus:
         )
         forget = self.on_reconnect(consumer.feed.restart)
         try:
-            await consumer.run(handler, key=key)
+            await consumer.run(handler, key=key, wanted=wanted)
         finally:
             forget()
 

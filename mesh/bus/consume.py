@@ -86,6 +86,8 @@ class Consumer(Generic[M]):
         self._type = message_type
         self._max_deliveries = max_deliveries
         self._held: dict[str, Pulled] = {}
+        # What nobody wants, until it is acknowledged.
+        self._unwanted: deque[Pulled] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         config = api.ConsumerConfig(
@@ -105,8 +107,17 @@ class Consumer(Generic[M]):
         )
         self._accept: Callable[[Pulled], None]
 
-    async def run(self, handler: Handler[M], *, key: Callable[[M], Hashable] | None) -> None:
-        """Hands messages to `handler`, up to `max_in_flight` at once; with a `key`, those of one key in turn."""
+    async def run(
+        self,
+        handler: Handler[M],
+        *,
+        key: Callable[[M], Hashable] | None,
+        wanted: Callable[[M], bool] = lambda _message: True,
+    ) -> None:
+        """Hands messages to `handler`, up to `max_in_flight` at once; with a `key`, those of one key in turn.
+
+        Those that are not `wanted` are acknowledged at once.
+        """
         lanes: dict[Hashable, deque[tuple[Pulled, Delivery[M]]]] = {}
 
         async def drive(lane_key: Hashable) -> None:
@@ -121,6 +132,9 @@ class Consumer(Generic[M]):
         def accept(pulled: Pulled) -> None:
             delivery = self._open(pulled)
             if delivery is None:
+                return
+            if not wanted(delivery.message):
+                self._pass_over(pulled)
                 return
             if key is None:
                 self._spawn(self._settle(pulled, delivery, handler, keep=False))
@@ -142,24 +156,31 @@ class Consumer(Generic[M]):
 
     async def run_batches(self, handler: BatchHandler[M], *, size: int, wait: float) -> None:
         """Hands up to `size` messages at once to `handler`, at most `wait` seconds after the first of them came."""
-        queue: asyncio.Queue[tuple[Pulled, Delivery[M]]] = asyncio.Queue()
+        waiting: list[tuple[Pulled, Delivery[M]]] = []
+        some, enough = asyncio.Event(), asyncio.Event()
 
         def accept(pulled: Pulled) -> None:
             delivery = self._open(pulled)
-            if delivery is not None:
-                queue.put_nowait((pulled, delivery))
+            if delivery is None:
+                return
+            waiting.append((pulled, delivery))
+            some.set()
+            if len(waiting) >= size:
+                enough.set()
 
         async def gather() -> None:
-            loop = asyncio.get_running_loop()
             while True:
-                batch = [await queue.get()]
-                until = loop.time() + wait
-                while len(batch) < size:
-                    try:
-                        async with asyncio.timeout_at(until):
-                            batch.append(await queue.get())
-                    except TimeoutError:
-                        break
+                await some.wait()
+                with suppress(TimeoutError):
+                    # One timer a batch: one a message would cost more than the message.
+                    async with asyncio.timeout(wait):
+                        await enough.wait()
+                batch = waiting[:size]
+                del waiting[:size]
+                if not waiting:
+                    some.clear()
+                if len(waiting) < size:
+                    enough.clear()
                 await asyncio.shield(self._spawn(self._settle_batch(batch, handler)))
 
         self._accept = accept
@@ -200,6 +221,17 @@ class Consumer(Generic[M]):
             self._spawn(self._bury(pulled, error))
             return None
         return Delivery(message, pulled.seq, pulled.subject, pulled.headers, pulled.attempts, pulled.time)
+
+    def _pass_over(self, pulled: Pulled) -> None:
+        """Acknowledges a message without ado: one task for all that came together."""
+        self._unwanted.append(pulled)
+        if len(self._unwanted) == 1:
+            self._spawn(self._acknowledge_unwanted())
+
+    async def _acknowledge_unwanted(self) -> None:
+        while self._unwanted:
+            await self._answer(self._unwanted[0], b"+ACK")
+            self._unwanted.popleft()
 
     def _check(self, pulled: Pulled) -> None:
         if pulled.attempts > self._max_deliveries:
@@ -297,7 +329,7 @@ class Consumer(Generic[M]):
     async def _answer(self, pulled: Pulled, verdict: bytes) -> None:
         """Tells the server what became of a message. If that is lost, the message is delivered again."""
         self._held.pop(pulled.ack_subject, None)
-        measure.handled.labels(self._durable, _OUTCOMES[verdict[:4]]).inc()
+        measure.handled_as(self._durable, _OUTCOMES[verdict[:4]]).inc()
         try:
             await self._client.publish(pulled.ack_subject, verdict)
         except (NatsError, OSError) as error:

@@ -71,8 +71,12 @@ class Publisher:
         headers = {payload.TYPE_HEADER: payload.type_of(message), MESSAGE_ID_HEADER: message_id}
         if expected_last_subject_sequence is not None:
             headers[_EXPECTED_LAST_HEADER] = str(expected_last_subject_sequence)
+        data = message.SerializeToString()
+        if not tracing.recorded():
+            tracing.inject(headers)
+            return await self.publish_raw(subject, data, headers, timeout=timeout)
         with tracing.sending(subject, headers):
-            return await self.publish_raw(subject, message.SerializeToString(), headers, timeout=timeout)
+            return await self.publish_raw(subject, data, headers, timeout=timeout)
 
     async def publish_raw(self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float) -> PubAck:
         """Publishes bytes with ready headers, which must hold a message id. Errors as `Bus.publish`."""
@@ -84,7 +88,7 @@ class Publisher:
         except BusError:
             measure.publish_failures.labels(measure.kind_of(subject)).inc()
             raise
-        measure.publish_seconds.labels(measure.kind_of(subject)).observe(loop.time() - began)
+        measure.published(measure.kind_of(subject)).observe(loop.time() - began)
         return ack
 
     async def _deliver(self, subject: str, data: bytes, headers: dict[str, str], deadline: float) -> PubAck:

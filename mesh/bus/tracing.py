@@ -23,13 +23,14 @@ def extract(headers: Mapping[str, str]) -> Context:
     return _propagator.extract(headers, context=Context())
 
 
+def recorded() -> bool:
+    """Whether the current trace is recorded: most are not, and then a span would be made for nobody."""
+    return trace.get_current_span().is_recording()
+
+
 @contextmanager
 def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
-    """Around a publication: a span of its own when the current trace is recorded; the headers get it in any case."""
-    if not trace.get_current_span().is_recording():
-        inject(headers)
-        yield
-        return
+    """Around a publication in a trace that is recorded: a span of its own, which the headers carry."""
     with _tracer.start_as_current_span(f"publish {kind_of(subject)}", kind=trace.SpanKind.PRODUCER):
         inject(headers)
         yield

@@ -17,4 +17,4 @@ class ArchiveConfig(ServiceConfig):
     # At most so many entries of the log in one transaction.
     batch_size: int = Field(default=500, ge=1, le=5000)
     # How long a batch may gather, in seconds; history is behind by at most this and one transaction.
-    batch_wait_s: float = Field(default=0.05, ge=0, le=1)
+    batch_wait_s: float = Field(default=0.2, ge=0, le=1)

@@ -13,7 +13,7 @@ from mesh.process.member import Member
 from services.bot.answering import Answering
 from services.bot.config import BotConfig
 from services.bot.domain import Thresholds
-from services.bot.events import Participant
+from services.bot.events import Participant, is_for_the_bot
 from services.bot.servicer import BotServicer
 from services.bot.services import ChatClient, KnowledgeClient, SessionClient
 
@@ -42,6 +42,8 @@ async def app(member: Member, config: BotConfig) -> AsyncIterator[None]:
         participant.take,
         max_in_flight=config.max_in_flight,
         key=lambda entry: entry.message.session_id,
+        # Most of the log is people talking with people.
+        wanted=is_for_the_bot,
     )
     member.spawn("log consumer", conversations)
     servicer = BotServicer(answering)

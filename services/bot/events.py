@@ -84,7 +84,7 @@ class Participant:
         """Deals with one entry of the log. Raises `Refused` when a service is away: the bus comes back with it."""
         entry = delivery.message
         message = entry.message
-        if not _is_for_the_bot(entry):
+        if not is_for_the_bot(entry):
             return
         if delivery.subject != f"log.{entry.tenant_id}.{message.session_id}":
             raise Poison("the entry is not of the session that its subject names")
@@ -159,7 +159,8 @@ def still_wanted(since: Sequence[Entry], *, answers_seq: int) -> bool:
     return True
 
 
-def _is_for_the_bot(entry: Entry) -> bool:
+def is_for_the_bot(entry: Entry) -> bool:
+    """Return whether a customer wrote it while the session was in the bot's care."""
     return (
         entry.session_state == session_pb2.SESSION_STATE_BOT
         and entry.message.sender.kind == message_pb2.SENDER_KIND_CUSTOMER

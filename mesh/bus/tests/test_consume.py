@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from mesh.bus import Bus, Delivery, Poison
 from mesh.bus.errors import Unavailable
+from mesh.bus.jetstream import call
 from mesh.bus.tests.members import entry, member, until
 from mesh.testing import Platform
 
@@ -71,6 +72,33 @@ async def test_every_message_is_handled_once_and_not_again(chat: Bus, bot: Bus, 
         await until(lambda: len(seen) == 1101)
 
     assert set(seen.values()) == {1}
+
+
+async def test_what_is_not_wanted_is_done_with_and_never_handled(
+    platform: Platform, chat: Bus, bot: Bus, tenant: str
+) -> None:
+    seen: list[int] = []
+
+    async def handle(delivery: Delivery[LogEntry]) -> None:
+        seen.append(delivery.message.message.id)
+
+    await fill(chat, tenant, range(1, 501))
+    consuming = bot.consume(
+        "LOG", "bot", ["log.*.*"], LogEntry, handle, wanted=lambda entry: entry.message.id % 100 == 0
+    )
+    async with running(consuming):
+        await until(lambda: len(seen) == 5)
+        async with asyncio.timeout(10):
+            while await unsettled(platform):
+                await asyncio.sleep(0.01)
+    assert sorted(seen) == [100, 200, 300, 400, 500]
+
+
+async def unsettled(platform: Platform) -> int:
+    """How many messages the bot's consumer has not been given, or has not answered for."""
+    async with member(platform, "operator") as operator:
+        info = await call(operator._replies, "CONSUMER.INFO.LOG.bot")
+    return int(info["num_pending"]) + int(info["num_ack_pending"])
 
 
 async def test_two_instances_share_the_work(platform: Platform, chat: Bus, bot: Bus, tenant: str) -> None:
