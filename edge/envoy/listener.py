@@ -17,6 +17,7 @@ from envoy_data_plane.google.protobuf import Struct
 
 from edge.envoy import filters
 from edge.envoy.certificates import Certificates
+from edge.envoy.replies import local_replies
 from edge.envoy.routes import STREAM_IDLE, STREAM_LIFE
 from mesh.control.resources import address, ads, pack
 
@@ -68,6 +69,7 @@ def listener(
         http_filters=filters.chain(tokens),
         early_header_mutation_extensions=[filters.wash()],
         access_log=[_access_log(access_log)],
+        local_reply_config=local_replies(),
         # Nobody outside is trusted, not even from a loopback or private address.
         use_remote_address=True,
         internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(

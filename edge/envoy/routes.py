@@ -39,6 +39,15 @@ _KEPT_BYTES: Final = 256 * 1024
 
 _ANY_GRPC: Final = routes.RouteMatch(prefix="/", grpc=routes.RouteMatchGrpcRouteMatchOptions())
 
+# A gRPC server resets anything else, and the caller would not learn why. Empty: a browser that asks before it calls.
+_GRPC_BODY: Final = routes.HeaderMatcher(
+    name="content-type",
+    string_match=matcher.StringMatcher(
+        safe_regex=matcher.RegexMatcher(regex=r"application/grpc(-web(-text)?)?(\+proto)?(;.*)?|")
+    ),
+    treat_missing_header_as_empty=True,
+)
+
 _CORS_HEADERS: Final = (
     "authorization,content-type,x-grpc-web,x-user-agent,grpc-timeout,connect-protocol-version,connect-timeout-ms,"
     "traceparent,tracestate"
@@ -72,7 +81,7 @@ def route_table(
 
 def _call(service: Service, method: Method) -> routes.Route:
     return routes.Route(
-        match=routes.RouteMatch(path=method.path),
+        match=routes.RouteMatch(path=method.path, headers=[_GRPC_BODY]),
         route=action(
             service,
             sticky=True,

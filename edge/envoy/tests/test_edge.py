@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import ssl
@@ -16,8 +17,11 @@ import grpc
 import jwt
 import pytest
 import pytest_asyncio
+from google.rpc import status_pb2
+from octopus.errors.v1 import errors_pb2
 
 from edge.envoy.tests.running import CONVERSE, LOG_IN, SEND, Edge, Signer, until
+from mesh.errors import from_status
 from mesh.testing.platform import Platform
 
 pytestmark = pytest.mark.service
@@ -112,10 +116,8 @@ def bad_tokens(signer: Signer) -> dict[str, str | None]:
 @pytest.mark.parametrize("kind", bad_tokens(Signer("x")).keys())
 async def test_a_bad_token_is_refused_at_the_edge(edge: Edge, signer: Signer, kind: str) -> None:
     code, details = await refused(edge, SEND, bad_tokens(signer)[kind])
-    # Envoy calls a good token for somebody else a matter of permission.
-    elsewhere = kind == "another audience"
-    assert code is (grpc.StatusCode.PERMISSION_DENIED if elsewhere else grpc.StatusCode.UNAUTHENTICATED)
-    assert "Jwt" in details
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert "access token" in details
 
 
 async def test_a_method_for_anyone_needs_no_token(edge: Edge) -> None:
@@ -168,7 +170,8 @@ async def test_a_browser_calls_over_grpc_web(edge: Edge, signer: Signer) -> None
 async def test_a_browser_can_read_why_it_was_refused(edge: Edge) -> None:
     response, _ = await grpc_web(edge, SEND)
     assert response.headers["grpc-status"] == str(grpc.StatusCode.UNAUTHENTICATED.value[0])
-    assert "Jwt" in response.headers["grpc-message"]
+    status = status_pb2.Status.FromString(base64.b64decode(response.headers["grpc-status-details-bin"] + "=="))
+    assert from_status(status).reason == errors_pb2.REASON_TOKEN_MISSING
     assert response.headers["access-control-allow-origin"] == "https://shop.example"
 
 
