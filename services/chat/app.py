@@ -22,14 +22,14 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     """Open what the service needs, serve, and say goodbye to everybody at the end."""
     bus = member.bus
     hub = Hub(bus, SessionClient(member.channel("session")), config.replay_page)
-    posting = Posting(
+    conversation = Conversation(
+        hub,
+        Posting(bus, await member.ids(), timeout=config.publish_timeout_s),
+        Receipts(await member.valkey()),
         bus,
-        await member.ids(),
         burst=config.rate_burst,
         per_second=config.rate_per_second,
-        timeout=config.publish_timeout_s,
     )
-    conversation = Conversation(hub, posting, Receipts(await member.valkey()), bus)
     servicer = ChatServicer(config, hub, conversation)
     bus.on_reconnect(hub.repair)
     member.spawn("watch-connections", servicer.watch())

@@ -17,7 +17,7 @@ class ChatConfig(ServiceConfig):
     # Frames and bytes waiting for one connection before it is cut off as a slow reader.
     buffer_frames: int = Field(default=1024, gt=0)
     buffer_bytes: int = Field(default=1 << 20, gt=0)
-    # Messages one person may send at once, and how many a second are added.
+    # Messages one person may send at once, and how many a second are added; four times as many signs and receipts.
     rate_burst: float = Field(default=30.0, gt=0)
     rate_per_second: float = Field(default=10.0, gt=0)
     # Seconds a message waits for the log before the sender is told to send again.

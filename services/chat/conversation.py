@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import structlog
 from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
 from octopus.session.v1 import session_pb2
@@ -10,6 +12,7 @@ from redis.exceptions import RedisError
 from mesh.bus import Bus
 from mesh.errors import Refused, refused_from
 from mesh.rpc.principal import Principal
+from services.chat.allowances import Allowances
 from services.chat.connection import Connection
 from services.chat.domain import ChatError, NotYourTurn, SessionOver, Speaker, UnknownSession, check_may_speak
 from services.chat.hub import Hub
@@ -21,9 +24,19 @@ _log = structlog.get_logger(__name__)
 
 
 class Conversation:
-    """Posts, typing signs and receipts of one caller after another."""
+    """Posts, typing signs and receipts of one caller after another.
 
-    def __init__(self, hub: Hub, posting: Posting, receipts: Receipts, bus: Bus) -> None:
+    A person may send `burst` messages at once and `per_second` on the whole, and `SIGNS` times as many signs and
+    receipts: they cost little, but whoever sends them without end fills the buffers of the others.
+    """
+
+    SIGNS: ClassVar = 4
+
+    def __init__(
+        self, hub: Hub, posting: Posting, receipts: Receipts, bus: Bus, *, burst: float, per_second: float
+    ) -> None:
+        self._messages = Allowances(burst=burst, per_second=per_second)
+        self._signs = Allowances(burst=self.SIGNS * burst, per_second=self.SIGNS * per_second)
         self._hub = hub
         self._posting = posting
         self._receipts = receipts
@@ -33,6 +46,8 @@ class Conversation:
         self, principal: Principal, post: frame_pb2.PostMessage, connection: Connection | None = None
     ) -> frame_pb2.Ack:
         """Put a message into the log. Raises `ChatError` or `Refused`."""
+        if not principal.is_service:
+            self._messages.spend(principal)
         session = await self._session(principal, post.session_id, connection)
         own = connection.own_messages if connection is not None else None
         try:
@@ -48,6 +63,8 @@ class Conversation:
         self, principal: Principal, typing: frame_pb2.Typing, connection: Connection | None = None
     ) -> None:
         """Show the others that the caller is typing. A sign that comes at the wrong time is dropped."""
+        if not principal.is_service:
+            self._signs.spend(principal)
         session = await self._session(principal, typing.session_id, connection)
         try:
             check_may_speak(participation(session), speaker_of(principal), principal.user_id)
@@ -63,6 +80,7 @@ class Conversation:
 
         Marks are a courtesy: when Valkey is away they are shown but not kept.
         """
+        self._signs.spend(principal)
         session = await self._session(principal, receipt.session_id, connection)
         if not participation(session).includes(principal.user_id):
             return

@@ -13,7 +13,7 @@ from octopus.session.v1 import session_pb2
 from mesh.bus import Conflict, PubAck, StoredMessage
 from mesh.rpc.principal import Principal
 from services.chat import metrics
-from services.chat.domain import Allowance, LogMoved, NotForYou, Speaker, check_may_speak
+from services.chat.domain import LogMoved, NotForYou, Speaker, check_may_speak
 from services.chat.room import participation
 
 _SENDER_KINDS = {
@@ -25,9 +25,6 @@ _SENDER_KINDS = {
 # Looking a counter up by its label costs as much as the rest of a check.
 _POSTED = {speaker: metrics.POSTED.labels(speaker.name) for speaker in Speaker}
 _DUPLICATES = {speaker: metrics.DUPLICATES.labels(speaker.name) for speaker in Speaker}
-
-# Allowances are looked through for full ones, which can be forgotten, when this many are kept.
-_MANY_ALLOWANCES = 10_000
 
 
 def speaker_of(principal: Principal) -> Speaker:
@@ -74,18 +71,12 @@ class Ids(Protocol):
 
 
 class Posting:
-    """Puts messages into the log.
+    """Puts messages into the log."""
 
-    Allowances are kept per person on each instance: affinity sends all streams of one person to the same one.
-    """
-
-    def __init__(self, log: Log, ids: Ids, *, burst: float, per_second: float, timeout: float) -> None:
+    def __init__(self, log: Log, ids: Ids, *, timeout: float) -> None:
         self._log = log
         self._ids = ids
-        self._burst = burst
-        self._per_second = per_second
         self._timeout = timeout
-        self._allowances: dict[tuple[str, int], Allowance] = {}
 
     async def post(
         self,
@@ -108,8 +99,6 @@ class Posting:
         check_may_speak(participation(session), speaker, principal.user_id)
         if post.HasField("answer") and speaker is not Speaker.BOT:
             raise NotForYou("only the bot sends answers; send a text")
-        if speaker is not Speaker.BOT:
-            self._allowance(principal).spend(time.monotonic())
 
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         message = message_pb2.Message(
@@ -166,13 +155,3 @@ class Posting:
             if stored.seq == seq:
                 return chat_events_pb2.LogEntry.FromString(stored.data).message
         return resent
-
-    def _allowance(self, principal: Principal) -> Allowance:
-        key = (principal.tenant_id, principal.user_id)
-        allowance = self._allowances.get(key)
-        if allowance is None:
-            if len(self._allowances) >= _MANY_ALLOWANCES:
-                now = time.monotonic()
-                self._allowances = {k: a for k, a in self._allowances.items() if not a.full_at(now)}
-            allowance = self._allowances[key] = Allowance(self._burst, self._per_second)
-        return allowance

@@ -247,14 +247,15 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             stack.push_async_callback(channel.close)
             hub = Hub(chat_bus, SessionClient(channel), config.replay_page)
             chat_bus.on_reconnect(hub.repair)
-            posting = Posting(
+            conversation = Conversation(
+                hub,
+                Posting(chat_bus, Ids(), timeout=config.publish_timeout_s),
+                Receipts(valkey),
                 chat_bus,
-                Ids(),
                 burst=config.rate_burst,
                 per_second=config.rate_per_second,
-                timeout=config.publish_timeout_s,
             )
-            servicer = ChatServicer(config, hub, Conversation(hub, posting, Receipts(valkey), chat_bus))
+            servicer = ChatServicer(config, hub, conversation)
             watch = asyncio.create_task(servicer.watch())
             stack.callback(watch.cancel)
             addresses.append(

@@ -134,6 +134,32 @@ async def test_who_sends_too_fast_is_told_when_to_go_on(platform: Platform) -> N
             assert refusal.client_message_id
 
 
+async def test_who_shows_signs_without_end_is_heard_no_more_than_now_and_then(platform: Platform) -> None:
+    async with running(platform, rate_burst=2, rate_per_second=0.1) as chat:
+        session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+        customer = await chat.converse(CUSTOMER)
+        agent = await chat.converse(AGENT, "AGENT")
+        for _ in range(100):
+            await customer.send(typing=frame_pb2.Typing(session_id=session.id))
+        refusals = await customer.next("refusal", 92)
+        assert {refusal.reason for refusal in refusals} == {errors_pb2.REASON_RATE_LIMITED}
+        # Messages have an allowance of their own.
+        await customer.send(post=text(session.id, "at last"))
+        assert (await agent.next("message"))[0].text.text == "at last"
+        assert len([frame for frame in agent.frames if frame.HasField("typing")]) == 8
+
+
+async def test_guessing_sessions_is_limited_too(platform: Platform) -> None:
+    async with running(platform, rate_burst=3, rate_per_second=0.1) as chat:
+        stranger = await chat.converse(STRANGER)
+        for number in range(5):
+            await stranger.send(post=text(1_000 + number, "is anybody there?"))
+        refusals = await stranger.next("refusal", 5)
+        assert [refusal.reason for refusal in refusals] == (
+            [errors_pb2.REASON_NOT_FOUND] * 3 + [errors_pb2.REASON_RATE_LIMITED] * 2
+        )
+
+
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
