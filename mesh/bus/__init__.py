@@ -7,7 +7,7 @@ from mesh.bus.errors import BusError, Conflict, NotStored, Poison, Rejected, Una
 from mesh.bus.kv import Entry, KeyValue
 from mesh.bus.payload import decode
 from mesh.bus.publish import PubAck
-from mesh.bus.read import StoredMessage
+from mesh.bus.read import StoredMessage, StreamExtent
 
 __all__ = [
     "Bus",
@@ -21,6 +21,7 @@ __all__ = [
     "PubAck",
     "Rejected",
     "StoredMessage",
+    "StreamExtent",
     "Subscription",
     "Unavailable",
     "connect",

@@ -15,7 +15,7 @@ from mesh.bus.consume import BatchHandler, Consumer, Handler
 from mesh.bus.errors import NotStored
 from mesh.bus.kv import KeyValue
 from mesh.bus.publish import PubAck, Publisher
-from mesh.bus.read import StoredMessage, StreamStart
+from mesh.bus.read import StoredMessage, StreamExtent
 from mesh.bus.replies import Replies
 
 M = TypeVar("M", bound=Message)
@@ -209,9 +209,9 @@ class Bus:
         except NotStored:
             return None
 
-    async def start_of(self, stream: str) -> StreamStart:
-        """The oldest message that the stream still holds; when it holds none, where the next one will stand."""
-        return await read.start(self._replies, stream)
+    async def extent_of(self, stream: str) -> StreamExtent:
+        """From the oldest message that the stream still holds (when it holds none, the next one) to the last it got."""
+        return await read.extent(self._replies, stream)
 
     def kv(self, bucket: str) -> KeyValue:
         """A key-value bucket of `mesh.bus.streams`. KeyError when it is not defined there."""

@@ -24,12 +24,14 @@ class StoredMessage(NamedTuple):
     time: datetime
 
 
-class StreamStart(NamedTuple):
-    """Where a stream starts: what was stored before has left it."""
+class StreamExtent(NamedTuple):
+    """From where to where a stream goes: what was stored before `first_seq` has left it."""
 
-    seq: int
+    first_seq: int
     # When the message with this sequence was stored; of a stream that is empty, the last one it had.
     time: datetime
+    # The sequence of the last message that was stored, whether it is still there or not.
+    last_seq: int
 
 
 async def read(replies: Replies, stream: str, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
@@ -65,12 +67,12 @@ async def last(replies: Replies, stream: str, subject: str) -> StoredMessage:
     return await _one(replies, stream, {"last_by_subj": subject})
 
 
-async def start(replies: Replies, stream: str) -> StreamStart:
-    """See `Bus.start_of`."""
+async def extent(replies: Replies, stream: str) -> StreamExtent:
+    """See `Bus.extent_of`."""
     state = (await call(replies, f"STREAM.INFO.{stream}"))["state"]
     # An empty stream still knows when its last message was stored: whatever came until then has left it.
     stored_at = state["first_ts"] if state["messages"] else state["last_ts"]
-    return StreamStart(int(state["first_seq"]), _time(stored_at))
+    return StreamExtent(int(state["first_seq"]), _time(stored_at), int(state["last_seq"]))
 
 
 async def _one(replies: Replies, stream: str, request: dict[str, object]) -> StoredMessage:

@@ -17,7 +17,7 @@ from octopus.chat.v1 import frame_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_events_pb2, session_pb2
 
-from mesh.bus import Bus, Subscription
+from mesh.bus import Bus, StreamExtent, Subscription
 from mesh.errors import Refused
 from mesh.rpc.principal import Principal
 from services.chat import metrics
@@ -65,8 +65,8 @@ class Hub:
         self._users: dict[UserKey, _User] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
         self._subscriptions: dict[Room, Subscription] = {}
-        # Where the log starts, and when that was asked.
-        self._first: tuple[tuple[int, float], float] = ((0, 0.0), -math.inf)
+        # From where to where the log goes, and when that was asked.
+        self._extent: tuple[StreamExtent | None, float] = (None, -math.inf)
         self._refreshing = asyncio.Semaphore(_REFRESH_AT_ONCE)
         self._refreshes: set[asyncio.Task[None]] = set()
 
@@ -94,13 +94,13 @@ class Hub:
                 )
         # Asked for after subscribing, so that no change falls between the two.
         sessions = await self._sessions.list_open(principal)
-        first = await self._log_start() if cursors or sessions else None
+        log = await self._log_extent(max(cursors.values(), default=0)) if cursors or sessions else None
         for session in sessions:
-            await self._follow(connection, session, cursors.get(session.id, 0), first)
+            await self._follow(connection, session, cursors.get(session.id, 0), log)
         for session_id in cursors.keys() - {session.id for session in sessions}:
             try:
                 ended = await self._sessions.get(principal, session_id)
-                await self._follow(connection, ended, cursors[session_id], first)
+                await self._follow(connection, ended, cursors[session_id], log)
             except Refused as refused:
                 if refused.reason != errors_pb2.REASON_NOT_FOUND:
                     raise
@@ -177,13 +177,12 @@ class Hub:
                 # The next notice or the client's next connection brings what is missing.
                 _log.warning("refresh_failed", reason=errors_pb2.Reason.Name(refused.reason))
 
-    async def _log_start(self) -> tuple[int, float]:
-        """Return the first position the log has and when that entry was stored (seconds since the epoch)."""
-        known, asked_at = self._first
-        if time.monotonic() - asked_at > _LOG_START_KNOWN_S:
-            start = await self._bus.start_of("LOG")
-            known = (start.seq, start.time.timestamp())
-            self._first = (known, time.monotonic())
+    async def _log_extent(self, cursor: int) -> StreamExtent:
+        """Return from where to where the log goes; up to date when a device claims to have seen more than was known."""
+        known, asked_at = self._extent
+        if known is None or cursor > known.last_seq or time.monotonic() - asked_at > _LOG_START_KNOWN_S:
+            known = await self._bus.extent_of("LOG")
+            self._extent = (known, time.monotonic())
         return known
 
     async def _follow(
@@ -191,7 +190,7 @@ class Hub:
         connection: Connection,
         session: session_pb2.Session,
         seen: int,
-        first: tuple[int, float] | None,
+        log: StreamExtent | None,
     ) -> None:
         key = (session.tenant_id, session.id)
         room = self._rooms.get(key)
@@ -211,16 +210,19 @@ class Hub:
             await room.listening.wait()
             if self._rooms.get(key) is not room:
                 # It could not be opened, or everybody left it meanwhile.
-                await self._follow(connection, session, seen, first)
+                await self._follow(connection, session, seen, log)
                 return
         if not connection.open:
             if not room.followers:
                 self._close(room)
             return
-        if first is not None:
-            first_seq, first_at = first
-            if is_too_old(seen, first_seq, session.opened_at.seconds < first_at):
-                connection.push(_too_old(session.id, first_seq))
+        if log is not None:
+            if seen > log.last_seq:
+                # The device has seen what this log never had: the log was lost and begins anew.
+                connection.push(_too_old(session.id, log.first_seq))
+                seen = 0
+            elif is_too_old(seen, log.first_seq, session.opened_at.seconds < log.time.timestamp()):
+                connection.push(_too_old(session.id, log.first_seq))
         room.follow(connection, seen)
 
     def _close(self, room: Room) -> None:

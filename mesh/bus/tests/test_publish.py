@@ -129,15 +129,17 @@ async def test_reading_goes_on_after_a_sequence_and_stops_at_the_limit(chat: Bus
         await chat.at("LOG", acks[4].seq + 1000)
 
 
-async def test_a_stream_knows_where_it_starts_also_when_it_is_empty(chat: Bus, tenant: str, platform: Platform) -> None:
+async def test_a_stream_knows_from_where_to_where_it_goes_also_when_it_is_empty(
+    chat: Bus, tenant: str, platform: Platform
+) -> None:
     acks = [await chat.publish(f"log.{tenant}.1", entry(n), message_id=f"{tenant}-{n}") for n in range(3)]
     last_at = (await chat.at("LOG", acks[2].seq)).time
 
     await platform.nats.forget("LOG", before=acks[1].seq)
-    assert await chat.start_of("LOG") == (acks[1].seq, (await chat.at("LOG", acks[1].seq)).time)
+    assert await chat.extent_of("LOG") == (acks[1].seq, (await chat.at("LOG", acks[1].seq)).time, acks[2].seq)
 
     await platform.nats.forget("LOG", before=acks[2].seq + 1)
-    assert await chat.start_of("LOG") == (acks[2].seq + 1, last_at)
+    assert await chat.extent_of("LOG") == (acks[2].seq + 1, last_at, acks[2].seq)
 
 
 async def test_a_stored_message_is_heard_live_with_its_sequence_and_the_one_before(chat: Bus, tenant: str) -> None:

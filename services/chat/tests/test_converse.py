@@ -120,6 +120,19 @@ async def test_a_device_whose_place_has_left_the_log_is_told_to_page_the_history
         assert (await very_late.next("message"))[0].text.text == "after all"
 
 
+async def test_a_device_that_has_seen_another_log_is_told_and_begins_anew(chat: Chat) -> None:
+    session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+    customer = await chat.converse(CUSTOMER)
+    await customer.send(post=text(session.id, "hello"))
+    (ack,) = await customer.next("ack")
+
+    agent = await chat.converse(AGENT, "AGENT", cursors={session.id: ack.seq + 1_000_000})
+    (too_old,) = await agent.next("too_old")
+    assert too_old.session_id == session.id
+    await customer.send(post=text(session.id, "still there?"))
+    assert [message.text.text for message in await agent.next("message", 2)] == ["hello", "still there?"]
+
+
 async def test_who_sends_too_fast_is_told_when_to_go_on(platform: Platform) -> None:
     async with running(platform, rate_burst=3, rate_per_second=2) as chat:
         session = chat.sessions.open(CUSTOMER)
