@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-
 import grpc
 import pytest
 from octopus.chat.v1 import chat_service_pb2, frame_pb2, message_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_pb2
-from prometheus_client import REGISTRY
 
 from mesh.errors import Refused, from_rpc_error
 from mesh.rpc.metadata import with_token
@@ -67,110 +63,6 @@ async def test_a_resend_is_acknowledged_with_the_same_message(chats: Chat) -> No
     assert again.duplicate
     assert (again.message_id, again.seq, again.sent_at) == (ack.message_id, ack.seq, ack.sent_at)
     assert [message.text.text for message in await agent.next("message", 2)] == ["once", "end"]
-
-
-async def test_a_device_resumes_where_it_was(platform: Platform) -> None:
-    async with running(platform, instances=2, rate_burst=1000) as chats:
-        await _resume(chats)
-
-
-async def _resume(chats: Chat) -> None:
-    session = chats.sessions.open(CUSTOMER, AGENT, "ACTIVE")
-    customer = await chats.converse(CUSTOMER)
-    for number in range(600):
-        await customer.send(post=text(session.id, str(number)))
-    await customer.answered(600)
-    acked = [frame.ack for frame in customer.frames if frame.HasField("ack")]
-    middle = acked[len(acked) // 2].seq
-
-    agent = await chats.converse(AGENT, "AGENT", instance=1, cursors={session.id: middle})
-    expected = [ack.seq for ack in acked if ack.seq > middle]
-    shown = await agent.next("message", len(expected))
-
-    assert [message.seq for message in shown] == expected
-    assert shown[0].previous_seq == middle
-    assert all(b.previous_seq == a.seq for a, b in itertools.pairwise(shown))
-
-
-async def test_a_device_whose_place_has_left_the_log_is_told_to_page_the_history(platform: Platform) -> None:
-    async with running(platform, instances=3) as chats:
-        session = chats.sessions.open(CUSTOMER, AGENT, "ACTIVE")
-        session.opened_at.seconds -= 60
-        customer = await chats.converse(CUSTOMER)
-        for number in range(5):
-            await customer.send(post=text(session.id, str(number)))
-        acks = await customer.next("ack", 5)
-        await platform.nats.forget("LOG", before=acks[3].seq)
-
-        late = await chats.converse(AGENT, "AGENT", instance=1, cursors={session.id: acks[1].seq})
-        (too_old,) = await late.next("too_old")
-        assert (too_old.session_id, too_old.first_seq) == (session.id, acks[3].seq)
-        assert [message.seq for message in await late.next("message", 2)] == [acks[3].seq, acks[4].seq]
-
-        in_time = await chats.converse(AGENT, "AGENT", instance=1, cursors={session.id: acks[2].seq})
-        assert [message.seq for message in await in_time.next("message", 2)] == [acks[3].seq, acks[4].seq]
-        assert not [frame for frame in in_time.frames if frame.HasField("too_old")]
-
-        # Nothing is left at all: what was missed cannot be shown, and is not passed over in silence.
-        await platform.nats.forget("LOG", before=acks[4].seq + 1)
-        very_late = await chats.converse(AGENT, "AGENT", instance=2, cursors={session.id: acks[2].seq})
-        (too_old,) = await very_late.next("too_old")
-        assert too_old.first_seq == acks[4].seq + 1
-        await customer.send(post=text(session.id, "after all"))
-        assert (await very_late.next("message"))[0].text.text == "after all"
-
-
-async def test_a_device_that_has_seen_another_log_is_told_and_begins_anew(chat: Chat) -> None:
-    session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
-    customer = await chat.converse(CUSTOMER)
-    await customer.send(post=text(session.id, "hello"))
-    (ack,) = await customer.next("ack")
-
-    agent = await chat.converse(AGENT, "AGENT", cursors={session.id: ack.seq + 1_000_000})
-    (too_old,) = await agent.next("too_old")
-    assert too_old.session_id == session.id
-    await customer.send(post=text(session.id, "still there?"))
-    assert [message.text.text for message in await agent.next("message", 2)] == ["hello", "still there?"]
-
-
-async def test_who_sends_too_fast_is_told_when_to_go_on(platform: Platform) -> None:
-    async with running(platform, rate_burst=3, rate_per_second=2) as chat:
-        session = chat.sessions.open(CUSTOMER)
-        customer = await chat.converse(CUSTOMER)
-        for number in range(5):
-            await customer.send(post=text(session.id, str(number)))
-        refusals = await customer.next("refusal", 2)
-        assert len(await customer.next("ack", 3)) == 3
-        for refusal in refusals:
-            assert refusal.reason == errors_pb2.REASON_RATE_LIMITED
-            assert 0 < refusal.retry_after.ToMilliseconds() <= 1000
-            assert refusal.client_message_id
-
-
-async def test_who_shows_signs_without_end_is_heard_no_more_than_now_and_then(platform: Platform) -> None:
-    async with running(platform, rate_burst=2, rate_per_second=0.1) as chat:
-        session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
-        customer = await chat.converse(CUSTOMER)
-        agent = await chat.converse(AGENT, "AGENT")
-        for _ in range(100):
-            await customer.send(typing=frame_pb2.Typing(session_id=session.id))
-        refusals = await customer.next("refusal", 92)
-        assert {refusal.reason for refusal in refusals} == {errors_pb2.REASON_RATE_LIMITED}
-        # Messages have an allowance of their own.
-        await customer.send(post=text(session.id, "at last"))
-        assert (await agent.next("message"))[0].text.text == "at last"
-        assert len([frame for frame in agent.frames if frame.HasField("typing")]) == 8
-
-
-async def test_guessing_sessions_is_limited_too(platform: Platform) -> None:
-    async with running(platform, rate_burst=3, rate_per_second=0.1) as chat:
-        stranger = await chat.converse(STRANGER)
-        for number in range(5):
-            await stranger.send(post=text(1_000 + number, "is anybody there?"))
-        refusals = await stranger.next("refusal", 5)
-        assert [refusal.reason for refusal in refusals] == (
-            [errors_pb2.REASON_NOT_FOUND] * 3 + [errors_pb2.REASON_RATE_LIMITED] * 2
-        )
 
 
 @pytest.mark.parametrize(
@@ -261,22 +153,6 @@ async def test_a_former_agent_sees_and_says_no_more(chats: Chat) -> None:
     assert "who is there?" not in [frame.message.text.text for frame in agent.frames if frame.HasField("message")]
 
 
-async def test_an_ended_session_is_replayed_to_its_end_and_takes_nothing(chats: Chat) -> None:
-    session = chats.sessions.open(CUSTOMER, AGENT, "ACTIVE")
-    agent = await chats.converse(AGENT, "AGENT")
-    await agent.send(post=text(session.id, "goodbye"))
-    (ack,) = await agent.next("ack")
-    await chats.sessions.change(session, "ENDED")
-
-    customer = await chats.converse(CUSTOMER, cursors={session.id: ack.seq - 1})
-    goodbye, end = await customer.next("message", 2)
-    assert goodbye.text.text == "goodbye"
-    assert end.change.session.state == session.state
-    await customer.send(post=text(session.id, "wait"))
-    (refusal,) = await customer.next("refusal")
-    assert refusal.reason == errors_pb2.REASON_SESSION_ENDED
-
-
 async def test_the_bot_is_refused_when_the_log_has_moved_or_the_session_was_handed_over(chat: Chat) -> None:
     session = chat.sessions.open(CUSTOMER)
     customer = await chat.converse(CUSTOMER)
@@ -341,34 +217,6 @@ async def test_typing_and_receipts_reach_the_others_and_receipts_are_kept(chats:
     assert not [frame for frame in agent.frames if frame.HasField("typing")]
 
 
-async def test_a_connection_that_does_not_read_is_cut_off_alone(platform: Platform) -> None:
-    async with running(platform, buffer_frames=20, rate_burst=10_000, rate_per_second=10_000) as chat:
-        session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
-        customer = await chat.converse(CUSTOMER)
-        reading = await chat.converse(AGENT, "AGENT")
-        sleeping = await chat.converse(AGENT, "AGENT", read=False)
-        before = _cut_off()
-        sent = 0
-        # gRPC's own windows take some megabytes before anything waits here.
-        while _cut_off() == before and sent < 8000:
-            for _ in range(100):
-                await customer.send(post=text(session.id, "x" * 8000))
-            sent += 100
-            await customer.next("ack", sent, timeout=30)
-        assert len(await reading.next("message", sent)) == sent
-
-        await sleeping.read()
-        assert sleeping.error is not None
-        assert from_rpc_error(sleeping.error).reason == errors_pb2.REASON_SLOW_READER
-        assert _cut_off() == before + 1
-        await customer.send(post=text(session.id, "still here"))
-        assert (await reading.next("message", sent + 1))[-1].text.text == "still here"
-
-
-def _cut_off() -> float:
-    return REGISTRY.get_sample_value("octopus_chat_streams_ended_total", {"reason": "REASON_SLOW_READER"}) or 0
-
-
 async def test_a_silent_client_is_asked_and_then_cut_off(platform: Platform) -> None:
     async with running(platform, heartbeat_s=0.3) as chat:
         silent = await chat.converse(CUSTOMER)
@@ -414,19 +262,3 @@ async def test_a_stopping_instance_says_goodbye(chats: Chat) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call.read()
     assert from_rpc_error(refused.value).reason == errors_pb2.REASON_UNAVAILABLE
-
-
-async def test_nothing_is_lost_or_shown_twice_when_nats_restarts(chats: Chat) -> None:
-    session = chats.sessions.open(CUSTOMER, AGENT, "ACTIVE")
-    customer = await chats.converse(CUSTOMER, instance=0)
-    agent = await chats.converse(AGENT, "AGENT", instance=1)
-    for number in range(40):
-        await customer.send(post=text(session.id, str(number)))
-        if number == 15:
-            await chats.platform.nats.restart()
-        await asyncio.sleep(0.02)
-    await customer.answered(40)
-    acked = [frame.ack.seq for frame in customer.frames if frame.HasField("ack")]
-    shown = await agent.next("message", len(acked), timeout=20)
-    assert [message.seq for message in shown] == sorted(set(acked))
-    assert len(acked) >= 30
