@@ -66,11 +66,6 @@ class Identity:
             raise MissingIdentityError(self.cert) from error
 
     @property
-    def not_before(self) -> datetime:
-        """Since when the leaf is valid, UTC."""
-        return self.certificate().not_valid_before_utc
-
-    @property
     def expires_at(self) -> datetime:
         """Until when the leaf is valid, UTC."""
         return self.certificate().not_valid_after_utc

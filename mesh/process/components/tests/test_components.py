@@ -2,12 +2,14 @@
 
 import asyncio
 import ssl
+import struct
 
 import nats
 import nats.errors
 import psycopg
 import pytest
 import redis.exceptions
+from cryptography import x509
 from nats.aio.client import Client
 from nats.js.api import KeyValueConfig, StreamConfig
 from redis.asyncio import Redis
@@ -69,11 +71,27 @@ async def test_a_killed_database_keeps_what_was_committed(migrated: Platform) ->
 
 async def test_the_database_takes_a_new_certificate_without_dropping_connections(migrated: Platform) -> None:
     async with await database(migrated, **as_member(migrated, "session")) as connection:
-        migrated.authority.issue("postgres")
+        newest = migrated.authority.issue("postgres").certificate().serial_number
+        assert await serial_of_the_database(migrated) != newest
         await migrated.postgres.install_certificate()
+        async with asyncio.timeout(5):
+            while await serial_of_the_database(migrated) != newest:
+                pass
         await connection.execute("SELECT 1")
-        async with await database(migrated, **as_member(migrated, "session")) as another:
-            await another.execute("SELECT 1")
+
+
+async def serial_of_the_database(platform: Platform) -> int:
+    """Which certificate a new connection is shown."""
+    where = psycopg.conninfo.conninfo_to_dict(platform.postgres.conninfo)
+    reader, writer = await asyncio.open_connection(str(where["host"]), int(str(where["port"])))
+    # PostgreSQL's SSLRequest: its length and its code; S is for yes.
+    writer.write(struct.pack("!ii", 8, 80877103))
+    assert await reader.readexactly(1) == b"S"
+    context = Identity(platform.identity, "session").client_context()
+    await writer.start_tls(context, server_hostname="postgres.octopus.local")
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return x509.load_der_x509_certificate(shown).serial_number
 
 
 def live_state(platform: Platform, name: str, password: str | None = None) -> Redis:
@@ -225,8 +243,6 @@ async def test_the_bus_takes_a_new_certificate_without_dropping_connections(plat
 
 
 async def served_serial(platform: Platform) -> int:
-    from cryptography import x509
-
     client = await bus(platform, "operator")
     transport = client._transport  # only the connection knows whom it talks to
     encrypted = transport._io_writer.get_extra_info("ssl_object")  # type: ignore[union-attr]
