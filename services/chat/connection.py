@@ -33,6 +33,13 @@ class Ending:
         return Response(frame=frame_pb2.ServerFrame(goodbye=goodbye))
 
 
+_SLOW_READER = Ending(
+    errors_pb2.REASON_SLOW_READER, "the frames of this stream were not read in time; connect again and resume", 1.0
+)
+# How long a reader may take for half a buffer of what it has missed, in seconds.
+_READ_WITHIN_S = 20.0
+
+
 class CutOff(Exception):
     """The stream was ended at once, without waiting for its frames to be read."""
 
@@ -51,6 +58,7 @@ class Connection:
     __slots__ = (
         "_buffered",
         "_cut_off",
+        "_empty",
         "_ending",
         "_max_bytes",
         "_max_frames",
@@ -90,6 +98,8 @@ class Connection:
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._wake = asyncio.Event()
+        # Set whenever nothing waits any more.
+        self._empty = asyncio.Event()
         self._ending: Ending | None = None
         self._cut_off = False
         self._task: asyncio.Task[None] | None = None
@@ -108,13 +118,21 @@ class Connection:
         self._buffered += octets
         self._wake.set()
         if len(self._queue) > self._max_frames or self._buffered > self._max_bytes:
-            self._cut(
-                Ending(
-                    errors_pb2.REASON_SLOW_READER,
-                    "the frames of this stream were not read in time; connect again and resume",
-                    1.0,
-                )
-            )
+            self._cut(_SLOW_READER)
+
+    async def settle(self) -> None:
+        """Wait while the buffer is half full; for who has more to say at once than it holds.
+
+        A connection that does not read meanwhile is cut off.
+        """
+        if len(self._queue) * 2 <= self._max_frames and self._buffered * 2 <= self._max_bytes:
+            return
+        self._empty.clear()
+        try:
+            async with asyncio.timeout(_READ_WITHIN_S):
+                await self._empty.wait()
+        except TimeoutError:
+            self.cut(_SLOW_READER)
 
     def push_first(self, frame: Response) -> None:
         """Queue a frame before all others: the welcome."""
@@ -144,6 +162,7 @@ class Connection:
         self._cut_off = True
         self._queue.clear()
         self._buffered = 0
+        self._empty.set()
         if self._task is not None:
             self._task.cancel()
 
@@ -167,6 +186,7 @@ class Connection:
                     if self._cut_off:
                         raise CutOff(self._ending)
                     return
+                self._empty.set()
                 self._wake.clear()
                 await self._wake.wait()
         except asyncio.CancelledError:

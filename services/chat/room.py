@@ -122,6 +122,8 @@ class Follower:
                 pause = min(pause * 2, _RETRY_S[1])
                 continue
             for stored in page:
+                # The log is read faster than a telephone reads.
+                await self.connection.settle()
                 self._show(Entry(stored.data, stored.seq, self.seen))
             if len(page) < self.room.replay_page and not self._release_held():
                 break

@@ -80,5 +80,19 @@ async def test_a_connection_that_does_not_read_is_cut_off_alone(platform: Platfo
         assert (await reading.next("message", sent + 1))[-1].text.text == "still here"
 
 
+async def test_who_missed_more_than_a_buffer_holds_gets_all_of_it(platform: Platform) -> None:
+    async with running(platform, buffer_frames=20, rate_burst=10_000, rate_per_second=10_000) as chat:
+        session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+        customer = await chat.converse(CUSTOMER)
+        for number in range(300):
+            await customer.send(post=text(session.id, f"{number}"))
+        await customer.next("ack", 300, timeout=30)
+
+        late = await chat.converse(AGENT, "AGENT")
+        assert [message.text.text for message in await late.next("message", 300, timeout=30)] == [
+            f"{number}" for number in range(300)
+        ]
+
+
 def _cut_off() -> float:
     return REGISTRY.get_sample_value("octopus_chat_streams_ended_total", {"reason": "REASON_SLOW_READER"}) or 0
