@@ -23,9 +23,8 @@ _WAYS: tuple[Way, ...] = ("echo/stream", "grpc", "websocket", "echo/unary")
 _SETTINGS = ("--set", "chat.rate_burst=1000000", "--set", "chat.rate_per_second=1000000")
 
 
-async def bench(octopus: Octopus, arguments: argparse.Namespace) -> Results:
-    """Measure a running platform."""
-    results = Results(at=[])
+async def bench(octopus: Octopus, arguments: argparse.Namespace, results: Results) -> None:
+    """Measure a running platform; what is found is added to the results."""
     if arguments.rest:
         print(f"the platform at rest, {arguments.rest:.0f} s ...", flush=True)
         results.rest = await at_rest(octopus, arguments.rest)
@@ -54,26 +53,33 @@ async def bench(octopus: Octopus, arguments: argparse.Namespace) -> Results:
                     measured, costs = await play(octopus, order, echo_pid)
                     print(f"  {number} pairs, {way}: {measured.per_second:.0f}/s", flush=True)
                     results.at.append(At(way=way, pairs=number, window=arguments.window, got=measured, cpu_s=costs))
-    return results
 
 
 async def run(arguments: argparse.Namespace) -> None:
     """Start a platform unless told of one, measure it, and tell."""
-    if arguments.root is not None:
-        results = await bench(Octopus(arguments.root), arguments)
-    else:
-        root = Path(tempfile.mkdtemp(prefix="octopus-bench-"))
-        # PostgreSQL runs as another user when we are root.
-        root.chmod(0o755)
-        try:
-            print("starting a platform ...", flush=True)
-            async with running(root, *_SETTINGS) as octopus:
-                results = await bench(octopus, arguments)
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
-    save(results, RESULTS)
-    show(results)
-    print(f"\n{RESULTS}")
+    results = Results(at=[])
+    try:
+        if arguments.root is not None:
+            await bench(Octopus(arguments.root), arguments, results)
+        else:
+            await _on_a_new_platform(arguments, results)
+    finally:
+        # Also what was found before something broke.
+        save(results, RESULTS)
+        show(results)
+        print(f"\n{RESULTS}")
+
+
+async def _on_a_new_platform(arguments: argparse.Namespace, results: Results) -> None:
+    root = Path(tempfile.mkdtemp(prefix="octopus-bench-"))
+    # PostgreSQL runs as another user when we are root.
+    root.chmod(0o755)
+    try:
+        print("starting a platform ...", flush=True)
+        async with running(root, *_SETTINGS) as octopus:
+            await bench(octopus, arguments, results)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def main() -> None:
