@@ -38,7 +38,7 @@ class GrpcWebError(Exception):
         super().__init__(f"{code.name}: {text}")
         self.code = code
         self.text = text
-        self.details = list(status.details)
+        self.status = status
         self.refused: Refused = from_status(status)
 
 
@@ -204,4 +204,6 @@ def _error(end: dict[str, Any]) -> GrpcWebError:
     status = status_pb2.Status(code=code.value[0], message=end["text"])
     for detail in end["details"]:
         status.details.add(type_url=f"type.googleapis.com/{detail['type']}", value=base64.b64decode(detail["value"]))
+    if end["header"] and not end["details"]:
+        status.MergeFromString(base64.b64decode(end["header"] + "=="))
     return GrpcWebError(code, end["text"], status)

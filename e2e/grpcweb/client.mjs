@@ -3,7 +3,7 @@
 //   {"id": 1, "method": "octopus.user.v1.AuthService/LogIn", "token": "", "request": {...}}   starts a call
 //   {"id": 1, "cancel": true}                                                                 ends it
 //
-// Answers carry the id: any number of {"message": ...}, then {"end": {}} or {"end": {"code", "text", "details"}}.
+// Answers carry the id: any number of {"message": ...}, then {"end": {}} or {"end": {"code", "text", "details", "header"}}.
 // Messages are in protobuf's JSON mapping. The transport is connect-web, as in the pages.
 
 import { createInterface } from "node:readline";
@@ -44,10 +44,12 @@ async function call({ id, method: name, token, request, timeoutMs }) {
     }
     say({ id, end: {} });
   } catch (error) {
-    const { code, rawMessage, details } = ConnectError.from(error);
+    const { code, rawMessage, details, metadata } = ConnectError.from(error);
     // What came over the wire: type name and bytes, or a message made in this process.
     const told = details.map(({ type, value }) => ({ type, value: Buffer.from(value ?? []).toString("base64") }));
-    say({ id, end: { code: Code[code], text: rawMessage, details: told } });
+    // Envoy refuses some calls itself, by HTTP's status; connect leaves the details in the header then.
+    const header = metadata.get("grpc-status-details-bin");
+    say({ id, end: { code: Code[code], text: rawMessage, details: told, header } });
   } finally {
     open.delete(id);
   }

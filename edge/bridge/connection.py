@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from edge.bridge.config import BridgeConfig
 from edge.bridge.frames import CODECS, Codec, NotAFrame
 from mesh.errors import Refused, from_rpc_error
-from mesh.rpc.metadata import with_token
+from mesh.rpc.metadata import ACCEPTED, with_token
 
 _log = structlog.get_logger(__name__)
 
@@ -49,8 +49,10 @@ async def carry(ws: ServerConnection, chat: chat_service_pb2_grpc.ChatServiceStu
     call = chat.Converse(metadata=with_token(token, affinity=_subject(token)))
     upward: asyncio.Task[None] | None = None
     try:
-        await call.write(chat_service_pb2.ConverseRequest(frame=hello))
-        upward = asyncio.create_task(_upward(ws, call, codec, config), name="websocket-to-stream")
+        # A write to a call that was refused meanwhile would put INTERNAL in the place of the reason.
+        if any(key == ACCEPTED for key, _ in await call.initial_metadata() or ()):
+            await call.write(chat_service_pb2.ConverseRequest(frame=hello))
+            upward = asyncio.create_task(_upward(ws, call, codec, config), name="websocket-to-stream")
         reason = await _downward(ws, call, codec)
     except grpc.aio.AioRpcError as error:
         reason = from_rpc_error(error).reason

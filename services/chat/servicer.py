@@ -14,6 +14,7 @@ from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2
 from octopus.errors.v1 import errors_pb2
 
 from mesh.errors import Refused, refused_from
+from mesh.rpc.metadata import ACCEPTED
 from mesh.rpc.principal import Principal, current
 from mesh.rpc.validation import Invalid, takes_invalid
 from services.chat import metrics
@@ -50,6 +51,8 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         context: grpc.aio.ServicerContext[chat_service_pb2.ConverseRequest, chat_service_pb2.ConverseResponse],
     ) -> None:
         """Carry a conversation in both directions."""
+        # The caller may speak now: it has passed the interceptors.
+        await context.send_initial_metadata(((ACCEPTED, "1"),))
         frames = aiter(request_iterator)
         hello = await _first_hello(frames)
         connection = self._connect(current(), talks_back=True)
