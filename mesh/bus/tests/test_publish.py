@@ -28,21 +28,14 @@ async def test_a_message_id_is_stored_once(chat: Bus, tenant: str) -> None:
     assert [decode(each.data, each.headers, LogEntry).message.id for each in stored] == [1]
 
 
-async def test_many_publications_travel_together(chat: Bus, tenant: str) -> None:
-    alone, together = 400, 4000
-    began = time.perf_counter()
-    for n in range(alone):
-        await chat.publish(f"log.{tenant}.alone", entry(n), message_id=f"{tenant}-alone-{n}")
-    one_by_one = alone / (time.perf_counter() - began)
-    began = time.perf_counter()
+async def test_many_publications_at_once_are_each_stored_once(chat: Bus, tenant: str) -> None:
+    together = 4000
     acks = await asyncio.gather(
         *(chat.publish(f"log.{tenant}.{n % 20}", entry(n), message_id=f"{tenant}-{n}") for n in range(together))
     )
-    at_once = together / (time.perf_counter() - began)
 
     assert len({ack.seq for ack in acks}) == together
-    # About 2,000/s and 10,000/s on a quiet machine. The ratio holds on a busy one as well.
-    assert at_once > 2 * one_by_one
+    assert not any(ack.duplicate for ack in acks)
 
 
 async def test_publications_on_one_subject_keep_their_order_while_nats_stands(chat: Bus, tenant: str) -> None:

@@ -65,8 +65,8 @@ class Service:
     bot: list[SessionServiceStub]
     # As the user service, which publishes what happens to users.
     bus: Bus
-    # As the session service, which may read what it published.
-    own_bus: Bus
+    # As the operator, who may read everything: the service itself hears no notices.
+    onlooker: Bus
 
     def person(self, tenant: str, user_id: int, *roles: str, name: str = "某人") -> Person:
         return Person(self.edge, with_token(self.keys.token(tenant, user_id, *roles, name=name)))
@@ -88,6 +88,14 @@ async def published(platform: Platform, keys: Keys) -> AsyncIterator[Bus]:
     async with connect(platform.nats_url, "user", tls=identity.client_context) as user_bus:
         await user_bus.kv("keys").put("jwks", keys.jwks().encode())
         yield user_bus
+
+
+@asynccontextmanager
+async def looking_on(platform: Platform) -> AsyncIterator[Bus]:
+    """Gives the operator's bus."""
+    identity = Identity(platform.identity, "operator")
+    async with connect(platform.nats_url, "operator", tls=identity.client_context) as bus:
+        yield bus
 
 
 @asynccontextmanager
@@ -131,7 +139,7 @@ async def service(platform: Platform, **settings: Any) -> AsyncIterator[Service]
             edge=stubs["edge"],
             bot=stubs["bot"],
             bus=user_bus,
-            own_bus=members[0].bus,
+            onlooker=await stack.enter_async_context(looking_on(platform)),
         )
 
 

@@ -23,6 +23,7 @@ from services.session.domain import (
     WrongState,
 )
 from services.session.tests.parts import Parts, answers, eventually, parts, shopper
+from services.session.tests.service import looking_on
 
 pytestmark = pytest.mark.store
 
@@ -183,16 +184,17 @@ async def test_an_idle_session_ends_and_one_with_a_recent_word_does_not(migrated
         assert await part.store.idle(timedelta(hours=1), limit=10) == []
 
 
-async def test_waiting_customers_hear_their_new_place(one: Parts, tenant: str) -> None:
+async def test_waiting_customers_hear_their_new_place(one: Parts, migrated: Platform, tenant: str) -> None:
     waiting = [await one.wait(tenant, customer) for customer in (1, 2, 3)]
     await one.positions.tell(tenant)
     await one.sessions.end(shopper(tenant, 1), waiting[0].id)
     await one.positions.tell(tenant)
     await one.positions.tell(tenant)
     heard = {}
-    for customer in (1, 2, 3):
-        stored = await one.member.bus.read(f"notice.{tenant}.{customer}", after_seq=0, limit=10)
-        heard[customer] = [SessionNotice.FromString(message.data).session.queue_position for message in stored]
+    async with looking_on(migrated) as onlooker:
+        for customer in (1, 2, 3):
+            stored = await onlooker.read(f"notice.{tenant}.{customer}", after_seq=0, limit=10)
+            heard[customer] = [SessionNotice.FromString(message.data).session.queue_position for message in stored]
     assert heard == {1: [1], 2: [2, 1], 3: [3, 2]}
 
 

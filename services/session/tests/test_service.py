@@ -75,13 +75,13 @@ async def told(running: Service, tenant: str, ended: session_pb2.Session) -> Non
     """The relay has published it all: to services, into the conversation, and to the people concerned."""
 
     async def published() -> bool:
-        return len(await running.own_bus.read(f"event.session.{tenant}.{ended.id}", after_seq=0, limit=10)) == 5
+        return len(await running.onlooker.read(f"event.session.{tenant}.{ended.id}", after_seq=0, limit=10)) == 5
 
     await eventually(published, "five events are published")
-    stored = await running.own_bus.read(f"event.session.{tenant}.{ended.id}", after_seq=0, limit=10)
+    stored = await running.onlooker.read(f"event.session.{tenant}.{ended.id}", after_seq=0, limit=10)
     changes = [SessionEvent.FromString(event.data).WhichOneof("change") for event in stored]
     assert changes == ["opened", "handoff_requested", "assigned", "accepted", "ended"]
-    (agent_event,) = await running.own_bus.read(f"event.agent.{tenant}.{AGENT}", after_seq=0, limit=10)
+    (agent_event,) = await running.onlooker.read(f"event.agent.{tenant}.{AGENT}", after_seq=0, limit=10)
     assert AgentEvent.FromString(agent_event.data).agent.status == session_pb2.AGENT_STATUS_AVAILABLE
 
 
@@ -92,13 +92,13 @@ async def test_a_change_stands_in_the_conversation_and_reaches_both_people(runni
     await customer.RequestHandoff(handoff(session))
 
     async def stored() -> bool:
-        entries = await running.own_bus.read(f"log.{tenant}.{session.id}", after_seq=0, limit=10)
-        return len(entries) == 2 and await running.own_bus.last(f"notice.{tenant}.{AGENT}") is not None
+        entries = await running.onlooker.read(f"log.{tenant}.{session.id}", after_seq=0, limit=10)
+        return len(entries) == 2 and await running.onlooker.last(f"notice.{tenant}.{AGENT}") is not None
 
     await eventually(stored, "both changes are in the log")
     entries = [
         LogEntry.FromString(entry.data)
-        for entry in await running.own_bus.read(f"log.{tenant}.{session.id}", after_seq=0, limit=10)
+        for entry in await running.onlooker.read(f"log.{tenant}.{session.id}", after_seq=0, limit=10)
     ]
     assert [entry.session_state for entry in entries] == [
         session_pb2.SESSION_STATE_WAITING,
@@ -111,7 +111,7 @@ async def test_a_change_stands_in_the_conversation_and_reaches_both_people(runni
     assert {(entry.tenant_id, entry.customer_id, entry.message.session_id) for entry in entries} == {
         (tenant, 1, session.id)
     }
-    notices = await running.own_bus.read(f"notice.{tenant}.{AGENT}", after_seq=0, limit=10)
+    notices = await running.onlooker.read(f"notice.{tenant}.{AGENT}", after_seq=0, limit=10)
     assert [SessionNotice.FromString(notice.data).session.state for notice in notices] == [
         session_pb2.SESSION_STATE_ASSIGNED
     ]
@@ -310,7 +310,7 @@ async def test_those_who_wait_are_told_their_place_by_themselves(running: Servic
     await running.customer(tenant, 1).EndSession(pb.EndSessionRequest(session_id=sessions[0].id))
 
     async def told_so() -> bool:
-        last = await running.own_bus.last(f"notice.{tenant}.3")
+        last = await running.onlooker.last(f"notice.{tenant}.3")
         return last is not None and SessionNotice.FromString(last.data).session.queue_position == 2
 
     await eventually(told_so, "the third customer is told to be second now")
