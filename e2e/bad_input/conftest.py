@@ -6,14 +6,15 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import grpc
 import pytest
 import pytest_asyncio
 from octopus.session.v1 import session_pb2
 
 from e2e.bad_input.refusals import WITHIN_S, private
-from e2e.clients.edge import Identity
+from e2e.clients.edge import Edge, Identity
 from e2e.clients.participant import Participant
 from e2e.people import Shop
 from e2e.running import Octopus
@@ -42,7 +43,7 @@ class Bystander:
         for number in itertools.count():
             await self.participant.say(self.session_id, f"还好吗 {number}", timeout=WITHIN_S)
             self.spoken = number
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.15)
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
@@ -77,13 +78,30 @@ async def nobody_else_notices(bystanders: list[Bystander]) -> AsyncIterator[None
     yield
     async with asyncio.timeout(WITHIN_S):
         while any(each.spoken <= before for each, before in zip(bystanders, spoken, strict=True)):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
     assert [each.participant.connects for each in bystanders] == [1] * len(bystanders)
 
 
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def scene(octopus: Octopus, bystanders: list[Bystander]) -> AsyncIterator[Scene]:
+    """Two customers who wait for a person, so that the bot does not answer what is said here."""
+    async with octopus.edge.channel(own_connection=True) as channel:
+        shop = Shop("qingshan", octopus.logins()["qingshan"], octopus.edge, channel)
+        await shop.close_up()
+        who, another = await shop.customer("甲"), await shop.customer("乙")
+        private(who.access_token)
+        mine, others = await shop.open_session(who), await shop.open_session(another)
+        for identity, session in ((who, mine), (another, others)):
+            await shop.ask_for_a_person(identity, session.id)
+        yield Scene(who, mine.id, others.id, bystanders[0].session_id)
+        await shop.close_up()
+
+
 @pytest.fixture
-async def scene(qingshan: Shop, bystanders: list[Bystander]) -> Scene:
-    who, another = await qingshan.customer("甲"), await qingshan.customer("乙")
-    private(who.access_token)
-    mine, others = await qingshan.open_session(who), await qingshan.open_session(another)
-    return Scene(who, mine.id, others.id, bystanders[0].session_id)
+async def fresh_scene(scene: Scene, edge: Edge, channel: grpc.aio.Channel, octopus: Octopus) -> Scene:
+    """The same with a customer of its own, who may say as much at once as anybody."""
+    shop = Shop("qingshan", octopus.logins()["qingshan"], edge, channel)
+    who = await shop.customer("丙")
+    session = await shop.open_session(who)
+    await shop.ask_for_a_person(who, session.id)
+    return replace(scene, who=who, session_id=session.id)

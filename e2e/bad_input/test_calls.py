@@ -21,6 +21,7 @@ from e2e.bad_input.streams import (
 from e2e.clients.edge import Edge
 from e2e.clients.grpc_web import GrpcWebClient, GrpcWebError
 from e2e.people import Shop
+from e2e.running import Octopus
 
 pytestmark = pytest.mark.e2e
 
@@ -87,8 +88,11 @@ async def test_a_call_with_a_megabyte_is_refused(
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
     ],
 )
-async def test_what_is_not_for_outside_is_not_there(path: str, channel: grpc.aio.Channel, qingshan: Shop) -> None:
-    supervisor = await qingshan.staff(qingshan.who_is("SUPERVISOR"))
+async def test_what_is_not_for_outside_is_not_there(
+    path: str, octopus: Octopus, channel: grpc.aio.Channel, scene: Scene
+) -> None:
+    shop = Shop("qingshan", octopus.logins()["qingshan"], octopus.edge, channel)
+    supervisor = await shop.staff(shop.who_is("SUPERVISOR"))
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path, request_serializer=bytes)
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call(b"", metadata=(*supervisor.metadata, ("octopus-tenant", "qingshan")))

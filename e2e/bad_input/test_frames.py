@@ -74,25 +74,27 @@ async def opened(way: str, edge: Edge, channel: grpc.aio.Channel, who: Identity)
 
 @pytest.mark.parametrize("way", ["grpc", PROTO, JSON])
 async def test_a_bad_frame_is_refused_and_the_stream_goes_on(
-    way: str, edge: Edge, channel: grpc.aio.Channel, scene: Scene
+    way: str, edge: Edge, channel: grpc.aio.Channel, fresh_scene: Scene
 ) -> None:
-    async with opened(way, edge, channel, scene.who) as stream:
-        for name, bad in cases(scene).items():
+    async with opened(way, edge, channel, fresh_scene.who) as stream:
+        for name, bad in cases(fresh_scene).items():
             await stream.send(bad)
             refusal = (await stream.next("refusal")).refusal
             reason = errors_pb2.Reason.Name(refusal.reason).removeprefix("REASON_")
             assert reason in bad.reason.split(" or "), (name, refusal)
             discreet(refusal.description)
-            good = post(scene.session_id, words())
+            good = post(fresh_scene.session_id, words())
             await stream.send(case(good, ""))
             ack = (await stream.next("ack")).ack
             assert ack.client_message_id == good.post.client_message_id, name
 
 
 @pytest.mark.parametrize(("way", "other"), [(PROTO, JSON), (JSON, PROTO)])
-async def test_the_other_subprotocols_messages_are_refused(way: str, other: str, edge: Edge, scene: Scene) -> None:
-    good = case(post(scene.session_id, words()), "")
-    async with websocket(edge, way, token=scene.who.access_token) as ws:
+async def test_the_other_subprotocols_messages_are_refused(
+    way: str, other: str, edge: Edge, fresh_scene: Scene
+) -> None:
+    good = case(post(fresh_scene.session_id, words()), "")
+    async with websocket(edge, way, token=fresh_scene.who.access_token) as ws:
         stream = WebSocketStream(ws, way)
         await stream.send(case(frame_pb2.ClientFrame(hello=frame_pb2.Hello()), ""))
         await stream.next("welcome")
