@@ -5,7 +5,7 @@ import { type Message, SenderKind } from "@octopus/contracts/octopus/chat/v1/mes
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import { type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
 import { type Conversation, isOpen, type Line, type Link } from "../core/link";
 import { byteLength, clock, type Language, LONGEST_TEXT, pieces } from "../core/text";
@@ -133,20 +133,26 @@ function Conversing({ shopper, conversation, words, language }: ConversingProps)
   const log = useRef<HTMLDivElement>(null);
   const away = useSignal(0);
   const begun = useRef(false);
+  // Whether the end was in sight before the newest line came.
+  const atEnd = useRef(true);
   const lines = conversation?.lines.value ?? [];
   const session = conversation?.session.value ?? null;
   const ended = session !== null && !isOpen(session);
   const last = lines[lines.length - 1];
 
-  useEffect(() => {
+  // Before the browser scrolls by itself, so that `atEnd` is about the lines that were there.
+  useLayoutEffect(() => {
     const box = log.current;
     if (!box) return;
-    const own = last !== undefined && last.delivery !== undefined;
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 160;
+    const own = last !== undefined && isOwn(last);
     // A panel that is opened again shows the end, where the news is.
-    if (own || atEnd || !begun.current) {
+    if (own || !begun.current) {
       begun.current = lines.length > 0;
       box.scrollTop = box.scrollHeight;
+      away.value = 0;
+    } else if (atEnd.current) {
+      // The end, unless the newest line is taller than the panel: then its beginning.
+      box.scrollTop += (box.lastElementChild?.getBoundingClientRect().top ?? 0) - box.getBoundingClientRect().top - 12;
       away.value = 0;
     } else if (last) away.value += 1;
     if (!document.hidden) shopper.seen();
@@ -156,10 +162,8 @@ function Conversing({ shopper, conversation, words, language }: ConversingProps)
     // The keyboard of a phone, or a banner, changes the height: who was at the end stays there.
     const box = log.current;
     if (!box) return;
-    let height = box.clientHeight;
     const observer = new ResizeObserver(() => {
-      if (box.scrollHeight - box.scrollTop - height < 160) box.scrollTop = box.scrollHeight;
-      height = box.clientHeight;
+      if (atEnd.current) box.scrollTop = box.scrollHeight;
     });
     observer.observe(box);
     return () => observer.disconnect();
@@ -171,13 +175,18 @@ function Conversing({ shopper, conversation, words, language }: ConversingProps)
     return () => document.removeEventListener("visibilitychange", seen);
   }, [shopper]);
 
+  const onScroll = () => {
+    const box = log.current!;
+    atEnd.current = box.scrollHeight - box.scrollTop - box.clientHeight < 160;
+    if (atEnd.current) away.value = 0;
+  };
   const toEnd = () => {
     log.current?.scrollTo({ top: log.current.scrollHeight, behavior: "smooth" });
     away.value = 0;
   };
   return (
     <>
-      <div class="log" ref={log} role="log" aria-live="polite" aria-label={words.messages} tabIndex={0}>
+      <div class="log" ref={log} onScroll={onScroll} role="log" aria-live="polite" aria-label={words.messages} tabIndex={0}>
         {lines.length === 0 && <Greeting shopper={shopper} words={words} />}
         {lines.map((line, index) => (
           <Row
@@ -240,7 +249,7 @@ function Row({ line, previous, conversation, shopper, words, language }: RowProp
     const text = changeText(message.content.value.session, message.content.value.previousState, words);
     return text ? <p class="note" data-testid="message" data-kind="system">{text}</p> : null;
   }
-  const own = line.delivery !== undefined;
+  const own = isOwn(line);
   const kind = own ? "customer" : kindOf(message);
   const named = !own && (previous === undefined || kindOf(previous.message) !== kindOf(message));
   const state = own ? ownState(line, conversation) : undefined;
@@ -377,6 +386,11 @@ function Composer({ shopper, session, words }: { shopper: Shopper; session: Sess
   );
 }
 
+/** Whoever speaks for the customer is the reader, also from before a visitor logged in. */
+function isOwn({ message, delivery }: Line): boolean {
+  return delivery !== undefined || message.sender?.kind === SenderKind.CUSTOMER;
+}
+
 function textOf({ content }: Message): string {
   return content.case === "text" || content.case === "answer" ? content.value.text : "";
 }
@@ -399,7 +413,7 @@ function nameOf(message: Message, words: Words): string {
 }
 
 function ownState(line: Line, conversation: Conversation): "sending" | "sent" | "delivered" | "read" | "failed" {
-  if (line.delivery !== "sent") return line.delivery!;
+  if (line.delivery !== undefined && line.delivery !== "sent") return line.delivery;
   const { delivered, read } = conversation.marks.value;
   // The bot sends no receipts: what it answers, it has read.
   const answered = conversation.lines.value.some(
