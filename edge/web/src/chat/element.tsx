@@ -77,7 +77,7 @@ class OctopusChat extends HTMLElement {
     this.shopper = new Shopper(
       this.getAttribute("origin") ?? SCRIPT_ORIGIN,
       tenant,
-      this.getAttribute("lang") ?? navigator.language,
+      () => this.getAttribute("lang") ?? navigator.language,
       this.getAttribute("channel") ?? (window.innerWidth < 600 ? "h5" : "web"),
       this.identity(),
     );

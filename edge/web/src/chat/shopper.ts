@@ -42,7 +42,8 @@ export class Shopper {
   constructor(
     private readonly origin: string,
     private readonly tenant: string,
-    private readonly locale: string,
+    // The page may change its language at any time.
+    private readonly locale: () => string,
     private readonly channel: string,
     private readonly identity: SignedIdentity | null,
   ) {}
@@ -135,7 +136,7 @@ export class Shopper {
     const open = this.conversation.peek()?.session.peek();
     if (open && isOpen(open)) return Promise.resolve(open.id);
     this.opening ??= this.api!.session
-      .openSession({ channel: this.channel, locale: this.locale })
+      .openSession({ channel: this.channel, locale: this.locale() })
       .then(({ session }) => {
         this.learn(session);
         return session!.id;
@@ -169,7 +170,7 @@ export class Shopper {
     };
     const { tokens, user } = await openApi(this.origin).auth.identifyShopper({
       tenantId: this.tenant,
-      locale: this.locale,
+      locale: this.locale(),
       ...(identity ? { identity } : {}),
     });
     keyring.keep(tokens!, user!.id, user!.displayName);
