@@ -83,6 +83,7 @@ async def play(octopus: Octopus, console: Console) -> None:
         shop = Shop("qingshan", octopus.logins()["qingshan"], edge, channel)
         shopper_identity = await shop.customer("王小明")
         available = await shop.staff(shop.agents[0])
+        before = await shop.status(available)
         await shop.set_status(available, session_pb2.AGENT_STATUS_AVAILABLE)
         session = await shop.open_session(shopper_identity)
         async with Participant(shopper_identity, WebSocket(edge)).connected() as shopper:
@@ -97,6 +98,8 @@ async def play(octopus: Octopus, console: Console) -> None:
             finally:
                 # Also after a failure: a session left open would take an agent's place.
                 await shop.end(shopper_identity, session.id)
+                # Nor may shoppers be offered to an agent who is not there.
+                await shop.set_status(available, before)
             await _hear(shopper, "the end of the session", lambda p: _last_state(p) == session_pb2.SESSION_STATE_ENDED)
             printing.cancel()
 

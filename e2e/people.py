@@ -97,6 +97,11 @@ class Shop:
         )
         return response.session
 
+    async def status(self, agent: Identity) -> session_pb2.AgentStatus.ValueType:
+        """Return an agent's status."""
+        response = await self.sessions.GetAgent(session_service_pb2.GetAgentRequest(), metadata=agent.metadata)
+        return response.agent.status
+
     async def set_status(self, agent: Identity, status: session_pb2.AgentStatus.ValueType) -> None:
         """Set an agent's status."""
         await self.sessions.SetAgentStatus(
