@@ -115,7 +115,8 @@ class Child:
                 text = file.read().decode(errors="replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-lines:])
+        # A process that was started again and again says the same each time.
+        return "\n".join(list(dict.fromkeys(text.splitlines()))[-lines:])
 
 
 def describe_exit(code: int) -> str:

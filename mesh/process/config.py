@@ -75,6 +75,8 @@ class ServiceConfig(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             lines = [
-                f"  {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
+                f"  {'.'.join(map(str, item['loc']))}: "
+                + ("there is no such setting" if item["type"] == "extra_forbidden" else item["msg"])
+                for item in error.errors(include_input=False)
             ]
             raise ConfigError("\n".join([f"the settings file {path} does not fit {cls.__name__}:", *lines])) from error

@@ -45,6 +45,7 @@ def examine(folder: Folder, edge_port: int) -> Iterator[Finding]:
     yield from _programs()
     yield _packages()
     yield _pages()
+    yield _folder(folder)
     yield _disk(folder)
     yield _memory()
     yield _clock()
@@ -110,8 +111,20 @@ def _pages() -> Finding:
     return Finding("web pages", "note", "not built yet; `make web` does, and `make up` by itself")
 
 
+def _place(folder: Folder) -> Path:
+    """Returns the folder, or the first one above it that exists."""
+    return next(path for path in (folder.root, *folder.root.parents) if path.exists())
+
+
+def _folder(folder: Folder) -> Finding:
+    place = _place(folder)
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Finding("folder", "wrong", f"{place} may not be written by this user: change that, or use `--root DIR`")
+    return _ok("folder", f"{place} may be written")
+
+
 def _disk(folder: Folder) -> Finding:
-    place = next(path for path in (folder.root, *folder.root.parents) if path.exists())
+    place = _place(folder)
     free = shutil.disk_usage(place).free / 2**30
     text = f"{free:.1f} GB free at {place}"
     if free < _DISK_GB:
@@ -158,6 +171,6 @@ def _lock(folder: Folder) -> Finding:
 def _port(folder: Folder, edge_port: int) -> Finding:
     if ports.is_free(edge_port):
         return _ok("public port", f"{edge_port} is free")
-    if status(folder)["supervisor"] is not None:
+    if f"localhost:{edge_port}" == status(folder)["endpoints"].get("grpc"):
         return _ok("public port", f"{edge_port} is used by this platform")
     return Finding("public port", "wrong", f"{edge_port} is in use by {ports.listener(edge_port)}; use --edge-port N")

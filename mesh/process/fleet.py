@@ -102,8 +102,10 @@ def settings(requests: Iterable[str]) -> dict[str, dict[str, object]]:
     for request in requests:
         where, assigned, value = request.partition("=")
         member, _, key = where.partition(".")
-        if member not in members or not key.isidentifier() or not assigned:
+        if not key.isidentifier() or not assigned:
             raise FleetError(f"--set: {request!r} should be MEMBER.SETTING=VALUE, as chat.rate_per_second=100")
+        if member not in members:
+            raise FleetError(f"--set: there is no {member!r}; there are {', '.join(sorted(members))}")
         try:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
