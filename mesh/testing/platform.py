@@ -222,7 +222,7 @@ class Platform:
         self._valkey = Valkey(self.folder, taken[1])
         self.valkey = ControlledValkey(self._valkey)
         self.nats = ControlledNats(Nats(self.folder, taken[2], taken[3]), self.folder.identity)
-        self._components: tuple[Controlled, ...] = (self.postgres, self.valkey, self.nats)
+        self.components: tuple[Controlled, ...] = (self.postgres, self.valkey, self.nats)
 
     @property
     def identity(self) -> Path:
@@ -263,12 +263,12 @@ class Platform:
     async def start(self) -> None:
         """Starts the components. Raises ComponentError."""
         # One after the other: the database's first start uses both cores of a small machine.
-        for component in self._components:
+        for component in self.components:
             await component.start()
 
     async def stop(self) -> None:
         """Ends the components and removes the folder."""
-        for component in self._components:
+        for component in self.components:
             component.resume()
             await component.kill()
         shutil.rmtree(self.folder.root, ignore_errors=True)

@@ -30,6 +30,18 @@ def platform() -> Iterator[Platform]:
         _run(running.stop())
 
 
+@pytest.fixture(autouse=True)
+def _whole_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Starts what a test has left stopped or frozen because it failed in between: it shall fail alone."""
+    running: Platform | None = request.getfixturevalue("platform") if "platform" in request.fixturenames else None
+    yield
+    if running is not None:
+        for component in running.components:
+            component.resume()
+            if component.pid is None:
+                _run(component.start())
+
+
 @pytest.fixture(scope="session")
 def migrated(platform: Platform) -> Platform:
     """The platform with all of db/migrations applied."""
