@@ -42,6 +42,8 @@ class Child:
         """Does not start it."""
         self.command = command
         self.started_at = 0.0
+        # Where its output begins in the log, which is kept over starts.
+        self._log_begin = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -64,6 +66,7 @@ class Child:
         ]  # fmt: skip
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         with command.log.open("ab") as log:
+            self._log_begin = log.tell()
             self._process = subprocess.Popen(
                 [*leash, *command.argv],
                 stdin=subprocess.DEVNULL,
@@ -108,15 +111,17 @@ class Child:
             return await self.wait()
 
     def last_words(self, lines: int = 8) -> str:
-        """Returns the end of its output, for a message that says why it died."""
+        """Returns the end of its output since its start, for a message that says why it died."""
         try:
             with self.command.log.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+                size = file.seek(0, os.SEEK_END)
+                # A log that was put aside and begun anew is shorter.
+                begin = self._log_begin if self._log_begin <= size else 0
+                file.seek(max(begin, size - 8192))
                 text = file.read().decode(errors="replace")
         except OSError:
             return ""
-        # A process that was started again and again says the same each time.
-        return "\n".join(list(dict.fromkeys(text.splitlines()))[-lines:])
+        return "\n".join(text.splitlines()[-lines:])
 
 
 def describe_exit(code: int) -> str:

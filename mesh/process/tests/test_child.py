@@ -27,6 +27,10 @@ async def test_a_child_writes_its_log_and_tells_its_exit_code(tmp_path: Path) ->
     assert child.pid is None
     assert child.last_words(lines=1) == "last"
     assert describe_exit(3) == "exit code 3"
+    again = Child(python("print('anew')", tmp_path))
+    again.start()
+    assert await again.wait() == 0
+    assert again.last_words() == "anew"
 
 
 async def test_a_child_is_asked_to_finish_first(tmp_path: Path) -> None:
