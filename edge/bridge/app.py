@@ -16,6 +16,7 @@ from websockets.typing import Subprotocol
 from edge.bridge.config import BridgeConfig
 from edge.bridge.connection import carry
 from edge.bridge.frames import CODECS
+from edge.bridge.memory import keep_large_blocks_apart
 from edge.peer import is_edge
 from mesh.process.member import Member
 
@@ -31,6 +32,7 @@ _READ_QUEUE = 8
 @asynccontextmanager
 async def app(member: Member, config: BridgeConfig) -> AsyncIterator[None]:
     """Serve WebSockets until the member stops; then close them with 1001, and clients come back elsewhere."""
+    keep_large_blocks_apart()
     chat = chat_service_pb2_grpc.ChatServiceStub(member.channel("chat"))
 
     async def handle(ws: ServerConnection) -> None:
@@ -51,6 +53,8 @@ async def app(member: Member, config: BridgeConfig) -> AsyncIterator[None]:
         return None
 
     certificate = member.identity.server_context()
+    # Envoy keeps its connections; tickets to resume a session would only be stored.
+    certificate.num_tickets = 0
     member.spawn("follow-certificate", member.identity.follow(certificate))
     server: Server
     async with serve(
