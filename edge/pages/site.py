@@ -28,6 +28,19 @@ _SECURITY: Final = {
 
 _NOT_BUILT: Final = "The pages are not built. Run `make web` and reload.\n"
 
+_NO_SUCH_PAGE: Final = """<!doctype html>
+<html lang="zh-CN">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>404 · Octopus</title>
+<style>body { font: 1rem/1.6 system-ui, sans-serif; max-width: 30rem; margin: 20vh auto 0; padding: 0 1.5rem }</style>
+<h1>没有这个页面</h1>
+<p lang="en">There is no such page.</p>
+<p><a href="/">回到首页 · <span lang="en">To the start page</span></a></p>
+</html>
+"""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -40,7 +53,8 @@ def site(dist: Path, shops: DemoShops, caller_is_edge: Callable[[web.Request], b
             raise web.HTTPForbidden(text="Only the edge may call the page server.\n")
         response = await handler(request)
         response.headers.update(_SECURITY)
-        response.headers["Cache-Control"] = _FOREVER if request.path.startswith(_ASSETS) else _ASK_AGAIN
+        for_ever = request.path.startswith(_ASSETS) and response.status != 404
+        response.headers["Cache-Control"] = _FOREVER if for_ever else _ASK_AGAIN
         return response
 
     async def page(request: web.Request) -> web.StreamResponse:
@@ -48,7 +62,7 @@ def site(dist: Path, shops: DemoShops, caller_is_edge: Callable[[web.Request], b
         if file is None:
             if not (dist / "index.html").exists():
                 raise web.HTTPServiceUnavailable(text=_NOT_BUILT)
-            raise web.HTTPNotFound(text="There is no such page.\n")
+            return web.Response(status=404, text=_NO_SUCH_PAGE, content_type="text/html")
         if file.name == "octopus-chat.js":
             # Shops embed the widget in pages of their own origin.
             return web.FileResponse(file, headers={"Cross-Origin-Resource-Policy": "cross-origin"})
