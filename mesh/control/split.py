@@ -17,9 +17,11 @@ def complete(percent: Mapping[str, int], running: Collection[str]) -> dict[str, 
     total = sum(percent.values())
     if total > 100:
         raise SplitError(f"the percentages add up to {total}; they may be at most 100 together")
+    if not running:
+        raise SplitError("no instance of this service runs; `octopus mesh status` lists what does")
     if unknown := sorted(set(percent) - set(running)):
         raise SplitError(
-            f"no instance of {', '.join(unknown)} runs; running versions are: {', '.join(sorted(running)) or 'none'}"
+            f"no instance of {', '.join(unknown)} runs; running versions are: {', '.join(sorted(running))}"
         )
     others = sorted(set(running) - set(percent))
     if not others and total < 100:

@@ -137,13 +137,15 @@ def as_text(found: Status) -> str:
     if found["supervisor"] is None:
         return f"No platform runs in {found['root']}. Start it with `make up` (or `octopus up`)."
     head = "ready" if found["ready"] else "not ready"
+    if not found["ready"] and all(row["phase"] == "ready" for row in found["processes"]):
+        head = "not ready: all processes are, but the start goes on, for example with loading the demo shops"
     lines = [f"Octopus is {head}; supervisor {found['supervisor']}, {found['memory_mb']:.0f} MB in all", ""]
     lines.append(f"  {'process':<14} {'pid':>7} {'phase':<9} {'memory':>8} {'age':>8} {'restarts':>8}")
     for row in found["processes"]:
         pid = row["pid"] if row["pid"] is not None else "-"
         lines.append(
             f"  {row['instance']:<14} {pid:>7} {row['phase']:<9} {row['memory_mb']:>5.0f} MB {row['age_s']:>6.0f} s "
-            f"{row['restarts']:>8}" + (f"  ended: {row['last_end']}" if row["last_end"] else "")
+            f"{row['restarts']:>8}" + (f"  ended last: {row['last_end']}" if row["last_end"] else "")
         )
     lines.append("")
     lines += [f"  {name:<14} {value}" for name, value in found["endpoints"].items()]
