@@ -15,6 +15,8 @@ export interface SignedIdentity {
   signature: string;
 }
 
+const HISTORY_PAGE = 200;
+
 export type Phase = "idle" | "loading" | "ready" | "error";
 
 /** The shopper of one shop on one page. */
@@ -62,6 +64,8 @@ export class Shopper {
       this.stopWatching = effect(() => {
         // The tokens were revoked or have ended: a visitor simply begins anew.
         if (link.state.value === "signed-out") queueMicrotask(() => this.again());
+        const shown = this.conversation.value;
+        if (shown?.incomplete.value) void this.fillFromHistory(shown, link);
       });
     } catch (error) {
       this.trouble.value = troubleOf(error);
@@ -125,6 +129,23 @@ export class Shopper {
   seen(): void {
     const session = this.conversation.peek()?.session.peek();
     if (session) this.link.peek()?.markRead(session.id);
+  }
+
+  /** The log no longer has the beginning of a long conversation; the archive has it. */
+  private async fillFromHistory(conversation: Conversation, link: Link): Promise<void> {
+    conversation.incomplete.value = false;
+    const sessionId = conversation.session.peek().id;
+    let pageToken = "";
+    try {
+      do {
+        const page = await this.api!.archive.listMessages({ sessionId, pageSize: HISTORY_PAGE, pageToken });
+        conversation.prepend(page.messages, link.mine);
+        pageToken = page.nextPageToken;
+      } while (pageToken !== "");
+    } catch (error) {
+      // What is there stays; the next connection says again that something is missing.
+      console.warn("octopus: history could not be read", troubleOf(error));
+    }
   }
 
   private learn(session: Session | undefined): void {

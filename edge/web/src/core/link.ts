@@ -310,8 +310,11 @@ export class Link {
         if (frame.value.session) this.learn(frame.value.session);
         break;
       case "tooOld": {
-        const conversation = this.conversations.peek().get(frame.value.sessionId);
+        const { sessionId, firstSeq } = frame.value;
+        const conversation = this.conversations.peek().get(sessionId);
         if (conversation) conversation.incomplete.value = true;
+        // A log that was lost counts anew: a position from before would hide what comes.
+        if ((this.cursors.get(sessionId) ?? 0n) >= firstSeq) this.cursors.delete(sessionId);
         break;
       }
       case "ping":
