@@ -86,6 +86,8 @@ def token_check(jwks: str | None, methods: Iterable[Method]) -> jwt.JwtAuthentic
         from_headers=[jwt.JwtHeader(name="authorization", value_prefix="Bearer ")],
         forward=True,
         claim_to_headers=[jwt.JwtClaimToHeader(header_name=AFFINITY_HEADER, claim_name="sub")],
+        # The version of a service is chosen by the user too, so it can only be chosen when the user is known.
+        clear_route_cache=True,
         jwt_cache_config=jwt.JwtCacheConfig(jwt_cache_size=1000),
     )
     rules = [
