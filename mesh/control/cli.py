@@ -118,7 +118,8 @@ def _ask(question: Callable[[mesh_service_pb2_grpc.MeshServiceStub], Awaitable[T
     try:
         return asyncio.run(_call(ServiceConfig.read(running().config / "operator.toml"), question))
     except ConfigError as error:
-        problem = f"{error}\nIs the platform running? Start it with: make up. 平台在运行吗？请先执行 make up。"
+        known = (running().config / "operator.toml").exists()
+        problem = str(error) if known else f"nothing runs in {running().root}; start it with `make up`. 平台没有运行。"
     except Refused as error:
         problem = f"the control plane refused: {error}. 控制面拒绝了请求。"
     Console(stderr=True).print(f"[red]{escape(problem)}[/]")

@@ -119,8 +119,9 @@ def logs(
     folder = _folder(root)
     path = folder.log / f"{name}.log"
     if not path.exists():
-        there = ", ".join(sorted(found.stem for found in folder.log.glob("*.log"))) or "none"
-        typer.echo(f"there is no log of {name!r}; there are: {there}", err=True)
+        there = ", ".join(sorted(found.stem for found in folder.log.glob("*.log")))
+        others = f"there are: {there}" if there else f"nothing has run in {folder.root} yet"
+        typer.echo(f"there is no log of {name!r}; {others}", err=True)
         raise typer.Exit(1)
     arguments = ["tail", "-n", "50", *(["-F"] if follow else []), str(path)]
     os.execvp(arguments[0], arguments)  # noqa: S606 - tail does this best
