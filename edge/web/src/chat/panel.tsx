@@ -350,7 +350,16 @@ function Composer({ shopper, session, words }: { shopper: Shopper; session: Sess
     <footer>
       {over.value > 0 && <p class="bad" role="alert">{words.tooLong(Math.ceil(over.value / 3))}</p>}
       {withBot && (
-        <button type="button" class="handoff" onClick={() => void shopper.handOff().catch(() => undefined)} data-testid="handoff">
+        <button
+          type="button"
+          class="handoff"
+          onClick={() => {
+            // The button goes; whoever pressed it by keyboard must not be left nowhere.
+            box.current?.focus();
+            shopper.handOff().catch(() => undefined);
+          }}
+          data-testid="handoff"
+        >
           <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 14v-2a8 8 0 0116 0v2M4 14v3a2 2 0 002 2h1v-6H4m16 1v3a2 2 0 01-2 2h-1v-6h3" /></svg>
           {words.handoff}
         </button>
