@@ -19,7 +19,7 @@ import pytest_asyncio
 from e2e.clients.edge import Edge
 from e2e.clients.grpc_web import GrpcWebClient, grpc_web_client
 from e2e.people import Shop
-from e2e.running import Octopus, running
+from e2e.running import Octopus, free_port, running
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
@@ -37,7 +37,7 @@ def octopus() -> Iterator[Octopus]:
     root = Path(tempfile.mkdtemp(prefix="octopus-e2e-"))
     root.chmod(0o755)
     try:
-        with _elsewhere(running(root, "--instances", "chat=2,session=2,bridge=2")) as platform:
+        with _elsewhere(running(root, "--instances", "chat=2,session=2,bridge=2", *_traced())) as platform:
             yield platform
     finally:
         shutil.copytree(root / "log", ARTIFACTS / "log", dirs_exist_ok=True)
@@ -78,6 +78,13 @@ def artifacts() -> Path:
     """Where screenshots and the like are kept."""
     ARTIFACTS.mkdir(exist_ok=True)
     return ARTIFACTS
+
+
+def _traced() -> Iterator[str]:
+    """Let some members send the traces that a test begins, and no others, to a collector that a test may run."""
+    collector = f"http://127.0.0.1:{free_port()}"
+    for member in ("chat", "bot", "knowledge", "archive"):
+        yield from ("--set", f"{member}.otlp_endpoint={collector}", "--set", f"{member}.trace_ratio=0")
 
 
 @contextlib.contextmanager
