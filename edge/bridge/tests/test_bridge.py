@@ -22,6 +22,7 @@ from edge.bridge.frames import JSON, PROTOBUF
 from mesh.errors import Refused
 from mesh.identity.files import Identity
 from mesh.process.member import Member
+from mesh.rpc.metadata import ACCEPTED
 from mesh.rpc.principal import current
 from mesh.rpc.validation import Invalid, takes_invalid
 from mesh.testing import Platform
@@ -46,6 +47,7 @@ class Chat(chat_service_pb2_grpc.ChatServiceServicer):
         self, request_iterator: AsyncIterator[Request | Invalid], context: Any
     ) -> AsyncIterator[Response]:
         """Answer frame by frame."""
+        await context.send_initial_metadata(((ACCEPTED, "1"),))
         async for request in request_iterator:
             if isinstance(request, Invalid):
                 raise request.refused()

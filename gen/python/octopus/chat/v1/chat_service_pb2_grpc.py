@@ -66,7 +66,8 @@ class ChatServiceServicer:
 
     def Converse(self, request_iterator, context):
         """A stream in both directions. It lives until the token ends, at most an hour, and then says goodbye;
-        clients connect again with their cursors.
+        clients connect again with their cursors. The answer's initial metadata holds `octopus-accepted` as soon as the caller
+        is admitted; a caller who is refused gets a status without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -23,7 +23,8 @@ class ChatServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Converse: _aio.StreamStreamMultiCallable[_chat_service_pb2.ConverseRequest, _chat_service_pb2.ConverseResponse]
     """A stream in both directions. It lives until the token ends, at most an hour, and then says goodbye;
-    clients connect again with their cursors.
+    clients connect again with their cursors. The answer's initial metadata holds `octopus-accepted` as soon as the caller
+    is admitted; a caller who is refused gets a status without it.
     """
     Subscribe: _aio.UnaryStreamMultiCallable[_chat_service_pb2.SubscribeRequest, _chat_service_pb2.SubscribeResponse]
     """The server's half of a conversation."""
@@ -47,7 +48,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_chat_service_pb2.ConverseRequest, _chat_service_pb2.ConverseResponse],
     ) -> _abc.AsyncIterator[_chat_service_pb2.ConverseResponse] | _abc.Awaitable[None]:
         """A stream in both directions. It lives until the token ends, at most an hour, and then says goodbye;
-        clients connect again with their cursors.
+        clients connect again with their cursors. The answer's initial metadata holds `octopus-accepted` as soon as the caller
+        is admitted; a caller who is refused gets a status without it.
         """
 
     @_abc_1.abstractmethod

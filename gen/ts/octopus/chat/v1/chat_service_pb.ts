@@ -178,7 +178,8 @@ export const SendResponseSchema: GenMessage<SendResponse> = /*@__PURE__*/
 export const ChatService: GenService<{
   /**
    * A stream in both directions. It lives until the token ends, at most an hour, and then says goodbye;
-   * clients connect again with their cursors.
+   * clients connect again with their cursors. The answer's initial metadata holds `octopus-accepted` as soon as the caller
+   * is admitted; a caller who is refused gets a status without it.
    *
    * @generated from rpc octopus.chat.v1.ChatService.Converse
    */
