@@ -32,7 +32,7 @@ TALKS = 14
 # Service must be back within this many seconds of the component's return.
 BACK_WITHIN_S = 10.0
 # Seconds of talk before and after the fault.
-BEFORE_S, AFTER_S = 1.5, 3.0
+BEFORE_S, AFTER_S = 1.0, 2.0
 
 
 @dataclass

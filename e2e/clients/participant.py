@@ -104,6 +104,12 @@ class Participant:
             try:
                 await self._once()
                 failures = 0
+            except asyncio.CancelledError:
+                # Whoever is cancelled while he writes takes the whole gRPC call with him; that is a break like others.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                failures += 1
             except (
                 grpc.aio.AioRpcError,
                 asyncio.InvalidStateError,

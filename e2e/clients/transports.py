@@ -87,6 +87,8 @@ class WebSocket:
             ssl=self._ssl,
             subprotocols=[Subprotocol("octopus.v1.json" if self._json else "octopus.v1.proto")],
             compression=None,
+            # Envoy lets a closed connection linger for a second, which nobody here need wait for.
+            close_timeout=0.1,
         ) as ws:
             stream = _WebSocketStream(ws, json=self._json)
             await stream.send(frame_pb2.ClientFrame(hello=hello))
