@@ -105,7 +105,9 @@ def test_copies_of_members() -> None:
 def test_settings_are_given_by_member_and_typed() -> None:
     given = settings(["chat.rate_burst=100", "chat.log_level=warning", "bridge.ping_interval_s=0.5"])
     assert given == {"chat": {"rate_burst": 100, "log_level": "warning"}, "bridge": {"ping_interval_s": 0.5}}
-    for wrong in ("chta.rate_burst=1", "chat.rate_burst", "chat=1", "rate_burst=1"):
+    with pytest.raises(FleetError, match=r"no 'chta'; there are .*chat"):
+        settings(["chta.rate_burst=1"])
+    for wrong in ("chat.rate_burst", "chat=1", "rate_burst=1"):
         with pytest.raises(FleetError, match=r"MEMBER\.SETTING=VALUE"):
             settings([wrong])
 
