@@ -35,7 +35,7 @@ install: .venv/installed ## create .venv from requirements.lock; needs Python 3.
 	  || .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
 	@# The repository's root and the generated code are import roots, and `octopus` is a command.
 	printf '%s\n' '$(CURDIR)' '$(CURDIR)/gen/python' > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/octopus.pth"
-	printf '%s\n' '#!$(BIN)/python' 'from mesh.process.cli import main' '' 'main()' > .venv/bin/octopus
+	printf '%s\n' '#!$(BIN)/python' 'from mesh.platform.cli import main' '' 'main()' > .venv/bin/octopus
 	chmod +x .venv/bin/octopus
 	touch $@
 

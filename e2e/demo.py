@@ -22,7 +22,7 @@ from e2e.clients.transports import Grpc, WebSocket
 from e2e.people import Shop
 from e2e.running import NotRunningError, Octopus
 from mesh.errors import from_rpc_error
-from mesh.process.folder import running
+from mesh.platform.folder import running
 
 _STATES = {
     session_pb2.SESSION_STATE_WAITING: "等待人工客服 · waiting for a person",

@@ -17,8 +17,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from e2e.clients.edge import Edge
-from mesh.process.folder import Folder
-from mesh.process.status import status
+from mesh.platform.folder import Folder
+from mesh.platform.status import status
 
 # Seconds a first start may take on a small, busy machine.
 _START_WITHIN_S = 180.0
@@ -101,7 +101,7 @@ async def running(root: Path, *options: str) -> AsyncIterator[Octopus]:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "mesh.process.cli",
+            "mesh.platform.cli",
             "up",
             "--root",
             str(root),

@@ -26,7 +26,7 @@ async def octopus_command(octopus: Octopus, password: str, *arguments: str) -> t
     """Run the command as a person would; return its exit code and what it printed."""
     environment = os.environ | {"OCTOPUS_ROOT": str(octopus.root), "OCTOPUS_PASSWORD": password, "COLUMNS": "200"}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mesh.process.cli", *arguments),
+        *(sys.executable, "-m", "mesh.platform.cli", *arguments),
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -25,9 +25,9 @@ from e2e.people import Shop
 from e2e.running import Octopus
 from mesh.identity.authority import Authority
 from mesh.identity.names import ALL
-from mesh.process.folder import Folder
-from mesh.process.launch import environment
-from mesh.process.settings import write_settings
+from mesh.platform.folder import Folder
+from mesh.platform.launch import environment
+from mesh.platform.settings import write_settings
 
 pytestmark = pytest.mark.e2e
 
@@ -38,7 +38,7 @@ FOLLOWS_WITHIN_S = 5.0
 def octopus_mesh(octopus: Octopus, *arguments: str) -> str:
     """Run `octopus mesh` and return what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", "mesh.process.cli", "--root", str(octopus.root), "mesh", *arguments],
+        [sys.executable, "-m", "mesh.platform.cli", "--root", str(octopus.root), "mesh", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "COLUMNS": "120"},

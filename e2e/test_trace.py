@@ -15,7 +15,7 @@ from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSett
 
 from e2e.people import Shop
 from e2e.running import Octopus
-from mesh.process.folder import Folder
+from mesh.platform.folder import Folder
 
 pytestmark = pytest.mark.e2e
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from e2e.clients.edge import Identity
 from mesh.identity.files import Identity as Certificate
-from mesh.process.folder import Folder
+from mesh.platform.folder import Folder
 from mesh.stores import postgres
 from mesh.stores.keyring import Keyring
 from services.user.access_tokens import SigningKey

@@ -11,7 +11,7 @@ import pytest
 from e2e.bad_input.refusals import said
 from e2e.clients.edge import Edge
 from e2e.running import Octopus
-from mesh.process.folder import Folder
+from mesh.platform.folder import Folder
 
 pytestmark = pytest.mark.e2e
 

@@ -19,8 +19,8 @@ from e2e.bench.order import Measured, Order
 from e2e.bench.report import Idle, Rest
 from e2e.people import Shop
 from e2e.running import Octopus
-from mesh.process.folder import Folder
-from mesh.process.settings import write_settings
+from mesh.platform.folder import Folder
+from mesh.platform.settings import write_settings
 
 # Seconds for what a start leaves behind to be done: caches, the database's own housekeeping.
 _SETTLE_S = 15.0

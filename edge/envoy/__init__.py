@@ -1,1 +1,1 @@
-"""The edge's Envoy: its configuration, made from typed resources and the contracts, and the process that feeds it."""
+"""Envoy's configuration, made from typed resources and the contracts."""

@@ -20,11 +20,11 @@ from envoy_data_plane.envoy.extensions.resource_monitors.fixed_heap import v3 as
 from envoy_data_plane.google.protobuf import Struct
 
 from edge.envoy.clusters import control_cluster, static
-from edge.envoy.config import ControlConfig
+from edge.envoy.config import EdgeConfig
 from edge.envoy.listener import NAME
 from edge.envoy.resources import certificates
+from mesh.atomic_file import write
 from mesh.control.resources import address, ads, pack
-from mesh.process.folder import write
 
 FILE: Final = "envoy.json"
 
@@ -37,7 +37,7 @@ def bootstrap_file(folder: Path) -> Path:
     return folder / FILE
 
 
-def prepare(config: ControlConfig) -> Path:
+def prepare(config: EdgeConfig) -> Path:
     """Writes all that Envoy reads at its start into `config.envoy_folder`, and returns the file to start it with."""
     certificates(config).write()
     path = bootstrap_file(config.envoy_folder)
@@ -45,7 +45,7 @@ def prepare(config: ControlConfig) -> Path:
     return path
 
 
-def render(config: ControlConfig) -> bootstrap.Bootstrap:
+def render(config: EdgeConfig) -> bootstrap.Bootstrap:
     """Returns the bootstrap: the way to the control plane, limits, and the doors for the machine's owner."""
     return bootstrap.Bootstrap(
         node=core.Node(id="edge", cluster="edge"),
@@ -79,7 +79,7 @@ def render(config: ControlConfig) -> bootstrap.Bootstrap:
     )
 
 
-def _admin_address(config: ControlConfig) -> core.Address:
+def _admin_address(config: EdgeConfig) -> core.Address:
     return core.Address(pipe=core.Pipe(path=str(config.envoy_folder / "admin.sock"), mode=0o600))
 
 
@@ -140,7 +140,7 @@ def _metrics_listener(port: int) -> listeners.Listener:
     )
 
 
-def _overload_manager(config: ControlConfig) -> overload.OverloadManager:
+def _overload_manager(config: EdgeConfig) -> overload.OverloadManager:
     heap, connections = (
         "envoy.resource_monitors.fixed_heap",
         "envoy.resource_monitors.global_downstream_max_connections",

@@ -15,9 +15,9 @@ import betterproto2
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 
+from mesh.atomic_file import write
 from mesh.control.resources import is_exactly, pack
 from mesh.identity.files import Identity
-from mesh.process.folder import write
 
 _TYPE: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 

@@ -1,4 +1,4 @@
-"""Settings of the control plane's process, which also feeds the edge."""
+"""What Envoy's resources are made from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field
 from mesh.process.config import ServiceConfig
 
 
-class ControlConfig(ServiceConfig):
-    """Settings of the control plane. Clients find the ADS feed at `port`, so it must be the same at each start."""
+class EdgeConfig(ServiceConfig):
+    """What can be set about the edge; the control process reads it, because it serves Envoy's configuration."""
 
     # Folder for what Envoy reads: `envoy.json` and the files that name its certificates. Written at the start.
     envoy_folder: Path

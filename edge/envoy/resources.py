@@ -8,7 +8,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 
 from edge.envoy import clusters, filters, listener
 from edge.envoy.certificates import Certificates
-from edge.envoy.config import ControlConfig
+from edge.envoy.config import EdgeConfig
 from edge.envoy.routes import BRIDGE, PAGES, route_table
 from mesh.control.contract import Method
 from mesh.control.feed import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource
@@ -17,14 +17,14 @@ from mesh.control.resources import cluster_name, load_assignment, pack, resource
 from mesh.identity.files import Identity
 
 
-def certificates(config: ControlConfig) -> Certificates:
+def certificates(config: EdgeConfig) -> Certificates:
     """Returns where Envoy's certificates lie."""
     return Certificates(
         config.envoy_folder, Identity(config.identity, "edge"), Identity(config.public_folder, config.public_name)
     )
 
 
-def edge_resources(config: ControlConfig, methods: Iterable[Method]) -> Callable[[Picture], list[Resource]]:
+def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[Picture], list[Resource]]:
     """Returns what makes Envoy's resources from a picture of the mesh."""
     methods = tuple(methods)
     served = {method.service for method in methods}

@@ -8,7 +8,6 @@ to be revoked.
 from __future__ import annotations
 
 import ipaddress
-import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from mesh.atomic_file import write
 from mesh.identity import names
 from mesh.identity.files import Identity
 
@@ -139,8 +139,8 @@ def _replace_leaf(identity: Identity, cert: bytes, key: bytes) -> None:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     newest = leaves / f"{identity.name}-{stamp}-{token}"
     newest.mkdir()
-    _write(newest / "cert.pem", cert, mode=0o644)
-    _write(newest / "key.pem", key, mode=0o600)
+    write(newest / "cert.pem", cert, mode=0o644)
+    write(newest / "key.pem", key, mode=0o600)
     moving = leaves / f".{identity.name}-{token}"
     moving.symlink_to(Path("leaves") / newest.name)
     previous = link.resolve() if link.is_symlink() else None
@@ -168,9 +168,9 @@ def _make_authority(folder: Path, title: str) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "authority").mkdir(mode=0o700, exist_ok=True)
-    _write(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    write(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
     # The key comes last: a folder with a key is a finished authority.
-    _write(folder / "authority" / "key.pem", _private_pem(key), mode=0o600)
+    write(folder / "authority" / "key.pem", _private_pem(key), mode=0o600)
 
 
 def _common_name(name: str) -> x509.Name:
@@ -206,12 +206,3 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Writes beside and renames, so that a reader sees all of it or none; the mode holds from the first byte."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    beside.replace(path)

@@ -1,1 +1,1 @@
-"""What a process of the mesh is: its settings, its life from start to stop, and the command that runs them all."""
+"""What every process of the mesh runs in: its settings, and its life from start to stop."""

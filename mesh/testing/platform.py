@@ -19,15 +19,15 @@ from redis.asyncio import Redis
 from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
-from mesh.process import ports
-from mesh.process.child import Child
-from mesh.process.components.component import Component, until_ready
-from mesh.process.components.nats import Nats
-from mesh.process.components.postgres import Postgres
-from mesh.process.components.valkey import Valkey
+from mesh.platform import ports
+from mesh.platform.child import Child
+from mesh.platform.components.component import Component, until_ready
+from mesh.platform.components.nats import Nats
+from mesh.platform.components.postgres import Postgres
+from mesh.platform.components.valkey import Valkey
+from mesh.platform.folder import Folder
+from mesh.platform.migrations import migrate
 from mesh.process.config import ServiceConfig
-from mesh.process.folder import Folder
-from mesh.process.migrations import migrate
 
 Config = TypeVar("Config", bound=ServiceConfig)
 

@@ -18,8 +18,8 @@ import pytest
 from mesh.bus import streams
 from mesh.control.contract import methods
 from mesh.identity import names
-from mesh.process.components.nats import RIGHTS
-from mesh.process.fleet import FLEET
+from mesh.platform.components.nats import RIGHTS
+from mesh.platform.fleet import FLEET
 
 pytestmark = pytest.mark.unit
 

@@ -21,8 +21,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Table
 
 from mesh.errors import Refused, from_rpc_error
-from mesh.process.folder import running
-from mesh.process.state import State
+from mesh.platform.folder import running
+from mesh.platform.state import State
 from mesh.rpc.metadata import with_token
 
 app = typer.Typer(no_args_is_help=True, help="The shop's answers. 店铺知识库。")

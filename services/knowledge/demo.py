@@ -15,8 +15,8 @@ from typing import Final
 
 import structlog
 
+from mesh.platform.folder import REPOSITORY
 from mesh.process.config import ConfigError
-from mesh.process.folder import REPOSITORY
 from mesh.process.member import Member
 from mesh.telemetry.logs import configure_logging
 from services.knowledge.config import KnowledgeConfig

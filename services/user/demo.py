@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from mesh.atomic_file import write
 from mesh.process.config import ConfigError
-from mesh.process.folder import write
 from mesh.process.member import Member
 from mesh.telemetry.logs import configure_logging
 from services.user import token_store

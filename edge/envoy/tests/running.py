@@ -23,14 +23,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from octopus.mesh.v1 import registry_pb2
 
-from edge.envoy.config import ControlConfig
+from edge.envoy.config import EdgeConfig
 from mesh import bus
 from mesh.control.contract import methods
 from mesh.control.registration import Registration
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
-from mesh.process import ports
-from mesh.process.settings import write_settings
+from mesh.platform import ports
+from mesh.platform.settings import write_settings
 from mesh.rpc.server import credentials
 from mesh.testing.platform import Platform
 
@@ -158,8 +158,8 @@ class Edge:
         self._bus: bus.Bus
 
     @property
-    def config(self) -> ControlConfig:
-        return ControlConfig.model_validate(self.settings)
+    def config(self) -> EdgeConfig:
+        return EdgeConfig.model_validate(self.settings)
 
     @property
     def url(self) -> str:
@@ -192,7 +192,7 @@ class Edge:
         write_settings(file, self.settings)
         environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen' / 'python'}"}
         self._control = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "edge.envoy", "--config", str(file), env=environment, cwd=REPOSITORY,
+            sys.executable, "-m", "edge.control", "--config", str(file), env=environment, cwd=REPOSITORY,
             stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
 

@@ -13,7 +13,7 @@ from octopus.mesh.v1 import registry_pb2
 
 from edge.envoy import filters
 from edge.envoy.bootstrap import render
-from edge.envoy.config import ControlConfig
+from edge.envoy.config import EdgeConfig
 from edge.envoy.listener import listener
 from edge.envoy.resources import certificates, edge_resources
 from edge.envoy.routes import route_table
@@ -26,7 +26,7 @@ from mesh.identity.authority import Authority
 pytestmark = pytest.mark.service
 
 
-def config(tmp_path: Path, **extra: Any) -> ControlConfig:
+def config(tmp_path: Path, **extra: Any) -> EdgeConfig:
     Authority(tmp_path / "identity").issue("edge")
     Authority(tmp_path / "public").issue_public("edge-public")
     settings = {
@@ -39,7 +39,7 @@ def config(tmp_path: Path, **extra: Any) -> ControlConfig:
         "public_folder": tmp_path / "public",
         "edge_metrics_port": 9901,
     }
-    return ControlConfig(**{**settings, **extra})
+    return EdgeConfig(**{**settings, **extra})
 
 
 def picture() -> Picture:
@@ -59,7 +59,7 @@ def picture() -> Picture:
     return Painter(names.SERVICES).paint(instances, {"chat": {"v1": 90, "v2": 10}}, None)
 
 
-def inlined(config: ControlConfig) -> Bootstrap:
+def inlined(config: EdgeConfig) -> Bootstrap:
     """Everything Envoy would be told later, in the one file it can check."""
     whole = render(config)
     assert whole.static_resources is not None

@@ -22,8 +22,8 @@ from mesh.control import bootstrap
 from mesh.control.tests.processes import REPOSITORY, Caller, Process, during, until
 from mesh.errors import Refused
 from mesh.identity.files import Identity
-from mesh.process import ports
-from mesh.process.settings import write_settings
+from mesh.platform import ports
+from mesh.platform.settings import write_settings
 from mesh.rpc.channel import connect
 from mesh.testing.platform import Platform
 
@@ -304,7 +304,7 @@ async def test_the_command_shows_the_mesh_and_shifts_traffic(mesh: Mesh, platfor
 
     async def octopus_mesh(*arguments: str) -> tuple[int | None, str]:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "mesh.control.cli", *arguments, cwd=REPOSITORY,
+            sys.executable, "-m", "mesh.platform.mesh_command", *arguments, cwd=REPOSITORY,
             env={**os.environ, "OCTOPUS_ROOT": str(tmp_path), "COLUMNS": "200",
                  "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen' / 'python'}"},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mesh.process.orphans import until_ended
+from mesh.platform.orphans import until_ended
 from mesh.testing import Platform
 
 pytestmark = pytest.mark.store

@@ -23,7 +23,7 @@ from octopus.session.v1 import session_pb2, session_service_pb2, session_service
 from mesh.bus import Bus, Conflict, connect
 from mesh.errors import Refused
 from mesh.identity.files import Identity
-from mesh.process import ports
+from mesh.platform import ports
 from mesh.process.member import Member
 from mesh.rpc import principal
 from mesh.testing import Platform

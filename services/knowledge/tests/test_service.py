@@ -18,7 +18,7 @@ from octopus.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from mesh.bus import connect
 from mesh.errors import Refused, from_rpc_error
 from mesh.identity.files import Identity
-from mesh.process import ports
+from mesh.platform import ports
 from mesh.process.member import Member
 from mesh.rpc.metadata import Metadata, as_service, with_token
 from mesh.testing import Platform

@@ -14,7 +14,7 @@ from octopus.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 from mesh.bus import Bus, connect
 from mesh.errors import Refused
 from mesh.identity.files import Identity
-from mesh.process import ports
+from mesh.platform import ports
 from mesh.process.member import Member
 from mesh.rpc.metadata import as_service, with_token
 from mesh.testing import Platform

@@ -21,8 +21,8 @@ from octopus.session.v1.session_events_pb2 import SessionEvent
 from octopus.session.v1.session_service_pb2_grpc import SessionServiceStub
 
 from mesh.errors import Refused
-from mesh.process import ports
-from mesh.process.settings import write_settings
+from mesh.platform import ports
+from mesh.platform.settings import write_settings
 from mesh.rpc.metadata import Metadata, with_token
 from mesh.testing import Platform
 from mesh.testing.rpc import Keys, dialling

@@ -1,0 +1,1 @@
+"""The control process: one registry and one xDS feed for the services and for Envoy."""

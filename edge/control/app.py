@@ -1,0 +1,34 @@
+"""The one place that wires the control plane: the registry on one side, channels and Envoy on the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from octopus.mesh.v1.mesh_service_pb2_grpc import add_MeshServiceServicer_to_server
+
+from edge.control.config import ControlConfig
+from edge.envoy.bootstrap import prepare
+from edge.envoy.resources import edge_resources
+from edge.envoy.routes import BRIDGE, PAGES
+from mesh.control import ads
+from mesh.control.contract import methods
+from mesh.control.plane import ControlPlane
+from mesh.control.servicer import MeshServicer
+from mesh.identity import names
+from mesh.process.member import Member
+
+
+@asynccontextmanager
+async def app(member: Member, config: ControlConfig) -> AsyncIterator[None]:
+    """Write what Envoy starts with, follow the registry, and serve the feed and MeshService."""
+    prepare(config)
+    plane = ControlPlane(member.bus, edge_resources(config, methods()), expected=(*names.SERVICES, BRIDGE, PAGES))
+    member.spawn("control plane", plane.run())
+    servicer = MeshServicer(plane.watcher, member.bus)
+    await member.serve(
+        lambda server: server.add_generic_rpc_handlers((plane.ads.handler(),)),
+        lambda server: add_MeshServiceServicer_to_server(servicer, server),
+        others={ads.SERVICE: names.MEMBERS},
+    )
+    yield

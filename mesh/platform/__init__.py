@@ -1,0 +1,1 @@
+"""What runs a platform on one machine: the supervisor, the components, and the `octopus` command."""

