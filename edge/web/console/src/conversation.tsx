@@ -1,0 +1,270 @@
+// The middle column: one conversation, its history and the reply.
+
+import { useSignal } from "@preact/signals";
+import { Fragment } from "preact";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
+
+import { language } from "@octopus/core/language";
+import { type Conversation, isOpen } from "@octopus/core/link";
+import { Composer } from "./composer";
+import type { Desk } from "./desk";
+import { Avatar, Icon } from "./icons";
+import { LineRow } from "./line";
+import { customerName, dayOf, endText, localeName } from "./shown";
+import { words } from "./words";
+
+// Nearer than this to the end, the page follows what is said.
+const NEAR_PX = 140;
+// Nearer than this to the beginning, the page before is loaded.
+const TOP_PX = 80;
+
+/** The column, whatever is chosen. */
+export function ConversationColumn({ desk }: { desk: Desk }) {
+  const text = words.value;
+  const conversation = desk.selected.value;
+  return (
+    <main class="conversation" aria-label={text.conversation} data-testid="conversation">
+      {conversation ? (
+        <Open key={conversation.session.peek().id.toString()} desk={desk} conversation={conversation} />
+      ) : (
+        <div class="centre">
+          <Icon name="chats" />
+          <strong>{text.chooseTitle}</strong>
+          <p>{text.chooseHint}</p>
+        </div>
+      )}
+    </main>
+  );
+}
+
+function Open({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+  const session = conversation.session.value;
+  return (
+    <>
+      <Head desk={desk} conversation={conversation} />
+      <Log desk={desk} conversation={conversation} />
+      {session.state === SessionState.ACTIVE ? (
+        <Composer desk={desk} conversation={conversation} />
+      ) : (
+        <Foot desk={desk} conversation={conversation} />
+      )}
+    </>
+  );
+}
+
+function Head({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+  const text = words.value;
+  const session = conversation.session.value;
+  const name = customerName(session, text);
+  const asking = useRef<HTMLDialogElement>(null);
+  const end = () => {
+    asking.current?.close();
+    void desk.end(session);
+  };
+  return (
+    <header class="head">
+      <button type="button" class="plain only-narrow" aria-label={text.back} onClick={() => desk.select(0n)} data-testid="back">
+        <Icon name="back" />
+      </button>
+      <Avatar name={name} kind="customer" />
+      <div class="head-text">
+        <h1>{name}</h1>
+        <p class="soft">
+          {conversation.typing.value === null
+            ? [text.channels[session.channel] ?? session.channel, localeName(session.locale, language.value)].filter(Boolean).join(" · ")
+            : text.typing(name)}
+        </p>
+      </div>
+      {session.state === SessionState.ACTIVE && (
+        <button
+          type="button"
+          class="quiet"
+          disabled={desk.busy.value.has(session.id)}
+          onClick={() => asking.current?.showModal()}
+          data-testid="end-session"
+        >
+          {text.end}
+        </button>
+      )}
+      <button
+        type="button"
+        class="plain only-middle"
+        aria-label={text.details}
+        onClick={() => (desk.pane.value = "customer")}
+        data-testid="open-customer"
+      >
+        <Icon name="person" />
+      </button>
+      <dialog ref={asking} class="dialog" aria-labelledby="end-title">
+        <h2 id="end-title">{text.endTitle(name)}</h2>
+        <p class="soft">{text.endHint}</p>
+        <div class="dialog-foot">
+          <button type="button" class="quiet" onClick={() => asking.current?.close()}>{text.cancel}</button>
+          <button type="button" class="danger" onClick={end} data-testid="end-confirm">{text.end}</button>
+        </div>
+      </dialog>
+    </header>
+  );
+}
+
+function Log({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+  const text = words.value;
+  const history = desk.historyOf(conversation);
+  const box = useRef<HTMLDivElement>(null);
+  // Where the view was before the lines changed: distance from the end, and which line was first.
+  const before = useRef({ fromEnd: 0, first: 0n });
+  const fresh = useSignal(0);
+  const lines = conversation.lines.value;
+  const first = lines[0]?.message.id ?? 0n;
+  const last = lines.at(-1);
+
+  useEffect(() => void history.open(), [history]);
+
+  useLayoutEffect(() => {
+    const view = box.current;
+    if (!view) return;
+    const { fromEnd, first: firstBefore } = before.current;
+    if (firstBefore !== 0n && firstBefore !== first && fromEnd >= NEAR_PX) {
+      // History came in above: keep what was being read where it is.
+      view.scrollTop = view.scrollHeight - view.clientHeight - fromEnd;
+    } else if (fromEnd < NEAR_PX || last?.delivery === "sending") {
+      view.scrollTop = view.scrollHeight;
+      fresh.value = 0;
+      desk.markRead(conversation);
+    } else fresh.value += 1;
+    before.current = { fromEnd: distance(view), first };
+  }, [lines.length, first, last?.message.clientMessageId || last?.message.id, conversation.typing.value !== null]);
+
+  useEffect(() => {
+    const look = () => distanceOf(box.current) < NEAR_PX && desk.markRead(conversation);
+    // A view that shrinks, e.g. under a telephone's keyboard, stays at the end.
+    const resized = new ResizeObserver(() => {
+      if (box.current && before.current.fromEnd < NEAR_PX) box.current.scrollTop = box.current.scrollHeight;
+    });
+    resized.observe(box.current!);
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      resized.disconnect();
+      document.removeEventListener("visibilitychange", look);
+    };
+  }, [conversation]);
+
+  const onScroll = () => {
+    const view = box.current!;
+    before.current.fromEnd = distance(view);
+    if (view.scrollTop < TOP_PX && !history.complete.peek() && !history.trouble.peek()) void history.earlier();
+    if (before.current.fromEnd < NEAR_PX) {
+      fresh.value = 0;
+      desk.markRead(conversation);
+    }
+  };
+  const toEnd = () => box.current?.scrollTo({ top: box.current.scrollHeight, behavior: "smooth" });
+
+  return (
+    <div class="log-frame">
+      <div
+        ref={box}
+        class="log"
+        role="log"
+        aria-live="polite"
+        aria-busy={history.loading.value}
+        aria-label={text.conversation}
+        tabIndex={0}
+        onScroll={onScroll}
+      >
+        <Beginning desk={desk} conversation={conversation} />
+        {lines.map((line, index) => {
+          const day = dayOf(line.message.sentAt, language.value, text);
+          const previous = lines[index - 1];
+          const newDay = previous === undefined || dayOf(previous.message.sentAt, language.value, text) !== day;
+          return (
+            <Fragment key={line.message.clientMessageId || line.message.id.toString()}>
+              {newDay && <p class="day">{day}</p>}
+              <LineRow
+                line={line}
+                previous={newDay ? undefined : previous}
+                next={lines[index + 1]}
+                conversation={conversation}
+                desk={desk}
+              />
+            </Fragment>
+          );
+        })}
+        {conversation.typing.value !== null && (
+          <div class="typing" data-testid="typing" aria-label={text.typing(customerName(conversation.session.value, text))}>
+            <i /><i /><i />
+          </div>
+        )}
+      </div>
+      {fresh.value > 0 && (
+        <button type="button" class="to-end" onClick={toEnd}>
+          {text.fresh(fresh.value)} <Icon name="down" />
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Beginning({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+  const text = words.value;
+  const history = desk.historyOf(conversation);
+  if (history.loading.value) return <p class="history" role="status">{text.loadingHistory}</p>;
+  if (history.trouble.value) {
+    return (
+      <p class="history" role="alert">
+        {text.historyFailed}{" "}
+        <button type="button" class="link" onClick={() => void history.earlier()}>{text.retry}</button>
+      </p>
+    );
+  }
+  if (!history.complete.value) {
+    return (
+      <p class="history">
+        <button type="button" class="quiet" onClick={() => void history.earlier()} data-testid="load-earlier">
+          {text.loadEarlier}
+        </button>
+      </p>
+    );
+  }
+  return <p class="history">{conversation.lines.value.length === 0 ? text.empty : text.beginning}</p>;
+}
+
+function Foot({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+  const text = words.value;
+  const session = conversation.session.value;
+  if (isOpen(session)) {
+    return (
+      <footer class="foot offered">
+        <p>{text.offerBar}</p>
+        <button
+          type="button"
+          class="primary"
+          disabled={desk.busy.value.has(session.id)}
+          onClick={() => void desk.accept(session)}
+          data-testid="accept-open"
+        >
+          {text.accept}
+        </button>
+      </footer>
+    );
+  }
+  return (
+    <footer class="foot">
+      <p class="soft">{desk.cameFrom.value ? text.endedBar : endText(session, text)}</p>
+      {desk.cameFrom.value !== 0n && (
+        <button type="button" class="quiet" onClick={() => desk.select(desk.cameFrom.value)} data-testid="back-to-current">
+          {text.current}
+        </button>
+      )}
+    </footer>
+  );
+}
+
+function distance(view: HTMLElement): number {
+  return view.scrollHeight - view.scrollTop - view.clientHeight;
+}
+
+function distanceOf(view: HTMLElement | null): number {
+  return view ? distance(view) : Infinity;
+}

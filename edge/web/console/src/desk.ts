@@ -1,0 +1,304 @@
+// An agent's desk: the link, the sessions on it, and what the agent does with them.
+
+import { computed, effect, signal } from "@preact/signals";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
+import { type Agent, AgentStatus, type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
+
+import { type PersonalApi, personalApi, type Trouble, troubleOf } from "@octopus/core/api";
+import { type Conversation, isOpen, Link } from "@octopus/core/link";
+import type { Keyring } from "@octopus/core/tokens";
+import { History } from "./history";
+
+/** Which column a narrow screen shows. */
+export type Pane = "inbox" | "conversation" | "customer";
+
+/** What the page tells the agent for a moment. */
+export type Notice = { trouble: Trouble } | { lost: true };
+
+const QUEUE_EVERY_MS = 10_000;
+const ENDED_SHOWN = 20;
+// The last lines of an ended session are changes of its state; what was said stands before them.
+const GLANCE = 6;
+const NOTICE_LASTS_MS = 6_000;
+
+/** The desk of one agent who is logged in. */
+export class Desk {
+  readonly api: PersonalApi;
+  readonly link: Link;
+  readonly name: string;
+  readonly tenant: string;
+
+  /** The agent as the queue sees one; null until it is known. */
+  readonly agent = signal<Agent | null>(null);
+  /** How many customers of the shop wait. */
+  readonly waiting = signal(0);
+  /** False until the first list of sessions came. */
+  readonly ready = signal(false);
+  readonly notice = signal<Notice | null>(null);
+  /** Id of the session that is open on the page; 0 for none. */
+  readonly selectedId = signal(0n);
+  /** The session to which the way back from a former one leads; 0 for none. */
+  readonly cameFrom = signal(0n);
+  readonly pane = signal<Pane>("inbox");
+  /** Sessions with something in the air, so that a button is not pressed twice. */
+  readonly busy = signal<ReadonlySet<bigint>>(new Set());
+  /** Up to where the agent has read each session. */
+  private readonly seen = signal<ReadonlyMap<bigint, bigint>>(new Map());
+  /** What is written and not sent, by session. */
+  readonly drafts = new Map<bigint, string>();
+
+  private readonly mine = computed(() =>
+    [...this.link.conversations.value.values()].filter((one) => one.session.value.agentId === this.link.userId),
+  );
+  /** Offers, the one that waits longest first. */
+  readonly offers = computed(() => this.inState(SessionState.ASSIGNED).sort(by((session) => session.handoffAt)));
+  /** Sessions in which the agent talks, in the order they began: the list does not jump under the hand. */
+  readonly active = computed(() => this.inState(SessionState.ACTIVE).sort(by((session) => session.acceptedAt)));
+  /** Sessions that ended, the last first. */
+  readonly ended = computed(() =>
+    this.inState(SessionState.ENDED)
+      .sort(by((session) => session.endedAt))
+      .reverse()
+      .slice(0, ENDED_SHOWN),
+  );
+  /** The inbox from top to bottom. */
+  readonly inbox = computed(() => [...this.offers.value, ...this.active.value, ...this.ended.value]);
+  readonly selected = computed(() => this.link.conversations.value.get(this.selectedId.value) ?? null);
+  /** Everything that has not been read. */
+  readonly unread = computed(() => this.active.value.reduce((sum, one) => sum + this.unreadOf(one), 0));
+
+  private readonly histories = new Map<bigint, History>();
+  private readonly seenKey: string;
+  private readonly stopWatching: (() => void)[] = [];
+  private queueTimer = 0;
+  private noticeTimer = 0;
+
+  constructor(
+    origin: string,
+    private readonly keyring: Keyring,
+    /** Called when nobody is logged in any more, with whether that came unasked. */
+    private readonly leave: (expired: boolean) => void,
+  ) {
+    this.api = personalApi(origin, keyring);
+    this.link = new Link(origin, keyring, this.api);
+    this.name = keyring.kept?.displayName ?? "";
+    this.tenant = keyring.kept?.note ?? "";
+    this.seenKey = `octopus:seen:${this.link.userId}`;
+    this.seen.value = readSeen(this.seenKey);
+  }
+
+  /** Connect, and stay so until `stop`. */
+  start(): void {
+    void this.link.run();
+    this.stopWatching.push(
+      effect(() => {
+        const state = this.link.state.value;
+        if (state === "online") void this.catchUp();
+        if (state === "signed-out") this.leave(true);
+      }),
+      // A change of one's sessions often goes with a change of the queue.
+      effect(() => {
+        void this.offers.value.length;
+        void this.active.value.length;
+        void this.refreshQueue();
+      }),
+      effect(() => this.noticeLoss()),
+    );
+    this.queueTimer = window.setInterval(() => void this.refreshQueue(), QUEUE_EVERY_MS);
+  }
+
+  /** Disconnect. */
+  stop(): void {
+    for (const stop of this.stopWatching) stop();
+    window.clearInterval(this.queueTimer);
+    window.clearTimeout(this.noticeTimer);
+    this.link.stop();
+  }
+
+  /** Go away, and log out. */
+  async logOut(): Promise<void> {
+    await this.api.session.setAgentStatus({ status: AgentStatus.AWAY }).catch(() => undefined);
+    this.stop();
+    await this.keyring.revoke().catch(() => undefined);
+    this.leave(false);
+  }
+
+  /** The history of a conversation. */
+  historyOf(conversation: Conversation): History {
+    const { id } = conversation.session.peek();
+    const known = this.histories.get(id) ?? new History(this.api, conversation, this.link.mine);
+    this.histories.set(id, known);
+    return known;
+  }
+
+  /** How many messages of the customer have not been read. Who answers has read, be it on another device. */
+  unreadOf(conversation: Conversation): number {
+    if (conversation.session.value.state !== SessionState.ACTIVE) return 0;
+    const lines = conversation.lines.value;
+    const seen = this.seen.value.get(conversation.session.value.id) ?? 0n;
+    const answered = lines.findLast((line) => line.delivery === "sent")?.message.seq ?? 0n;
+    const from = answered > seen ? answered : seen;
+    return lines.filter(({ message }) => message.sender?.kind === SenderKind.CUSTOMER && message.seq > from).length;
+  }
+
+  /** Show a session; 0 shows none. */
+  select(sessionId: bigint): void {
+    this.selectedId.value = sessionId;
+    this.cameFrom.value = 0n;
+    this.pane.value = sessionId === 0n ? "inbox" : "conversation";
+  }
+
+  /** Show a former session of the same customer, with a way back. */
+  visit(session: Session): void {
+    const from = this.cameFrom.peek() || this.selectedId.peek();
+    this.link.learn(session);
+    this.select(session.id);
+    this.cameFrom.value = from;
+  }
+
+  /** The agent looks at the end of a session. */
+  markRead(conversation: Conversation): void {
+    const { id } = conversation.session.peek();
+    const last = conversation.lastSeq;
+    if (document.hidden || last <= (this.seen.peek().get(id) ?? 0n)) return;
+    this.seen.value = new Map(this.seen.peek()).set(id, last);
+    localStorage.setItem(this.seenKey, JSON.stringify([...this.seen.peek()].map(([key, seq]) => [`${key}`, `${seq}`])));
+    if (conversation.session.peek().state === SessionState.ACTIVE) this.link.markRead(id);
+  }
+
+  /** Accept an offer and show it. */
+  async accept(session: Session): Promise<void> {
+    await this.attempt(session.id, async () => {
+      const response = await this.api.session.acceptSession({ sessionId: session.id });
+      if (response.session) this.link.learn(response.session);
+      this.select(session.id);
+    });
+  }
+
+  /** End a session. */
+  async end(session: Session): Promise<void> {
+    await this.attempt(session.id, async () => {
+      const response = await this.api.session.endSession({ sessionId: session.id });
+      if (response.session) this.link.learn(response.session);
+      this.drafts.delete(session.id);
+    });
+  }
+
+  /** Set the agent's own status. */
+  async setStatus(status: AgentStatus): Promise<void> {
+    await this.attempt(0n, async () => {
+      const response = await this.api.session.setAgentStatus({ status });
+      this.agent.value = response.agent ?? null;
+    });
+  }
+
+  /** Show a notice for a while. */
+  tell(notice: Notice): void {
+    if (!this.keyring.kept) return this.leave(true);
+    window.clearTimeout(this.noticeTimer);
+    this.notice.value = notice;
+    this.noticeTimer = window.setTimeout(() => (this.notice.value = null), NOTICE_LASTS_MS);
+  }
+
+  private inState(state: SessionState): Conversation[] {
+    return this.mine.value.filter((one) => one.session.value.state === state);
+  }
+
+  private async attempt(sessionId: bigint, work: () => Promise<void>): Promise<void> {
+    if (this.busy.peek().has(sessionId)) return;
+    this.busy.value = new Set(this.busy.peek()).add(sessionId);
+    try {
+      await work();
+    } catch (error) {
+      this.tell({ trouble: troubleOf(error) });
+      if (sessionId !== 0n) await this.lookAgain(sessionId);
+    } finally {
+      const rest = new Set(this.busy.peek());
+      rest.delete(sessionId);
+      this.busy.value = rest;
+    }
+  }
+
+  /** After each connection: what happened to sessions while nobody listened. */
+  private async catchUp(): Promise<void> {
+    try {
+      const [open, ended] = await Promise.all([
+        this.api.session.listOpenSessions({}),
+        this.api.session.listSessions({ states: [SessionState.ENDED], pageSize: ENDED_SHOWN }),
+      ]);
+      for (const session of [...open.sessions, ...ended.sessions]) this.link.learn(session);
+      const known = new Set(open.sessions.map((session) => session.id));
+      const gone = [...this.link.conversations.peek().values()]
+        .map((one) => one.session.peek())
+        .filter((session) => isOpen(session) && !known.has(session.id));
+      await Promise.all(gone.map((session) => this.lookAgain(session.id)));
+      this.forgetOldMarks();
+      this.ready.value = true;
+      await Promise.all(this.ended.peek().map((one) => this.glance(one)));
+    } catch (error) {
+      this.tell({ trouble: troubleOf(error) });
+    }
+    await this.refreshQueue();
+  }
+
+  /** Fetch the last words of a session that ended before this page was opened. */
+  private async glance(conversation: Conversation): Promise<void> {
+    if (conversation.lines.peek().length > 0) return;
+    const sessionId = conversation.session.peek().id;
+    const { messages } = await this.api.archive.listMessages({ sessionId, pageSize: GLANCE });
+    conversation.prepend(messages, this.link.mine);
+  }
+
+  private async lookAgain(sessionId: bigint): Promise<void> {
+    try {
+      const { session } = await this.api.session.getSession({ sessionId });
+      if (session) this.link.learn(session);
+    } catch (error) {
+      // What one may not see any more has gone to somebody else.
+      if (error instanceof ConnectError && error.code === Code.NotFound) this.link.forget(sessionId);
+    }
+  }
+
+  private async refreshQueue(): Promise<void> {
+    if (document.hidden || this.link.state.peek() !== "online") return;
+    try {
+      const [me, all] = await Promise.all([
+        this.api.session.getAgent({}),
+        this.api.session.listAgents({ pageSize: 1 }),
+      ]);
+      this.agent.value = me.agent ?? null;
+      this.waiting.value = all.waitingSessions;
+    } catch {
+      // The banner tells of a broken connection; the numbers come again with the next round.
+    }
+  }
+
+  private noticeLoss(): void {
+    const id = this.selectedId.value;
+    if (id === 0n) return;
+    const session = this.selected.value?.session.value;
+    if (session && (session.agentId === this.link.userId || !isOpen(session))) return;
+    this.select(0n);
+    this.tell({ lost: true });
+  }
+
+  private forgetOldMarks(): void {
+    const known = this.link.conversations.peek();
+    this.seen.value = new Map([...this.seen.peek()].filter(([id]) => known.has(id)));
+  }
+}
+
+function by(moment: (session: Session) => Parameters<typeof timestampMs>[0] | undefined) {
+  const at = (conversation: Conversation) => {
+    const timestamp = moment(conversation.session.value);
+    return timestamp ? timestampMs(timestamp) : 0;
+  };
+  return (one: Conversation, other: Conversation) => at(one) - at(other);
+}
+
+function readSeen(key: string): ReadonlyMap<bigint, bigint> {
+  const kept = JSON.parse(localStorage.getItem(key) ?? "[]") as [string, string][];
+  return new Map(kept.map(([id, seq]) => [BigInt(id), BigInt(seq)]));
+}

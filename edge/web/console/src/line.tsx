@@ -1,0 +1,121 @@
+// One line of a conversation.
+
+import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
+
+import { language } from "@octopus/core/language";
+import type { Conversation, Line } from "@octopus/core/link";
+import { pieces } from "@octopus/core/text";
+import type { Desk } from "./desk";
+import { Avatar, Icon } from "./icons";
+import { changeText, deliveryOf, kindOf, nameOf, textOf, timeOf } from "./shown";
+import { words } from "./words";
+
+// Lines of one person within this time stand together under one name.
+const TOGETHER_S = 180n;
+
+interface LineProps {
+  line: Line;
+  previous: Line | undefined;
+  next: Line | undefined;
+  conversation: Conversation;
+  desk: Desk;
+}
+
+/** What was said, or how the session changed. */
+export function LineRow({ line, previous, next, conversation, desk }: LineProps) {
+  const text = words.value;
+  const kind = kindOf(line);
+  if (kind === "system") {
+    const change = changeText(line.message, text);
+    if (change === "") return null;
+    return (
+      <p class="change" data-testid="message" data-kind="system">
+        {change} <time>{timeOf(line.message.sentAt, language.value)}</time>
+      </p>
+    );
+  }
+  const own = line.delivery !== undefined;
+  const name = nameOf(line, conversation.session.value, text);
+  const together = previous !== undefined && belongTogether(previous, line);
+  const state = deliveryOf(line, conversation);
+  // Of lines that stand together and have come equally far, the last one says so.
+  const told = next !== undefined && belongTogether(line, next) && deliveryOf(next, conversation) === state;
+  return (
+    <div
+      class={`row ${kind === "customer" ? "left" : "right"} ${together ? "together" : ""}`}
+      data-testid="message"
+      data-kind={kind}
+      data-state={state}
+    >
+      {!own && (together ? <span class="avatar-gap" /> : <Avatar name={name} kind={kind} />)}
+      <div class="said">
+        {!together && (
+          <span class="who">
+            <b class={own ? "hidden" : ""}>{name}</b> <time>{timeOf(line.message.sentAt, language.value)}</time>
+          </span>
+        )}
+        <div class={`bubble ${kind}`}>
+          {together && <span class="hidden">{name}: </span>}
+          <Linked text={textOf(line.message)} />
+        </div>
+        <Sources line={line} />
+        {state === "failed" ? (
+          <span class="state failed">
+            {line.reason === Reason.RATE_LIMITED ? text.tooFast : text.delivery.failed}
+            <button type="button" class="link" onClick={() => desk.link.sayAgain(line)} data-testid="resend">{text.resend}</button>
+          </span>
+        ) : (
+          state &&
+          !told && (
+            <span class={`state ${state}`}>
+              {state !== "sending" && <Icon name={state === "sent" ? "single" : "double"} />}
+              {text.delivery[state]}
+            </span>
+          )
+        )}
+      </div>
+    </div>
+  );
+}
+
+function Sources({ line }: { line: Line }) {
+  const { content } = line.message;
+  if (content.case !== "answer" || content.value.sources.length === 0) return null;
+  return (
+    <details class="sources" data-testid="sources">
+      <summary>
+        {words.value.sources} · {content.value.sources[0]!.question}
+      </summary>
+      <ol>
+        {content.value.sources.map((source) => (
+          <li key={source.faqId.toString()}>
+            {source.question} <span class="soft">{Math.round(source.score * 100)}%</span>
+          </li>
+        ))}
+      </ol>
+    </details>
+  );
+}
+
+function Linked({ text }: { text: string }) {
+  return (
+    <>
+      {pieces(text).map((piece) =>
+        "link" in piece ? (
+          <a href={piece.link} target="_blank" rel="noopener noreferrer nofollow">{piece.link}</a>
+        ) : (
+          piece.text
+        ),
+      )}
+    </>
+  );
+}
+
+function belongTogether(one: Line, other: Line): boolean {
+  const apart = (other.message.sentAt?.seconds ?? 0n) - (one.message.sentAt?.seconds ?? 0n);
+  return (
+    kindOf(one) === kindOf(other) &&
+    one.message.sender?.userId === other.message.sender?.userId &&
+    apart < TOGETHER_S
+  );
+}

@@ -1,9 +1,0 @@
-// Starts the agents' page.
-
-import { render } from "preact";
-
-import "../core/theme.css";
-import { App } from "./app";
-import "./style.css";
-
-render(<App />, document.getElementById("page")!);
