@@ -12,11 +12,11 @@ from redis.exceptions import RedisError
 from mesh.bus import Bus
 from mesh.errors import Refused, refused_from
 from mesh.rpc.principal import Principal
-from services.chat.allowances import Allowances
 from services.chat.connection import Connection
 from services.chat.domain import ChatError, NotYourTurn, SessionOver, Speaker, UnknownSession, check_may_speak
-from services.chat.hub import Hub
 from services.chat.posting import Posting, sender_of, speaker_of
+from services.chat.rate_limit import RateLimit
+from services.chat.registry import ConnectionRegistry
 from services.chat.room import participation
 from services.chat.store import Mark, Receipts
 
@@ -33,11 +33,18 @@ class Conversation:
     SIGNS: ClassVar = 4
 
     def __init__(
-        self, hub: Hub, posting: Posting, receipts: Receipts, bus: Bus, *, burst: float, per_second: float
+        self,
+        registry: ConnectionRegistry,
+        posting: Posting,
+        receipts: Receipts,
+        bus: Bus,
+        *,
+        burst: float,
+        per_second: float,
     ) -> None:
-        self._messages = Allowances(burst=burst, per_second=per_second)
-        self._signs = Allowances(burst=self.SIGNS * burst, per_second=self.SIGNS * per_second)
-        self._hub = hub
+        self._messages = RateLimit(burst=burst, per_second=per_second)
+        self._signs = RateLimit(burst=self.SIGNS * burst, per_second=self.SIGNS * per_second)
+        self._registry = registry
         self._posting = posting
         self._receipts = receipts
         self._bus = bus
@@ -54,7 +61,7 @@ class Conversation:
             return await self._posting.post(principal, session, post, own)
         except (NotYourTurn, SessionOver, UnknownSession):
             # An agent who has just accepted may be ahead of the event that says so.
-            fresh = await self._hub.refetch(principal, post.session_id)
+            fresh = await self._registry.refetch(principal, post.session_id)
             if fresh.version <= session.version:
                 raise
             return await self._posting.post(principal, fresh, post, own)
@@ -126,8 +133,8 @@ class Conversation:
         self, principal: Principal, session_id: int, connection: Connection | None
     ) -> session_pb2.Session:
         if connection is not None:
-            return await self._hub.follow(connection, session_id)
-        session = await self._hub.session(principal, session_id)
+            return await self._registry.follow(connection, session_id)
+        session = await self._registry.session(principal, session_id)
         if speaker_of(principal) is not Speaker.BOT and not participation(session).includes(principal.user_id):
             raise UnknownSession("no such session among yours")
         return session

@@ -22,7 +22,7 @@ from services.chat.config import ChatConfig
 from services.chat.connection import Connection, CutOff, Ending, Response
 from services.chat.conversation import Conversation, refusal_of
 from services.chat.domain import OutOfOrder
-from services.chat.hub import Hub
+from services.chat.registry import ConnectionRegistry
 
 _log = structlog.get_logger(__name__)
 
@@ -38,9 +38,9 @@ _RECONNECT_SPREAD_S = 2.0
 class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
     """Streams and calls of the chat service."""
 
-    def __init__(self, config: ChatConfig, hub: Hub, conversation: Conversation) -> None:
+    def __init__(self, config: ChatConfig, registry: ConnectionRegistry, conversation: Conversation) -> None:
         self._config = config
-        self._hub = hub
+        self._registry = registry
         self._conversation = conversation
         self._draining = False
 
@@ -64,7 +64,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         finally:
             if reader is not None:
                 reader.cancel()
-            await self._hub.detach(connection)
+            await self._registry.detach(connection)
 
     async def Subscribe(
         self,
@@ -81,7 +81,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
             await self._welcome(connection, request.hello)
             await self._write(connection, write)
         finally:
-            await self._hub.detach(connection)
+            await self._registry.detach(connection)
 
     async def Send(
         self,
@@ -105,7 +105,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         while True:
             await asyncio.sleep(beat / LOOKS_PER_BEAT)
             now = time.monotonic()
-            for connection in self._hub.connections:
+            for connection in self._registry.connections:
                 if connection.ends_at <= now:
                     connection.end(_too_old(connection))
                 elif connection.talks_back and now - connection.heard_at >= BEATS_MISSED * beat:
@@ -124,7 +124,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
     def drain(self) -> None:
         """Say goodbye to everybody: this instance stops, another one takes over."""
         self._draining = True
-        for connection in self._hub.connections:
+        for connection in self._registry.connections:
             connection.end(_going_away())
 
     def _connect(self, principal: Principal, *, talks_back: bool) -> Connection:
@@ -147,7 +147,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
 
     async def _welcome(self, connection: Connection, hello: frame_pb2.Hello) -> None:
         cursors = {cursor.session_id: cursor.seq for cursor in hello.cursors}
-        sessions = await self._hub.attach(connection, cursors)
+        sessions = await self._registry.attach(connection, cursors)
         welcome = frame_pb2.Welcome(user_id=connection.principal.user_id, sessions=sessions)
         for session in sessions:
             welcome.receipts.extend(await self._conversation.receipts(connection.principal, session))

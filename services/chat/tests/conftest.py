@@ -28,8 +28,8 @@ from mesh.testing import Platform
 from mesh.testing.rpc import Keys, dialling, serving
 from services.chat.config import ChatConfig
 from services.chat.conversation import Conversation
-from services.chat.hub import Hub
 from services.chat.posting import Posting
+from services.chat.registry import ConnectionRegistry
 from services.chat.servicer import ChatServicer
 from services.chat.sessions import SessionClient
 from services.chat.store import Receipts
@@ -245,17 +245,17 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             )
             channel = dial("session", Identity(platform.identity, "chat"), address=session_address)
             stack.push_async_callback(channel.close)
-            hub = Hub(chat_bus, SessionClient(channel), config.replay_page)
-            chat_bus.on_reconnect(hub.repair)
+            registry = ConnectionRegistry(chat_bus, SessionClient(channel), config.replay_page)
+            chat_bus.on_reconnect(registry.repair)
             conversation = Conversation(
-                hub,
+                registry,
                 Posting(chat_bus, Ids(), timeout=config.publish_timeout_s),
                 Receipts(valkey),
                 chat_bus,
                 burst=config.rate_burst,
                 per_second=config.rate_per_second,
             )
-            servicer = ChatServicer(config, hub, conversation)
+            servicer = ChatServicer(config, registry, conversation)
             watch = asyncio.create_task(servicer.watch())
             stack.callback(watch.cancel)
             addresses.append(

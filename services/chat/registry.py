@@ -55,7 +55,7 @@ class _User:
         self.subscribing = asyncio.Lock()
 
 
-class Hub:
+class ConnectionRegistry:
     """Connections, their users, and the rooms they follow."""
 
     def __init__(self, bus: Bus, sessions: Sessions, replay_page: int) -> None:
