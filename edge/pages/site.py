@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from edge.pages.files import Files
 from edge.pages.shop import DemoShops
 
-# Names of built assets hold a hash of their content, so they never change.
+# Names of built assets hold a hash of their content, so they never change. Everything else is revalidated by its tag.
 _ASSETS: Final = "/assets/"
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _ASK_AGAIN: Final = "no-cache"
+_WIDGET: Final = "octopus-chat.js"
+
+# Shops embed the widget in pages of their own origin, and a module script is always fetched with CORS.
+_FOR_ANY_ORIGIN: Final = {"Cross-Origin-Resource-Policy": "cross-origin", "Access-Control-Allow-Origin": "*"}
 
 # Pages run their own scripts only. Styles may be inline: the widget carries its own into its shadow root.
 _SECURITY: Final = {
@@ -46,6 +52,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def site(dist: Path, shops: DemoShops, caller_is_edge: Callable[[web.Request], bool]) -> web.Application:
     """Return the web application; `caller_is_edge` admits connections by their certificate."""
+    files = Files(dist)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -53,32 +60,21 @@ def site(dist: Path, shops: DemoShops, caller_is_edge: Callable[[web.Request], b
             raise web.HTTPForbidden(text="Only the edge may call the page server.\n")
         response = await handler(request)
         response.headers.update(_SECURITY)
-        for_ever = request.path.startswith(_ASSETS) and response.status != 404
-        response.headers["Cache-Control"] = _FOREVER if for_ever else _ASK_AGAIN
+        hashed = request.path.startswith(_ASSETS) and response.status != HTTPStatus.NOT_FOUND
+        response.headers["Cache-Control"] = _FOREVER if hashed else _ASK_AGAIN
+        if hashed or request.path == f"/{_WIDGET}":
+            response.headers.update(_FOR_ANY_ORIGIN)
         return response
 
     async def page(request: web.Request) -> web.StreamResponse:
-        file = _file(dist, request.match_info["path"])
-        if file is None:
-            if not (dist / "index.html").exists():
-                raise web.HTTPServiceUnavailable(text=_NOT_BUILT)
-            return web.Response(status=404, text=_NO_SUCH_PAGE, content_type="text/html")
-        if file.name == "octopus-chat.js":
-            # Shops embed the widget in pages of their own origin.
-            return web.FileResponse(file, headers={"Cross-Origin-Resource-Policy": "cross-origin"})
-        return web.FileResponse(file)
+        file = files.find(request.match_info["path"])
+        if file is not None:
+            return files.respond(request, file)
+        if files.find("") is None:
+            raise web.HTTPServiceUnavailable(text=_NOT_BUILT)
+        return web.Response(status=HTTPStatus.NOT_FOUND, text=_NO_SUCH_PAGE, content_type="text/html")
 
     application = web.Application(middlewares=[guard])
     application.router.add_post("/shop/{tenant}/identity", shops.identity)
     application.router.add_get("/{path:.*}", page)
     return application
-
-
-def _file(dist: Path, path: str) -> Path | None:
-    """Return the file of an address: itself, or the page of a folder. None when there is none inside `dist`."""
-    wanted = (dist / path).resolve()
-    if not wanted.is_relative_to(dist.resolve()):
-        return None
-    if wanted.is_dir():
-        wanted /= "index.html"
-    return wanted if wanted.is_file() else None
