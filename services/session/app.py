@@ -10,16 +10,17 @@ from octopus.session.v1.session_service_pb2_grpc import add_SessionServiceServic
 
 from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
+from services.session.agents.duty import Duty
+from services.session.agents.profiles import AgentProfiles
+from services.session.assignment.assigner import Assigner
+from services.session.assignment.live_queue import LiveQueue
+from services.session.assignment.positions import Positions
+from services.session.assignment.reconciliation import Reconciliation, every
 from services.session.config import SessionConfig
-from services.session.desk import Desk
-from services.session.dispatch import Dispatcher
 from services.session.events import Announcer, UserEvents
-from services.session.positions import Positions
+from services.session.lifecycle import Lifecycle
 from services.session.servicer import SessionServicer
-from services.session.sessions import Sessions
-from services.session.staff import Staff
 from services.session.store import Store
-from services.session.upkeep import Upkeep, every
 
 
 @asynccontextmanager
@@ -30,27 +31,30 @@ async def app(member: Member, config: SessionConfig) -> AsyncIterator[None]:
     ids = await member.ids()
     outbox = Outbox(db, "cs_session_outbox")
     store = Store(db, Announcer(outbox, ids))
-    desk = Desk(valkey)
-    positions = Positions(store=store, desk=desk, bus=member.bus, new_id=ids.next, after_s=config.tell_after_s)
-    dispatcher = Dispatcher(store=store, desk=desk, offer=timedelta(seconds=config.offer_s), on_change=positions.moved)
-    sessions = Sessions(store=store, dispatcher=dispatcher, new_id=ids.next)
-    upkeep = Upkeep(
-        sessions=sessions,
-        dispatcher=dispatcher,
+    queue = LiveQueue(valkey)
+    positions = Positions(store=store, queue=queue, bus=member.bus, new_id=ids.next, after_s=config.tell_after_s)
+    assigner = Assigner(store=store, queue=queue, offer=timedelta(seconds=config.offer_s), on_change=positions.moved)
+    lifecycle = Lifecycle(store=store, assigner=assigner, new_id=ids.next)
+    duty = Duty(store=store, assigner=assigner)
+    reconciliation = Reconciliation(
+        lifecycle=lifecycle,
+        duty=duty,
+        assigner=assigner,
         store=store,
         bus=member.bus,
         idle=timedelta(seconds=config.idle_s),
     )
     member.spawn("outbox relay", outbox.relay(member.bus))
     member.spawn("queue positions", positions.run())
-    member.spawn("user events", UserEvents(sessions).run(member.bus))
-    member.spawn("lapsed offers", every(config.lapse_every_s, "lapsed offers", upkeep.lapse_offers))
-    member.spawn("reconciliation", every(config.reconcile_every_s, "reconciliation", upkeep.reconcile))
-    member.spawn("idle sessions", every(config.idle_every_s, "idle sessions", upkeep.end_idle))
-    servicer = SessionServicer(sessions=sessions, store=store, capacity_of=Staff(member.channel("user")).capacity_of)
+    member.spawn("user events", UserEvents(lifecycle, duty).run(member.bus))
+    member.spawn("lapsed offers", every(config.lapse_every_s, "lapsed offers", reconciliation.lapse_offers))
+    member.spawn("reconciliation", every(config.reconcile_every_s, "reconciliation", reconciliation.reconcile))
+    member.spawn("idle sessions", every(config.idle_every_s, "idle sessions", reconciliation.end_idle))
+    profiles = AgentProfiles(member.channel("user"))
+    servicer = SessionServicer(lifecycle=lifecycle, duty=duty, store=store, capacity_of=profiles.capacity_of)
     await member.serve(lambda server: add_SessionServiceServicer_to_server(servicer, server))
     try:
         yield
     finally:
         # Committed changes that are on their way to the live queue.
-        await dispatcher.close()
+        await assigner.close()

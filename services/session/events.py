@@ -124,16 +124,20 @@ def log_entry(
     )
 
 
-class Staff(Protocol):
-    """Who acts on what happens to users."""
+class Sessions(Protocol):
+    """Whose sessions follow what happens to shoppers."""
 
     async def merge(self, tenant_id: str, *, visitor_id: int, customer_id: int, customer_name: str) -> None:
-        """The visitor's sessions become the customer's."""
+        """Make the visitor's sessions the customer's."""
+
+
+class Agents(Protocol):
+    """Who follow what happens to members of staff."""
 
     async def staff_changed(
         self, tenant_id: str, user_id: int, *, display_name: str, capacity: int, disabled: bool
     ) -> None:
-        """A member of staff has another name or capacity, or is disabled."""
+        """Take over another name or capacity, or that the member of staff is disabled."""
 
 
 class UserEvents:
@@ -141,8 +145,9 @@ class UserEvents:
 
     SUBJECTS: ClassVar = ("event.user.>",)
 
-    def __init__(self, staff: Staff) -> None:
-        self._staff = staff
+    def __init__(self, sessions: Sessions, agents: Agents) -> None:
+        self._sessions = sessions
+        self._agents = agents
 
     async def run(self, bus: Bus) -> None:
         """Consume until cancelled; the events of one user in order."""
@@ -161,14 +166,14 @@ class UserEvents:
         user = event.user
         match event.WhichOneof("change"):
             case "merged":
-                await self._staff.merge(
+                await self._sessions.merge(
                     user.tenant_id,
                     visitor_id=event.merged.visitor_id,
                     customer_id=event.merged.customer_id,
                     customer_name=user.display_name,
                 )
             case "updated" if user.kind == USER_KIND_STAFF:
-                await self._staff.staff_changed(
+                await self._agents.staff_changed(
                     user.tenant_id,
                     user.id,
                     display_name=user.display_name,

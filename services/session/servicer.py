@@ -17,8 +17,9 @@ from octopus.session.v1 import session_service_pb2_grpc
 from mesh.errors import Refused
 from mesh.rpc import principal
 from services.session import wire
+from services.session.agents.duty import Duty
 from services.session.domain import AgentStatus, HandoffReason, SessionState, Viewer
-from services.session.sessions import Sessions
+from services.session.lifecycle import Lifecycle
 from services.session.store import Store
 
 _DEFAULT_PAGE: Final = 50
@@ -33,14 +34,15 @@ CapacityOf = Callable[[str, int], Awaitable[int | None]]
 class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     """The methods of `octopus.session.v1.SessionService`."""
 
-    def __init__(self, *, sessions: Sessions, store: Store, capacity_of: CapacityOf) -> None:
-        self._sessions = sessions
+    def __init__(self, *, lifecycle: Lifecycle, duty: Duty, store: Store, capacity_of: CapacityOf) -> None:
+        self._lifecycle = lifecycle
+        self._duty = duty
         self._store = store
         self._capacity_of = capacity_of
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
         """Return the shopper's open session, or a new one in the care of the bot."""
-        session, created = await self._sessions.open(
+        session, created = await self._lifecycle.open(
             _viewer(), name=principal.current().display_name, channel=request.channel, locale=request.locale
         )
         return pb.OpenSessionResponse(session=wire.session(session), created=created)
@@ -78,23 +80,23 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
 
     async def RequestHandoff(self, request: pb.RequestHandoffRequest, context: Context) -> pb.RequestHandoffResponse:
         """Ask for a person."""
-        session = await self._sessions.request_handoff(_viewer(), request.session_id, HandoffReason(request.reason))
+        session = await self._lifecycle.request_handoff(_viewer(), request.session_id, HandoffReason(request.reason))
         return pb.RequestHandoffResponse(session=wire.session(session))
 
     async def AcceptSession(self, request: pb.AcceptSessionRequest, context: Context) -> pb.AcceptSessionResponse:
         """Accept an offer."""
-        session = await self._sessions.accept(_viewer(), request.session_id)
+        session = await self._lifecycle.accept(_viewer(), request.session_id)
         return pb.AcceptSessionResponse(session=wire.session(session))
 
     async def EndSession(self, request: pb.EndSessionRequest, context: Context) -> pb.EndSessionResponse:
         """End a session."""
-        session = await self._sessions.end(_viewer(), request.session_id)
+        session = await self._lifecycle.end(_viewer(), request.session_id)
         return pb.EndSessionResponse(session=wire.session(session))
 
     async def SetAgentStatus(self, request: pb.SetAgentStatusRequest, context: Context) -> pb.SetAgentStatusResponse:
         """Set the caller's status; name and capacity are brought up to date with it."""
         viewer = _viewer()
-        agent = await self._sessions.set_status(
+        agent = await self._duty.set_status(
             viewer,
             AgentStatus(request.status),
             name=principal.current().display_name,
@@ -104,7 +106,7 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
 
     async def GetAgent(self, request: pb.GetAgentRequest, context: Context) -> pb.GetAgentResponse:
         """Return the caller as an agent."""
-        agent = await self._sessions.agent(_viewer(), name=principal.current().display_name)
+        agent = await self._duty.agent(_viewer(), name=principal.current().display_name)
         return pb.GetAgentResponse(agent=wire.agent(agent))
 
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:

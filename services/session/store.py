@@ -11,10 +11,10 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from mesh.stores.postgres import Database
-from services.session.change import Change
 from services.session.domain import LIVE, Agent, Session, SessionState, Viewer
 from services.session.events import Announcer
 from services.session.rows import LIVE_SESSIONS, SELECT, SELECT_AGENT, agent_of, fetch, session_of
+from services.session.unit_of_work import UnitOfWork
 
 
 class Live(NamedTuple):
@@ -46,11 +46,11 @@ class Store:
         self._announcer = announcer
 
     @asynccontextmanager
-    async def change(self, tenant_id: str) -> AsyncIterator[Change]:
+    async def unit_of_work(self, tenant_id: str) -> AsyncIterator[UnitOfWork]:
         """Open a transaction; it is committed when the block ends and rolled back when it raises."""
         async with self._db.tenant(tenant_id) as conn:
             found = await fetch(conn, "SELECT clock_timestamp() AS now", {})
-            yield Change(conn, tenant_id, found[0]["now"], self._announcer)
+            yield UnitOfWork(conn, tenant_id, found[0]["now"], self._announcer)
 
     @asynccontextmanager
     async def alone(self, tenant_id: str) -> AsyncIterator[Callable[[], Awaitable[Live]]]:

@@ -12,15 +12,16 @@ from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
 from mesh.testing import Platform
+from services.session.agents.duty import Duty
+from services.session.assignment.assigner import Assigner
+from services.session.assignment.live_queue import LiveQueue
+from services.session.assignment.positions import Positions
+from services.session.assignment.reconciliation import Reconciliation
 from services.session.config import SessionConfig
-from services.session.desk import Desk
-from services.session.dispatch import Dispatcher
 from services.session.domain import Agent, AgentStatus, HandoffReason, Session, Viewer
 from services.session.events import Announcer
-from services.session.positions import Positions
-from services.session.sessions import Sessions
+from services.session.lifecycle import Lifecycle
 from services.session.store import Store
-from services.session.upkeep import Upkeep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,27 +32,26 @@ class Parts:
     ids: IdSource
     outbox: Outbox
     store: Store
-    desk: Desk
+    queue: LiveQueue
     positions: Positions
-    dispatcher: Dispatcher
-    sessions: Sessions
-    upkeep: Upkeep
+    assigner: Assigner
+    lifecycle: Lifecycle
+    duty: Duty
+    reconciliation: Reconciliation
 
     async def open(self, tenant: str, customer_id: int) -> Session:
-        session, _ = await self.sessions.open(shopper(tenant, customer_id), name="顾客", channel="web", locale="zh-CN")
+        session, _ = await self.lifecycle.open(shopper(tenant, customer_id), name="顾客", channel="web", locale="zh-CN")
         return session
 
     async def hand_off(self, session: Session) -> Session:
         viewer = shopper(session.tenant_id, session.customer_id)
-        return await self.sessions.request_handoff(viewer, session.id, HandoffReason.BUTTON)
+        return await self.lifecycle.request_handoff(viewer, session.id, HandoffReason.BUTTON)
 
     async def wait(self, tenant: str, customer_id: int) -> Session:
         return await self.hand_off(await self.open(tenant, customer_id))
 
     async def status(self, tenant: str, agent_id: int, status: AgentStatus, capacity: int | None = None) -> Agent:
-        return await self.sessions.set_status(
-            answers(tenant, agent_id), status, name=f"客服{agent_id}", capacity=capacity
-        )
+        return await self.duty.set_status(answers(tenant, agent_id), status, name=f"客服{agent_id}", capacity=capacity)
 
     async def session(self, session: Session) -> Session:
         found = await self.store.session(session.tenant_id, session.id)
@@ -76,12 +76,18 @@ async def parts(
         db, valkey, ids = await member.postgres(), await member.valkey(), await member.ids()
         outbox = Outbox(db, "cs_session_outbox")
         store = Store(db, Announcer(outbox, ids))
-        desk = Desk(valkey, stale_s=stale_s)
-        positions = Positions(store=store, desk=desk, bus=member.bus, new_id=ids.next, after_s=0.05)
-        dispatcher = Dispatcher(store=store, desk=desk, offer=timedelta(seconds=offer_s), on_change=positions.moved)
-        sessions = Sessions(store=store, dispatcher=dispatcher, new_id=ids.next)
-        upkeep = Upkeep(
-            sessions=sessions, dispatcher=dispatcher, store=store, bus=member.bus, idle=timedelta(seconds=idle_s)
+        queue = LiveQueue(valkey, stale_s=stale_s)
+        positions = Positions(store=store, queue=queue, bus=member.bus, new_id=ids.next, after_s=0.05)
+        assigner = Assigner(store=store, queue=queue, offer=timedelta(seconds=offer_s), on_change=positions.moved)
+        lifecycle = Lifecycle(store=store, assigner=assigner, new_id=ids.next)
+        duty = Duty(store=store, assigner=assigner)
+        reconciliation = Reconciliation(
+            lifecycle=lifecycle,
+            duty=duty,
+            assigner=assigner,
+            store=store,
+            bus=member.bus,
+            idle=timedelta(seconds=idle_s),
         )
         try:
             yield Parts(
@@ -89,14 +95,15 @@ async def parts(
                 ids=ids,
                 outbox=outbox,
                 store=store,
-                desk=desk,
+                queue=queue,
                 positions=positions,
-                dispatcher=dispatcher,
-                sessions=sessions,
-                upkeep=upkeep,
+                assigner=assigner,
+                lifecycle=lifecycle,
+                duty=duty,
+                reconciliation=reconciliation,
             )
         finally:
-            await dispatcher.close()
+            await assigner.close()
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], what: str, within: float = 10) -> None:

@@ -187,7 +187,7 @@ async def test_instances_die_at_any_moment_and_everyone_is_served(
         assert [(agent.load, agent.capacity) for agent in found] == [(0, CAPACITY)] * AGENTS
 
         async def free_again() -> bool:
-            return (await one.desk.snapshot(tenant)).sessions == frozenset()
+            return (await one.queue.snapshot(tenant)).sessions == frozenset()
 
         await eventually(free_again, "the queue knows that nobody is left")
         await every_version_told_once(migrated, one, tenant)

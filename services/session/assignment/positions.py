@@ -11,7 +11,7 @@ from octopus.session.v1.session_events_pb2 import SessionNotice
 
 from mesh.bus import Bus, BusError
 from services.session import wire
-from services.session.desk import Desk
+from services.session.assignment.live_queue import LiveQueue
 from services.session.domain import QueueDown, SessionState
 from services.session.store import Store
 
@@ -24,9 +24,9 @@ _MOST_TOLD = 500
 class Positions:
     """Gathers changes of queues for a moment, then tells each customer concerned once."""
 
-    def __init__(self, *, store: Store, desk: Desk, bus: Bus, new_id: Callable[[], int], after_s: float) -> None:
+    def __init__(self, *, store: Store, queue: LiveQueue, bus: Bus, new_id: Callable[[], int], after_s: float) -> None:
         self._store = store
-        self._desk = desk
+        self._queue = queue
         self._bus = bus
         self._new_id = new_id
         self._after_s = after_s
@@ -56,11 +56,11 @@ class Positions:
 
     async def tell(self, tenant_id: str) -> None:
         """Send a notice for each session whose place changed since its customer was told last."""
-        async with self._desk.telling(tenant_id) as alone:
+        async with self._queue.telling(tenant_id) as alone:
             if not alone:
                 self.moved(tenant_id)
                 return
-            places = await self._desk.changed_positions(tenant_id, limit=_MOST_TOLD)
+            places = await self._queue.changed_positions(tenant_id, limit=_MOST_TOLD)
             if not places:
                 return
             try:
@@ -76,7 +76,7 @@ class Positions:
                 ]
                 await asyncio.gather(*notices)
             except BaseException as error:
-                await self._desk.untell(tenant_id, places)
+                await self._queue.untell(tenant_id, places)
                 if not isinstance(error, BusError):
                     raise
                 _log.warning("queue positions not told, the bus is away", tenant=tenant_id)

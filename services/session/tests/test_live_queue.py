@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.session.desk import NotBuilt, Proposal
+from services.session.assignment.live_queue import NotBuilt, Proposal
 from services.session.domain import Agent, AgentStatus, EndReason, HandoffReason, Session
 from services.session.tests.parts import Parts
 
@@ -44,18 +44,18 @@ def taken(session: Session, agent: Agent) -> Session:
 
 async def test_a_queue_that_was_never_built_says_so_and_keeps_nothing(one: Parts, tenant: str) -> None:
     with pytest.raises(NotBuilt):
-        await one.desk.project(tenant, sessions=[waiting(tenant, 1)])
+        await one.queue.project(tenant, sessions=[waiting(tenant, 1)])
     with pytest.raises(NotBuilt):
-        await one.desk.snapshot(tenant)
-    await one.desk.build(tenant, sessions=[], agents=[])
-    assert (await one.desk.snapshot(tenant)).sessions == frozenset()
+        await one.queue.snapshot(tenant)
+    await one.queue.build(tenant, sessions=[], agents=[])
+    assert (await one.queue.snapshot(tenant)).sessions == frozenset()
 
 
 async def test_who_asked_first_is_proposed_first_whatever_the_order_of_arrival(one: Parts, tenant: str) -> None:
-    await one.desk.build(tenant, sessions=[], agents=[])
+    await one.queue.build(tenant, sessions=[], agents=[])
     for number in (3, 1, 2):
-        assert await one.desk.project(tenant, sessions=[waiting(tenant, number)]) == []
-    proposals = await one.desk.project(tenant, agents=[available(tenant, 50, capacity=2)])
+        assert await one.queue.project(tenant, sessions=[waiting(tenant, number)]) == []
+    proposals = await one.queue.project(tenant, agents=[available(tenant, 50, capacity=2)])
     assert [proposal.session_id - BASE for proposal in proposals] == [1, 2]
     assert {proposal.agent_id for proposal in proposals} == {BASE + 50}
 
@@ -67,8 +67,8 @@ async def test_the_least_loaded_is_chosen_and_among_equals_the_one_longest_witho
         available(tenant, 52, last_assigned_at=NOON - timedelta(hours=2)),
     ]
     busy = taken(waiting(tenant, 9), agents[2])
-    await one.desk.build(tenant, sessions=[busy], agents=agents)
-    proposals = await one.desk.project(tenant, sessions=[waiting(tenant, number) for number in range(1, 6)])
+    await one.queue.build(tenant, sessions=[busy], agents=agents)
+    proposals = await one.queue.project(tenant, sessions=[waiting(tenant, number) for number in range(1, 6)])
     # 51 and 50 have nobody, 51 waited longer; then all have one, 52 was given its own longest ago.
     assert [proposal.agent_id - BASE for proposal in proposals] == [51, 50, 52, 51, 50]
 
@@ -76,21 +76,21 @@ async def test_the_least_loaded_is_chosen_and_among_equals_the_one_longest_witho
 @pytest.mark.parametrize("status", [AgentStatus.BUSY, AgentStatus.AWAY])
 async def test_only_available_agents_are_chosen(one: Parts, tenant: str, status: AgentStatus) -> None:
     agent = available(tenant, 50).change(status=status)
-    await one.desk.build(tenant, sessions=[waiting(tenant, 1)], agents=[agent])
-    assert await one.desk.project(tenant) == []
-    assert len(await one.desk.project(tenant, agents=[agent.change(status=AgentStatus.AVAILABLE)])) == 1
+    await one.queue.build(tenant, sessions=[waiting(tenant, 1)], agents=[agent])
+    assert await one.queue.project(tenant) == []
+    assert len(await one.queue.project(tenant, agents=[agent.change(status=AgentStatus.AVAILABLE)])) == 1
 
 
 async def test_a_proposal_takes_a_place_until_a_newer_version_comes(one: Parts, tenant: str) -> None:
     agent = available(tenant, 50, capacity=1)
-    await one.desk.build(tenant, sessions=[], agents=[agent])
+    await one.queue.build(tenant, sessions=[], agents=[agent])
     first, second = waiting(tenant, 1), waiting(tenant, 2)
-    assert len(await one.desk.project(tenant, sessions=[first, second])) == 1
+    assert len(await one.queue.project(tenant, sessions=[first, second])) == 1
     # Repeating what is known does not free the place.
-    assert await one.desk.project(tenant, sessions=[first], agents=[agent]) == []
-    assert await one.desk.project(tenant, sessions=[taken(first, agent)]) == []
+    assert await one.queue.project(tenant, sessions=[first], agents=[agent]) == []
+    assert await one.queue.project(tenant, sessions=[taken(first, agent)]) == []
     over = taken(first, agent).end(EndReason.CUSTOMER, NOON)
-    (proposal,) = await one.desk.project(tenant, sessions=[over])
+    (proposal,) = await one.queue.project(tenant, sessions=[over])
     assert proposal == Proposal(second.id, second.version, agent.user_id)
 
 
@@ -98,67 +98,67 @@ async def test_an_older_row_changes_nothing(one: Parts, tenant: str) -> None:
     agent = available(tenant, 50, capacity=1)
     session = taken(waiting(tenant, 1), agent)
     over = session.end(EndReason.CUSTOMER, NOON)
-    await one.desk.build(tenant, sessions=[session], agents=[agent])
-    await one.desk.project(tenant, sessions=[over])
-    await one.desk.project(tenant, sessions=[session, waiting(tenant, 1)])
-    assert (await one.desk.snapshot(tenant)).sessions == frozenset()
-    assert len(await one.desk.project(tenant, sessions=[waiting(tenant, 2)])) == 1
+    await one.queue.build(tenant, sessions=[session], agents=[agent])
+    await one.queue.project(tenant, sessions=[over])
+    await one.queue.project(tenant, sessions=[session, waiting(tenant, 1)])
+    assert (await one.queue.snapshot(tenant)).sessions == frozenset()
+    assert len(await one.queue.project(tenant, sessions=[waiting(tenant, 2)])) == 1
     away = agent.change(status=AgentStatus.AWAY)
-    await one.desk.project(tenant, agents=[away])
-    await one.desk.project(
+    await one.queue.project(tenant, agents=[away])
+    await one.queue.project(
         tenant, agents=[agent], sessions=[taken(waiting(tenant, 2), agent).end(EndReason.IDLE, NOON)]
     )
-    assert await one.desk.project(tenant, sessions=[waiting(tenant, 3)]) == []
+    assert await one.queue.project(tenant, sessions=[waiting(tenant, 3)]) == []
 
 
 async def test_a_withdrawn_proposal_waits_where_it_stood(one: Parts, tenant: str) -> None:
     agent = available(tenant, 50, capacity=1)
-    await one.desk.build(tenant, sessions=[waiting(tenant, 1), waiting(tenant, 2)], agents=[agent])
-    (proposal,) = await one.desk.project(tenant)
+    await one.queue.build(tenant, sessions=[waiting(tenant, 1), waiting(tenant, 2)], agents=[agent])
+    (proposal,) = await one.queue.project(tenant)
     away = agent.change(status=AgentStatus.AWAY)
-    assert await one.desk.project(tenant, withdrawn=[proposal], agents=[away]) == []
-    (again,) = await one.desk.project(tenant, agents=[away.change(status=AgentStatus.AVAILABLE)])
+    assert await one.queue.project(tenant, withdrawn=[proposal], agents=[away]) == []
+    (again,) = await one.queue.project(tenant, agents=[away.change(status=AgentStatus.AVAILABLE)])
     assert again.session_id == proposal.session_id
 
 
 async def test_a_proposal_that_nobody_carries_out_is_found(one: Parts, tenant: str) -> None:
-    await one.desk.build(tenant, sessions=[waiting(tenant, 1)], agents=[available(tenant, 50)])
-    (proposal,) = await one.desk.project(tenant)
-    while not (stale := (await one.desk.snapshot(tenant)).stale):
+    await one.queue.build(tenant, sessions=[waiting(tenant, 1)], agents=[available(tenant, 50)])
+    (proposal,) = await one.queue.project(tenant)
+    while not (stale := (await one.queue.snapshot(tenant)).stale):
         pass
     assert stale == [proposal]
 
 
 async def test_more_rows_than_fit_into_one_call_keep_their_order(one: Parts, tenant: str) -> None:
     many = [waiting(tenant, number) for number in range(1, 1301)]
-    await one.desk.build(tenant, sessions=[], agents=[available(tenant, 2000, capacity=3)])
+    await one.queue.build(tenant, sessions=[], agents=[available(tenant, 2000, capacity=3)])
     # Nothing may be proposed before all have arrived: the first come last here.
-    proposals = await one.desk.project(tenant, sessions=list(reversed(many)))
+    proposals = await one.queue.project(tenant, sessions=list(reversed(many)))
     assert [proposal.session_id for proposal in proposals] == [session.id for session in many[:3]]
 
 
 async def test_positions_are_told_once_and_only_when_they_changed(one: Parts, tenant: str) -> None:
     first, second, third = (waiting(tenant, number) for number in (1, 2, 3))
-    await one.desk.build(tenant, sessions=[first, second], agents=[])
-    assert await one.desk.changed_positions(tenant, limit=10) == {first.id: 1, second.id: 2}
-    assert await one.desk.changed_positions(tenant, limit=10) == {}
-    await one.desk.project(tenant, sessions=[third, first.end(EndReason.CUSTOMER, NOON)])
-    assert await one.desk.changed_positions(tenant, limit=1) == {second.id: 1}
-    assert await one.desk.changed_positions(tenant, limit=10) == {third.id: 2}
-    await one.desk.untell(tenant, [third.id])
-    assert await one.desk.changed_positions(tenant, limit=10) == {third.id: 2}
+    await one.queue.build(tenant, sessions=[first, second], agents=[])
+    assert await one.queue.changed_positions(tenant, limit=10) == {first.id: 1, second.id: 2}
+    assert await one.queue.changed_positions(tenant, limit=10) == {}
+    await one.queue.project(tenant, sessions=[third, first.end(EndReason.CUSTOMER, NOON)])
+    assert await one.queue.changed_positions(tenant, limit=1) == {second.id: 1}
+    assert await one.queue.changed_positions(tenant, limit=10) == {third.id: 2}
+    await one.queue.untell(tenant, [third.id])
+    assert await one.queue.changed_positions(tenant, limit=10) == {third.id: 2}
 
 
 async def test_one_instance_at_a_time_tells_positions(one: Parts, other: Parts, tenant: str) -> None:
-    async with one.desk.telling(tenant) as mine, other.desk.telling(tenant) as theirs:
+    async with one.queue.telling(tenant) as mine, other.queue.telling(tenant) as theirs:
         assert (mine, theirs) == (True, False)
-    async with other.desk.telling(tenant) as theirs:
+    async with other.queue.telling(tenant) as theirs:
         assert theirs
 
 
 async def test_shops_do_not_touch_each_other(one: Parts, tenant: str) -> None:
     elsewhere = f"{tenant}-b"
-    await one.desk.build(tenant, sessions=[waiting(tenant, 1)], agents=[])
-    await one.desk.build(elsewhere, sessions=[], agents=[available(elsewhere, 50)])
-    assert await one.desk.project(tenant) == []
-    assert await one.desk.project(elsewhere) == []
+    await one.queue.build(tenant, sessions=[waiting(tenant, 1)], agents=[])
+    await one.queue.build(elsewhere, sessions=[], agents=[available(elsewhere, 50)])
+    assert await one.queue.project(tenant) == []
+    assert await one.queue.project(elsewhere) == []

@@ -25,7 +25,7 @@ async def test_a_wiped_queue_is_built_again_by_whoever_needs_it(
     await migrated.valkey.wipe()
     # All at once and on both instances: one ends, and new ones come.
     _, *more = await asyncio.gather(
-        one.sessions.end(shopper(tenant, 1), sessions[0].id),
+        one.lifecycle.end(shopper(tenant, 1), sessions[0].id),
         *(part.wait(tenant, customer) for customer, part in enumerate((one, other) * 3, 101)),
     )
     now = [await one.session(session) for session in sessions]
@@ -40,8 +40,8 @@ async def test_a_wiped_queue_is_built_again_by_whoever_needs_it(
 async def test_a_wiped_queue_is_built_again_by_reconciliation(migrated: Platform, one: Parts, tenant: str) -> None:
     waiting = [await one.wait(tenant, customer) for customer in (1, 2)]
     await migrated.valkey.wipe()
-    await one.upkeep.reconcile()
-    assert (await one.desk.snapshot(tenant)).sessions == {session.id for session in waiting}
+    await one.reconciliation.reconcile()
+    assert (await one.queue.snapshot(tenant)).sessions == {session.id for session in waiting}
 
 
 async def test_what_a_dead_instance_committed_is_brought_to_the_queue(one: Parts, other: Parts, tenant: str) -> None:
@@ -49,34 +49,34 @@ async def test_what_a_dead_instance_committed_is_brought_to_the_queue(one: Parts
     await one.status(tenant, AGENT, AVAILABLE, capacity=1)
     seated = await one.wait(tenant, 1)
     next_one = await one.wait(tenant, 2)
-    async with one.store.change(tenant) as change:
-        before = await change.session(seated.id)
+    async with one.store.unit_of_work(tenant) as work:
+        before = await work.session(seated.id)
         assert before is not None
-        await change.save(before, before.end(EndReason.CUSTOMER, change.now), SessionChanged.ENDED)
+        await work.save(before, before.end(EndReason.CUSTOMER, work.now), SessionChanged.ENDED)
     assert (await one.session(next_one)).state is SessionState.WAITING
-    await other.dispatcher.reconcile(tenant)
+    await other.assigner.reconcile(tenant)
     assert (await one.session(next_one)).state is SessionState.ASSIGNED
 
     unknown = await one.open(tenant, 3)
-    async with one.store.change(tenant) as change:
-        before = await change.session(unknown.id)
+    async with one.store.unit_of_work(tenant) as work:
+        before = await work.session(unknown.id)
         assert before is not None
-        await change.save(before, before.ask_person(HandoffReason.BUTTON, change.now), SessionChanged.HANDOFF_REQUESTED)
+        await work.save(before, before.ask_person(HandoffReason.BUTTON, work.now), SessionChanged.HANDOFF_REQUESTED)
     await other.status(tenant, COLLEAGUE, AVAILABLE)
-    await other.dispatcher.reconcile(tenant)
+    await other.assigner.reconcile(tenant)
     assert (await one.session(unknown)).agent_id == COLLEAGUE
 
 
 async def test_a_proposal_of_a_dead_instance_is_carried_out_by_another(one: Parts, other: Parts, tenant: str) -> None:
     waiting = await one.wait(tenant, 1)
     agent = await one.status(tenant, AGENT, AWAY)
-    async with one.store.change(tenant) as change:
-        await change.save_agent(agent, available := agent.change(status=AVAILABLE))
+    async with one.store.unit_of_work(tenant) as work:
+        await work.save_agent(agent, available := agent.change(status=AVAILABLE))
     # The proposal is made, and its instance dies.
-    assert len(await one.desk.project(tenant, agents=[available])) == 1
+    assert len(await one.queue.project(tenant, agents=[available])) == 1
 
     async def offered() -> bool:
-        await other.dispatcher.reconcile(tenant)
+        await other.assigner.reconcile(tenant)
         return (await one.session(waiting)).agent_id == AGENT
 
     await eventually(offered, "the other instance carries the proposal out")
@@ -86,7 +86,7 @@ async def test_a_queue_that_believes_too_much_is_put_right(one: Parts, tenant: s
     """A crash of Valkey can lose its last second: here, that an agent's only place is taken."""
     agent = await one.status(tenant, AGENT, AVAILABLE, capacity=1)
     await one.wait(tenant, 1)
-    await one.desk.build(tenant, sessions=[], agents=[agent])
+    await one.queue.build(tenant, sessions=[], agents=[agent])
     second = await one.wait(tenant, 2)
     assert second.state is SessionState.WAITING
     found = await one.store.agent(tenant, AGENT)
@@ -106,13 +106,13 @@ async def test_without_valkey_what_needs_it_is_refused_and_the_rest_goes_on(migr
             with pytest.raises(QueueDown):
                 await part.status(tenant, COLLEAGUE, AVAILABLE)
             assert (await part.session(waiting)).queue_position == 1
-            await part.sessions.accept(answers(tenant, AGENT), talking.id)
-            await part.sessions.end(shopper(tenant, 1), talking.id)
+            await part.lifecycle.accept(answers(tenant, AGENT), talking.id)
+            await part.lifecycle.end(shopper(tenant, 1), talking.id)
             assert (await part.session(waiting)).state is SessionState.WAITING
         finally:
             await migrated.valkey.start()
         # The next turn of the upkeep knows that this shop's queue missed something.
-        await part.upkeep.lapse_offers()
+        await part.reconciliation.lapse_offers()
         assert (await part.session(waiting)).agent_id == AGENT
 
 

@@ -16,7 +16,7 @@ _log = structlog.get_logger(__name__)
 _TIMEOUT_S = 2.0
 
 
-class Staff:
+class AgentProfiles:
     """Asks the user service."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

@@ -43,7 +43,7 @@ async def events_of(platform: Platform, session: Session) -> list[SessionEvent]:
 async def test_a_customer_has_one_open_session_however_many_ask_at_once(one: Parts, other: Parts, tenant: str) -> None:
     opened = await asyncio.gather(*(part.open(tenant, 1) for part in (one, other) for _ in range(5)))
     assert len({session.id for session in opened}) == 1
-    await one.sessions.end(shopper(tenant, 1), opened[0].id)
+    await one.lifecycle.end(shopper(tenant, 1), opened[0].id)
     assert (await other.open(tenant, 1)).id != opened[0].id
 
 
@@ -80,8 +80,8 @@ async def test_becoming_available_takes_what_waits_in_order_up_to_the_capacity(
 async def test_an_end_gives_the_place_to_the_next(one: Parts, other: Parts, tenant: str) -> None:
     await one.status(tenant, AGENT, AVAILABLE, capacity=1)
     first, second = await one.wait(tenant, 1), await other.wait(tenant, 2)
-    await one.sessions.accept(answers(tenant, AGENT), first.id)
-    await other.sessions.end(shopper(tenant, 1), first.id)
+    await one.lifecycle.accept(answers(tenant, AGENT), first.id)
+    await other.lifecycle.end(shopper(tenant, 1), first.id)
     assert (await one.session(second)).agent_id == AGENT
 
 
@@ -89,20 +89,20 @@ async def test_only_the_agent_it_is_offered_to_can_accept(one: Parts, tenant: st
     await one.status(tenant, AGENT, AVAILABLE)
     session = await one.wait(tenant, 1)
     with pytest.raises(WrongState):
-        await one.sessions.accept(answers(tenant, COLLEAGUE), session.id)
-    accepted = await one.sessions.accept(answers(tenant, AGENT), session.id)
-    assert (await one.sessions.accept(answers(tenant, AGENT), session.id)) == accepted
-    await one.sessions.end(answers(tenant, AGENT), session.id)
+        await one.lifecycle.accept(answers(tenant, COLLEAGUE), session.id)
+    accepted = await one.lifecycle.accept(answers(tenant, AGENT), session.id)
+    assert (await one.lifecycle.accept(answers(tenant, AGENT), session.id)) == accepted
+    await one.lifecycle.end(answers(tenant, AGENT), session.id)
     with pytest.raises(Ended):
-        await one.sessions.accept(answers(tenant, AGENT), session.id)
+        await one.lifecycle.accept(answers(tenant, AGENT), session.id)
     with pytest.raises(NotFound):
-        await one.sessions.accept(answers(f"{tenant}-b", AGENT), session.id)
+        await one.lifecycle.accept(answers(f"{tenant}-b", AGENT), session.id)
 
 
 async def test_going_away_gives_offers_back_and_keeps_conversations(one: Parts, other: Parts, tenant: str) -> None:
     await one.status(tenant, AGENT, AVAILABLE)
     talking, offered = await one.wait(tenant, 1), await one.wait(tenant, 2)
-    await one.sessions.accept(answers(tenant, AGENT), talking.id)
+    await one.lifecycle.accept(answers(tenant, AGENT), talking.id)
     later = await other.status(tenant, AGENT, AWAY)
     assert (later.status, later.load) == (AWAY, 1)
     assert (await one.session(talking)).state is SessionState.ACTIVE
@@ -129,7 +129,7 @@ async def test_a_lapsed_offer_waits_before_later_ones_and_its_agent_is_away(
 
         async def requeued() -> bool:
             # Both instances look for lapsed offers at the same time.
-            await asyncio.gather(hasty.upkeep.lapse_offers(), one.upkeep.lapse_offers())
+            await asyncio.gather(hasty.reconciliation.lapse_offers(), one.reconciliation.lapse_offers())
             return (await one.session(lapsing)).state is SessionState.WAITING
 
         await eventually(requeued, "the offer lapses")
@@ -146,9 +146,9 @@ async def test_a_lapsed_offer_waits_before_later_ones_and_its_agent_is_away(
 async def test_every_change_is_announced_once_and_in_order(migrated: Platform, one: Parts, tenant: str) -> None:
     await one.status(tenant, AGENT, AVAILABLE)
     session = await one.wait(tenant, 1)
-    await one.sessions.accept(answers(tenant, AGENT), session.id)
-    await one.sessions.end(shopper(tenant, 1), session.id)
-    await one.sessions.end(shopper(tenant, 1), session.id)
+    await one.lifecycle.accept(answers(tenant, AGENT), session.id)
+    await one.lifecycle.end(shopper(tenant, 1), session.id)
+    await one.lifecycle.end(shopper(tenant, 1), session.id)
     events = await events_of(migrated, session)
     assert [event.WhichOneof("change") for event in events] == [
         "opened", "handoff_requested", "assigned", "accepted", "ended",
@@ -177,7 +177,7 @@ async def test_an_idle_session_ends_and_one_with_a_recent_word_does_not(migrated
 
         await eventually(logged, "the handoff is in the log")
         relay.cancel()
-        await part.upkeep.end_idle()
+        await part.reconciliation.end_idle()
         ended = await part.session(silent)
         assert (ended.state, ended.end_reason) == (SessionState.ENDED, EndReason.IDLE)
         assert (await part.session(talking)).state is SessionState.WAITING
@@ -187,7 +187,7 @@ async def test_an_idle_session_ends_and_one_with_a_recent_word_does_not(migrated
 async def test_waiting_customers_hear_their_new_place(one: Parts, migrated: Platform, tenant: str) -> None:
     waiting = [await one.wait(tenant, customer) for customer in (1, 2, 3)]
     await one.positions.tell(tenant)
-    await one.sessions.end(shopper(tenant, 1), waiting[0].id)
+    await one.lifecycle.end(shopper(tenant, 1), waiting[0].id)
     await one.positions.tell(tenant)
     await one.positions.tell(tenant)
     heard = {}
@@ -224,7 +224,7 @@ async def test_many_at_once_on_two_instances_leave_nobody_waiting_beside_a_free_
             return (await one.session(session)).state is SessionState.ACTIVE
 
         await eventually(served, f"customer {number} is served", within=60)
-        await either().sessions.end(shopper(tenant, number), session.id)
+        await either().lifecycle.end(shopper(tenant, number), session.id)
 
     async def agent(number: int, done: asyncio.Event) -> None:
         await either().status(tenant, number, AVAILABLE, capacity=3)
@@ -233,7 +233,7 @@ async def test_many_at_once_on_two_instances_leave_nobody_waiting_beside_a_free_
                 if session.state is SessionState.ASSIGNED:
                     # Refused when it was given back by the going away below.
                     with suppress(WrongState, Ended):
-                        await either().sessions.accept(answers(tenant, number), session.id)
+                        await either().lifecycle.accept(answers(tenant, number), session.id)
             assert await crowded() == []
             if chance.random() < 0.05:
                 await either().status(tenant, number, AWAY)
@@ -269,6 +269,6 @@ async def test_those_who_wait_are_served_in_the_order_in_which_they_asked(
         (session,) = sessions
         served.append(session.id)
         part = (one, other)[len(served) % 2]
-        await part.sessions.accept(answers(tenant, AGENT), session.id)
-        await part.sessions.end(answers(tenant, AGENT), session.id)
+        await part.lifecycle.accept(answers(tenant, AGENT), session.id)
+        await part.lifecycle.end(answers(tenant, AGENT), session.id)
     assert served == expected

@@ -10,8 +10,9 @@ from typing import TypeVar
 import structlog
 
 from mesh.bus import Bus
-from services.session.dispatch import Dispatcher
-from services.session.sessions import Sessions
+from services.session.agents.duty import Duty
+from services.session.assignment.assigner import Assigner
+from services.session.lifecycle import Lifecycle
 from services.session.store import Idle, Store
 
 T = TypeVar("T")
@@ -22,24 +23,27 @@ _log = structlog.get_logger(__name__)
 _MOST = 200
 
 
-class Upkeep:
+class Reconciliation:
     """The recurring work. All instances do it; each step is safe to be done by two at once."""
 
-    def __init__(self, *, sessions: Sessions, dispatcher: Dispatcher, store: Store, bus: Bus, idle: timedelta) -> None:
-        self._sessions = sessions
-        self._dispatcher = dispatcher
+    def __init__(
+        self, *, lifecycle: Lifecycle, duty: Duty, assigner: Assigner, store: Store, bus: Bus, idle: timedelta
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._duty = duty
+        self._assigner = assigner
         self._store = store
         self._bus = bus
         self._idle = idle
 
     async def lapse_offers(self) -> None:
         """Give offers back that nobody accepted in time, and bring shops up to date whose queue missed something."""
-        await _each(await self._store.lapsed(limit=_MOST), lambda lapsed: self._sessions.lapse(*lapsed))
-        await _each(self._dispatcher.behind, self._dispatcher.reconcile)
+        await _each(await self._store.lapsed(limit=_MOST), lambda lapsed: self._duty.lapse(*lapsed))
+        await _each(self._assigner.behind, self._assigner.reconcile)
 
     async def reconcile(self) -> None:
         """Compare the live queue of every shop in which something is going on with the database."""
-        await _each(await self._dispatcher.tenants(), self._dispatcher.reconcile)
+        await _each(await self._assigner.tenants(), self._assigner.reconcile)
 
     async def end_idle(self) -> None:
         """End sessions without a word for too long.
@@ -53,7 +57,7 @@ class Upkeep:
         if heard_at is not None and heard_at > datetime.now(UTC) - self._idle:
             await self._store.heard(idle.tenant_id, idle.session_id, heard_at)
         else:
-            await self._sessions.end_idle(idle.tenant_id, idle.session_id)
+            await self._lifecycle.end_idle(idle.tenant_id, idle.session_id)
 
     async def _last_word(self, idle: Idle) -> datetime | None:
         entry = await self._bus.last(f"log.{idle.tenant_id}.{idle.session_id}")

@@ -33,7 +33,7 @@ from services.session.rows import (
 )
 
 
-class Change:
+class UnitOfWork:
     """One transaction of one shop. `now` is the database's clock at its start.
 
     Rows are locked before they are read, agents before sessions and sessions by id, so that transactions cannot lock

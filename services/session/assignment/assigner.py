@@ -1,14 +1,15 @@
-"""Brings those who wait and those who answer together.
+"""Assign waiting sessions to agents.
 
-PostgreSQL says what is; the desk (Valkey) says, atomically, what should be next. One change runs like this:
+PostgreSQL is the truth; the live queue (Valkey) proposes, atomically, which agent gets which session. A change takes
+four steps:
 
 1. a transaction in PostgreSQL changes the session or the agent;
-2. the desk takes over the new rows and proposes offers, taking a place for each;
-3. each offer is a transaction of its own, which checks once more that the session waits and the agent has a place;
-4. its outcome goes back to the desk, which may propose again.
+2. the live queue takes over the new rows and proposes offers, reserving a place for each;
+3. each offer is a transaction of its own, which checks again that the session waits and the agent has a place;
+4. its outcome goes back to the live queue, which may propose again.
 
-A process can die between any two of these steps. What it left undone is found by `reconcile`, which compares the two:
-rows that the desk does not know, sessions that are over, and proposals that nobody carries out. Rows carry versions, so
+A process can die between any two of these steps. `reconcile` finds what it left undone by comparing the two: rows that
+the live queue does not know, sessions that have ended, and proposals that nobody carries out. Rows carry versions, so
 all instances may do all of this at the same time.
 """
 
@@ -21,7 +22,7 @@ from datetime import timedelta
 
 import structlog
 
-from services.session.desk import Desk, NotBuilt, Proposal
+from services.session.assignment.live_queue import LiveQueue, NotBuilt, Proposal
 from services.session.domain import LIVE, Agent, NotTaking, QueueDown, Session, SessionState
 from services.session.events import SessionChanged
 from services.session.store import Store
@@ -34,50 +35,51 @@ _MOST_ROUNDS = 50
 
 @dataclass(slots=True)
 class _Round:
-    """What the desk has to be told next."""
+    """Rows and withdrawn proposals to send to the live queue next."""
 
     sessions: list[Session] = field(default_factory=list)
     agents: list[Agent] = field(default_factory=list)
     withdrawn: list[Proposal] = field(default_factory=list)
 
 
-class Dispatcher:
-    """Keeps the desk in step with PostgreSQL and carries out what it proposes."""
+class Assigner:
+    """Keep the live queue in step with PostgreSQL, and carry out its proposals."""
 
-    def __init__(self, *, store: Store, desk: Desk, offer: timedelta, on_change: Callable[[str], None]) -> None:
+    def __init__(self, *, store: Store, queue: LiveQueue, offer: timedelta, on_change: Callable[[str], None]) -> None:
         self._store = store
-        self._desk = desk
+        self._queue = queue
         self._offer = offer
         # Told the shop whose queue may have moved.
         self._on_change = on_change
         self._rebuilding: dict[str, asyncio.Lock] = {}
-        # Shops whose desk is known to lack something, and all that were touched since their last quiet comparison.
+        # Shops whose live queue is known to lack something, and those touched since their last comparison without
+        # a difference.
         self._behind: set[str] = set()
         self._touched: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
 
     async def ready(self, tenant_id: str) -> None:
-        """Make sure that the desk can be reached and is built. Raises `QueueDown`."""
-        if not await self._desk.is_built(tenant_id):
+        """Make sure that the live queue can be reached and is built. Raises `QueueDown`."""
+        if not await self._queue.is_built(tenant_id):
             await self._rebuild(tenant_id)
 
     async def settle(self, tenant_id: str, sessions: Iterable[Session] = (), agents: Iterable[Agent] = ()) -> None:
-        """Bring rows that were just committed to the desk, and carry out what follows from them.
+        """Bring rows that were just committed to the live queue, and carry out what follows from them.
 
-        Goes on when the caller is cancelled: the rows are committed. Raises nothing when the desk cannot be reached: it
-        catches up when it is back.
+        Continue when the caller is cancelled: the rows are committed. Raise nothing when the live queue cannot be
+        reached: it catches up when it is back.
         """
         first = _Round(sessions=[row for row in sessions if _is_live_or_over(row)], agents=list(agents))
         await self._finish(self._settle(tenant_id, first))
 
     async def reconcile(self, tenant_id: str) -> None:
-        """Compare the desk with PostgreSQL and repair what differs. Raises `QueueDown`."""
+        """Compare the live queue with PostgreSQL and repair what differs. Raises `QueueDown`."""
         try:
-            snapshot = await self._desk.snapshot(tenant_id)
+            snapshot = await self._queue.snapshot(tenant_id)
         except NotBuilt:
             await self._rebuild(tenant_id)
-            snapshot = await self._desk.snapshot(tenant_id)
-        # Read after the snapshot: what the desk has and this lacks has ended since.
+            snapshot = await self._queue.snapshot(tenant_id)
+        # Read after the snapshot: what the live queue has and this lacks has ended since.
         sessions, agents = await self._store.live(tenant_id)
         strays = snapshot.sessions - {session.id for session in sessions}
         over = await self._store.sessions(tenant_id, sorted(strays))
@@ -95,7 +97,7 @@ class Dispatcher:
 
     @property
     def behind(self) -> frozenset[str]:
-        """The shops whose desk could not be told of a change."""
+        """The shops whose live queue could not be told of a change."""
         return frozenset(self._behind)
 
     async def close(self) -> None:
@@ -133,7 +135,7 @@ class Dispatcher:
             else:
                 self._behind.add(tenant_id)
         except QueueDown as error:
-            # The rows are committed; `reconcile` brings them to the desk as soon as it is back.
+            # The rows are committed; `reconcile` brings them to the live queue as soon as it is back.
             self._behind.add(tenant_id)
             _log.warning("the live queue is behind", tenant=tenant_id, error=repr(error.__cause__))
         except BaseException:
@@ -145,45 +147,45 @@ class Dispatcher:
     async def _project(self, tenant_id: str, todo: _Round) -> list[Proposal]:
         while True:
             try:
-                return await self._desk.project(
+                return await self._queue.project(
                     tenant_id, sessions=todo.sessions, agents=todo.agents, withdrawn=todo.withdrawn
                 )
             except NotBuilt:
                 await self._rebuild(tenant_id)
 
     async def _carry_out(self, tenant_id: str, proposal: Proposal, todo: _Round) -> bool:
-        """Offer a session to an agent, and note in `todo` what the desk must know; False when there is no such thing.
+        """Offer a session to an agent, and note in `todo` what the live queue must know.
 
-        That happens when the database is older than the desk, having been restored.
+        Return False when the session or the agent does not exist: the database was restored from a backup.
         """
-        async with self._store.change(tenant_id) as change:
-            agent = await change.agent(proposal.agent_id)
-            before = await change.session(proposal.session_id)
+        async with self._store.unit_of_work(tenant_id) as work:
+            agent = await work.agent(proposal.agent_id)
+            before = await work.session(proposal.session_id)
             if agent is None or before is None:
                 return False
             if before.version != proposal.version or before.state is not SessionState.WAITING:
                 todo.sessions.append(before)
                 return True
             try:
-                after = before.offer(agent, change.now + self._offer)
+                after = before.offer(agent, work.now + self._offer)
             except NotTaking:
                 # The desk has an older view of the agent: give it all there is.
                 todo.withdrawn.append(proposal)
                 todo.agents.append(agent)
-                todo.sessions.extend(await change.seats_of(agent.user_id))
+                todo.sessions.extend(await work.seats_of(agent.user_id))
                 return True
-            after = await change.save(before, after, SessionChanged.ASSIGNED)
-            await change.save_agent(agent, agent.assigned(change.now))
+            after = await work.save(before, after, SessionChanged.ASSIGNED)
+            await work.save_agent(agent, agent.assigned(work.now))
         todo.sessions.append(after)
         return True
 
     async def _rebuild(self, tenant_id: str, *, force: bool = False) -> None:
-        """Fill the desk from PostgreSQL: one instance does it, the others wait for it."""
+        """Fill the live queue from PostgreSQL: one instance does it, the others wait for it."""
         async with self._rebuilding.setdefault(tenant_id, asyncio.Lock()), self._store.alone(tenant_id) as read_live:
-            if not force and await self._desk.is_built(tenant_id):
+            if not force and await self._queue.is_built(tenant_id):
                 return
             sessions, agents = await read_live()
-            await self._desk.build(tenant_id, sessions=sessions, agents=agents)
+            await self._queue.build(tenant_id, sessions=sessions, agents=agents)
         _log.info("live queue built", tenant=tenant_id, sessions=len(sessions), agents=len(agents))
 
 

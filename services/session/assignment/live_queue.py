@@ -1,4 +1,4 @@
-"""The live queue of each shop in Valkey: who waits, who answers, and who is proposed to whom (desk.lua)."""
+"""The live queue of each shop in Valkey: who waits, who answers, and who is proposed to whom (live_queue.lua)."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Snapshot(NamedTuple):
     stale: Sequence[Proposal]
 
 
-class Desk:
+class LiveQueue:
     """Access to the live queues. Every method raises `QueueDown` when Valkey cannot be reached."""
 
     def __init__(self, valkey: Redis, *, stale_s: float = 5.0) -> None:
         """A proposal that was not carried out within `stale_s` belongs to an instance that died."""
         self._valkey = valkey
         self._stale_us = round(stale_s * 1_000_000)
-        self._script = valkey.register_script(files(__package__).joinpath("desk.lua").read_text())
+        self._script = valkey.register_script(files(__package__).joinpath("live_queue.lua").read_text())
 
     async def project(
         self,

@@ -1,4 +1,4 @@
-"""The rules of a conversation's life, and of the people who answer.
+"""The life of a session: its states, and the transitions between them.
 
 ```
           ask for a person        offer             accept
@@ -7,19 +7,6 @@
     │                          └──────────────┘                 │
     └───────────────────── end, from any state ─────────────────┴──► ENDED
 ```
-
-Pure: time comes in as an argument and every change gives a new `Session`, whose version is one higher. A request that
-asks for what is so already gives the session back as it was. Refusals are exceptions below `SessionError`:
-
-```
-SessionError
-├── NotFound        there is no such session, or none that the caller may know of
-├── WrongState      the session is not in a state that allows this
-├── Ended           it is over
-├── VersionConflict it changed since it was read
-├── NotTaking       the agent takes no more sessions
-└── QueueDown       the live queue cannot be reached
-```
 """
 
 from __future__ import annotations
@@ -27,9 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
-from typing import ClassVar
 
-DEFAULT_CAPACITY = 5
+from services.session.domain.agent import Agent
+from services.session.domain.errors import Ended, NotTaking, WrongState
 
 
 class SessionState(IntEnum):
@@ -65,89 +52,6 @@ class HandoffReason(IntEnum):
     BUTTON = 1
     WORDS = 2
     BOT = 3
-
-
-class AgentStatus(IntEnum):
-    """Whether an agent takes sessions; the numbers are those of `octopus.session.v1.AgentStatus`."""
-
-    AVAILABLE = 1
-    BUSY = 2
-    AWAY = 3
-
-
-class SessionError(Exception):
-    """A request that the rules do not allow. `reason` is a name of `octopus.errors.v1.Reason`."""
-
-    reason: ClassVar[str]
-
-
-class NotFound(SessionError):
-    """There is no such session, or none that the caller may know of."""
-
-    reason = "NOT_FOUND"
-
-
-class WrongState(SessionError):
-    """The session is not in a state that allows this."""
-
-    reason = "SESSION_STATE"
-
-
-class Ended(SessionError):
-    """The session is over; a new one can be opened."""
-
-    reason = "SESSION_ENDED"
-
-
-class VersionConflict(SessionError):
-    """The session changed since it was read."""
-
-    reason = "VERSION_CONFLICT"
-
-
-class NotTaking(SessionError):
-    """The agent is not available or has no free place."""
-
-    reason = "AGENT_NOT_AVAILABLE"
-
-
-class QueueDown(SessionError):
-    """The live queue cannot be reached; nothing was changed. `retry_after` is in seconds."""
-
-    reason = "UNAVAILABLE"
-    retry_after: ClassVar[float] = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
-    """An agent as the queue sees one. `version` grows with each change; `load` counts assigned and active sessions."""
-
-    tenant_id: str
-    user_id: int
-    display_name: str = field(repr=False)
-    status: AgentStatus = AgentStatus.AWAY
-    capacity: int = DEFAULT_CAPACITY
-    version: int = 0
-    load: int = 0
-    last_assigned_at: datetime | None = None
-
-    def change(self, **values: object) -> Agent:
-        """Give it other values; the same ones give it back as it was."""
-        changed = replace(self, **values)  # type: ignore[arg-type]  # our own fields
-        return self if changed == self else replace(changed, version=self.version + 1)
-
-    def assigned(self, now: datetime) -> Agent:
-        """Note that a session was offered; no change that others hear of."""
-        return replace(self, load=self.load + 1, last_assigned_at=now)
-
-    def without(self, sessions: int) -> Agent:
-        """Note that so many sessions went elsewhere; no change that others hear of."""
-        return replace(self, load=self.load - sessions)
-
-    @property
-    def takes(self) -> bool:
-        """Whether one more session may be offered."""
-        return self.status is AgentStatus.AVAILABLE and self.load < self.capacity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,44 +130,6 @@ class Session:
 
     def _change(self, **values: object) -> Session:
         return replace(self, version=self.version + 1, queue_position=0, **values)  # type: ignore[arg-type]  # our own fields
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Viewer:
-    """Who asks: what a person or service may see and do with a session."""
-
-    tenant_id: str
-    user_id: int
-    shopper: bool = False
-    agent: bool = False
-    supervisor: bool = False
-    service: bool = False
-
-    def sees(self, session: Session) -> bool:
-        """Shoppers see their own, agents their own and those that wait, supervisors and services all of the shop."""
-        if session.tenant_id != self.tenant_id:
-            return False
-        return (
-            self.supervisor
-            or self.service
-            or (self.shopper and session.customer_id == self.user_id)
-            or (self.agent and (session.agent_id == self.user_id or session.state is SessionState.WAITING))
-        )
-
-    def must_see(self, session: Session | None) -> Session:
-        """Give back the session. Raises `NotFound` for a missing one and for one that is not to be seen, alike."""
-        if session is None or not self.sees(session):
-            raise NotFound("there is no such session")
-        return session
-
-    def end_reason(self, session: Session) -> EndReason:
-        """Say on whose account the session ends. Raises `WrongState` for a person who does not take part in it."""
-        self.must_see(session)
-        if self.shopper and session.customer_id == self.user_id:
-            return EndReason.CUSTOMER
-        if self.supervisor or (self.agent and session.agent_id == self.user_id):
-            return EndReason.AGENT
-        raise WrongState("only those who take part in a session can end it, and it is not assigned to you")
 
 
 def kept_of(one: Session, other: Session) -> Session:

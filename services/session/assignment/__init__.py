@@ -1,0 +1,1 @@
+"""Who waits, and which agent gets which session."""

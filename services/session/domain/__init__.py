@@ -1,0 +1,46 @@
+"""The rules of sessions and agents.
+
+Pure: time comes in as an argument and every change gives a new object, whose version is one higher. A request that
+asks for what is so already gives the object back as it was. Refusals are exceptions below `SessionError`.
+
+| module | rules |
+| --- | --- |
+| `session.py` | the life of a session: states and transitions |
+| `agent.py` | an agent's status and capacity |
+| `visibility.py` | who sees a session, and who may end it |
+| `errors.py` | the refusals |
+"""
+
+from services.session.domain.agent import DEFAULT_CAPACITY, Agent, AgentStatus
+from services.session.domain.errors import (
+    Ended,
+    NotFound,
+    NotTaking,
+    QueueDown,
+    SessionError,
+    VersionConflict,
+    WrongState,
+)
+from services.session.domain.session import LIVE, SEATED, EndReason, HandoffReason, Session, SessionState, kept_of
+from services.session.domain.visibility import Viewer
+
+__all__ = [
+    "DEFAULT_CAPACITY",
+    "LIVE",
+    "SEATED",
+    "Agent",
+    "AgentStatus",
+    "EndReason",
+    "Ended",
+    "HandoffReason",
+    "NotFound",
+    "NotTaking",
+    "QueueDown",
+    "Session",
+    "SessionError",
+    "SessionState",
+    "VersionConflict",
+    "Viewer",
+    "WrongState",
+    "kept_of",
+]

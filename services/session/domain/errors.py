@@ -1,0 +1,59 @@
+"""Refusals: requests that the rules do not allow.
+
+```
+SessionError
+├── NotFound        there is no such session, or none that the caller may know of
+├── WrongState      the session is not in a state that allows this
+├── Ended           it is over
+├── VersionConflict it changed since it was read
+├── NotTaking       the agent takes no more sessions
+└── QueueDown       the live queue cannot be reached
+```
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SessionError(Exception):
+    """A request that the rules do not allow. `reason` is a name of `octopus.errors.v1.Reason`."""
+
+    reason: ClassVar[str]
+
+
+class NotFound(SessionError):
+    """There is no such session, or none that the caller may know of."""
+
+    reason = "NOT_FOUND"
+
+
+class WrongState(SessionError):
+    """The session is not in a state that allows this."""
+
+    reason = "SESSION_STATE"
+
+
+class Ended(SessionError):
+    """The session is over; a new one can be opened."""
+
+    reason = "SESSION_ENDED"
+
+
+class VersionConflict(SessionError):
+    """The session changed since it was read."""
+
+    reason = "VERSION_CONFLICT"
+
+
+class NotTaking(SessionError):
+    """The agent is not available or has no free place."""
+
+    reason = "AGENT_NOT_AVAILABLE"
+
+
+class QueueDown(SessionError):
+    """The live queue cannot be reached; nothing was changed. `retry_after` is in seconds."""
+
+    reason = "UNAVAILABLE"
+    retry_after: ClassVar[float] = 1.0

@@ -1,0 +1,122 @@
+"""What can happen to a session: each a transaction, then the live queue is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from services.session.assignment.assigner import Assigner
+from services.session.domain import (
+    LIVE,
+    EndReason,
+    HandoffReason,
+    NotFound,
+    Session,
+    SessionState,
+    Viewer,
+    WrongState,
+    kept_of,
+)
+from services.session.events import SessionChanged
+from services.session.store import Store
+
+# How often opening is tried when the session that was in the way ends at the same moment.
+_OPENINGS = 5
+
+
+class Lifecycle:
+    """The life of all sessions. Raises what `domain/errors.py` lists."""
+
+    def __init__(self, *, store: Store, assigner: Assigner, new_id: Callable[[], int]) -> None:
+        self._store = store
+        self._assigner = assigner
+        self._new_id = new_id
+
+    async def open(self, viewer: Viewer, *, name: str, channel: str, locale: str) -> tuple[Session, bool]:
+        """Return the shopper's open session and False, or a new one and True."""
+        for _ in range(_OPENINGS):
+            async with self._store.unit_of_work(viewer.tenant_id) as work:
+                new = Session(
+                    id=self._new_id(),
+                    tenant_id=viewer.tenant_id,
+                    customer_id=viewer.user_id,
+                    customer_name=name,
+                    channel=channel,
+                    locale=locale,
+                    opened_at=work.now,
+                )
+                if await work.add(new):
+                    return new, True
+            found = await self._store.open_of(viewer.tenant_id, viewer.user_id, limit=1)
+            if found:
+                return found[0], False
+        raise WrongState("another session of yours is being opened and ended at this moment; try again")
+
+    async def request_handoff(self, viewer: Viewer, session_id: int, reason: HandoffReason) -> Session:
+        """Let a session wait for a person, and offer it at once when one is free."""
+        # Before anything changes: without the queue nobody would come.
+        await self._assigner.ready(viewer.tenant_id)
+        async with self._store.unit_of_work(viewer.tenant_id) as work:
+            before = viewer.must_see(await work.session(session_id))
+            after = await work.save(before, before.ask_person(reason, work.now), SessionChanged.HANDOFF_REQUESTED)
+        if after.version == before.version:
+            return after
+        await self._assigner.settle(viewer.tenant_id, [after])
+        return await self._now(after)
+
+    async def accept(self, viewer: Viewer, session_id: int) -> Session:
+        """The calling agent takes an offer."""
+        async with self._store.unit_of_work(viewer.tenant_id) as work:
+            before = await work.session(session_id)
+            if before is None:
+                raise NotFound("there is no such session")
+            after = await work.save(before, before.accept(viewer.user_id, work.now), SessionChanged.ACCEPTED)
+        if after.version != before.version:
+            await self._assigner.settle(viewer.tenant_id, [after])
+        return after
+
+    async def end(self, viewer: Viewer, session_id: int) -> Session:
+        """End a session for one who takes part in it; the agent's place goes to the next who waits."""
+        async with self._store.unit_of_work(viewer.tenant_id) as work:
+            before = viewer.must_see(await work.session(session_id))
+            after = before.end(viewer.end_reason(before), work.now)
+            after = await work.save(before, after, SessionChanged.ENDED)
+        await self._ended(before, after)
+        return after
+
+    async def end_idle(self, tenant_id: str, session_id: int) -> None:
+        """End a session in which nobody says anything any more."""
+        async with self._store.unit_of_work(tenant_id) as work:
+            before = await work.session(session_id)
+            if before is None:
+                return
+            after = await work.save(before, before.end(EndReason.IDLE, work.now), SessionChanged.ENDED)
+        await self._ended(before, after)
+
+    async def merge(self, tenant_id: str, *, visitor_id: int, customer_id: int, customer_name: str) -> None:
+        """Give a visitor's sessions to the customer the visitor turned out to be.
+
+        A customer has one open session: when both have one, the conversation that came further goes on, of two alike
+        the younger, and the other ends. Doing it again changes nothing.
+        """
+        async with self._store.unit_of_work(tenant_id) as work:
+            sessions = await work.of_visitor(visitor_id, and_open_of=customer_id)
+            changed = {}
+            still_open = [session for session in sessions if session.state is not SessionState.ENDED]
+            if len(still_open) == 2:
+                kept = kept_of(*still_open)
+                (other,) = (session for session in still_open if session is not kept)
+                over = await work.save(other, other.end(EndReason.MERGED, work.now), SessionChanged.ENDED)
+                changed[over.id] = over
+            for session in sessions:
+                if session.customer_id == visitor_id:
+                    latest = changed.get(session.id, session)
+                    given = latest.give_to(customer_id, customer_name)
+                    changed[session.id] = await work.save(latest, given, SessionChanged.CUSTOMER_CHANGED)
+        await self._assigner.settle(tenant_id, changed.values())
+
+    async def _ended(self, before: Session, after: Session) -> None:
+        if before.state in LIVE:
+            await self._assigner.settle(after.tenant_id, [after])
+
+    async def _now(self, session: Session) -> Session:
+        return await self._store.session(session.tenant_id, session.id) or session
