@@ -65,7 +65,7 @@ async def test_a_shopper_asks_and_is_answered_and_a_resend_is_the_same_message(b
         f"{CHAT}/Subscribe", hello, chat_service_pb2.SubscribeResponse, token=identity.access_token
     )
     async with aclosing(subscribed):
-        welcome = (await anext(subscribed)).frame.welcome
+        welcome = (await anext(subscribed)).frames[0].welcome
         assert welcome.user_id == identity.user_id
         assert [each.id for each in welcome.sessions] == [session.id]
 
@@ -76,9 +76,7 @@ async def test_a_shopper_asks_and_is_answered_and_a_resend_is_the_same_message(b
 
         shown: list[message_pb2.Message] = []
         while not (shown and shown[-1].HasField("answer")):
-            frame = (await anext(subscribed)).frame
-            if frame.HasField("message"):
-                shown.append(frame.message)
+            shown += [frame.message for frame in (await anext(subscribed)).frames if frame.HasField("message")]
         assert [message.id for message in shown].count(ack.message_id) == 1, "the resend is stored once"
         answer = shown[-1]
         assert answer.sender.kind == message_pb2.SENDER_KIND_BOT
@@ -98,10 +96,10 @@ async def test_a_page_that_comes_back_gets_what_it_missed(browser: GrpcWebClient
     )
     async with aclosing(subscribed):
         async for response in subscribed:
-            if response.frame.HasField("message"):
-                assert response.frame.message.seq > first.seq
-                if response.frame.message.id == second.message_id:
-                    return
+            shown = [frame.message for frame in response.frames if frame.HasField("message")]
+            assert all(message.seq > first.seq for message in shown)
+            if any(message.id == second.message_id for message in shown):
+                return
     pytest.fail("the stream ended before what was missed came")
 
 

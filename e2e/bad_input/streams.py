@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 from abc import ABC, abstractmethod
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,10 +27,10 @@ PROTO, JSON = "octopus.v1.proto", "octopus.v1.json"
 
 @dataclass(frozen=True)
 class Case:
-    """A frame that is refused."""
+    """A message that is refused, or whose one frame is."""
 
-    frame: bytes
-    # Without one, the frame has no form in JSON.
+    message: bytes
+    # In JSON.
     text: str
     reason: str
 
@@ -43,7 +44,8 @@ def post(session_id: int, text: str | None, **changed: Any) -> frame_pb2.ClientF
 
 
 def case(frame: frame_pb2.ClientFrame, reason: str) -> Case:
-    return Case(frame.SerializeToString(), json.dumps(MessageToDict(frame)), reason)
+    message = chat_service_pb2.ConverseRequest(frames=[frame])
+    return Case(message.SerializeToString(), json.dumps(MessageToDict(message)), reason)
 
 
 def anything(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamMultiCallable[bytes, bytes]:
@@ -54,57 +56,57 @@ def anything(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamMultiCallable[by
 class RawStream(ABC):
     """An open stream."""
 
+    def __init__(self) -> None:
+        # Frames that came with the one returned last.
+        self._more: deque[frame_pb2.ServerFrame] = deque()
+
     @abstractmethod
     async def send(self, what: Case) -> None:
         """Send a frame, or what is none."""
 
     @abstractmethod
-    async def receive(self) -> frame_pb2.ServerFrame:
-        """Return the next frame."""
+    async def receive(self) -> chat_service_pb2.ConverseResponse:
+        """Return the next message."""
 
     async def next(self, kind: str) -> frame_pb2.ServerFrame:
         """Return the next frame of a kind, past all others."""
         async with asyncio.timeout(WITHIN_S):
-            while not (frame := await self.receive()).HasField(kind):  # type: ignore[arg-type]
+            while True:
+                while not self._more:
+                    self._more.extend((await self.receive()).frames)
+                frame = self._more.popleft()
+                if frame.HasField(kind):  # type: ignore[arg-type]
+                    return frame
                 assert not frame.HasField("goodbye"), frame
-        return frame
 
 
 class GrpcStream(RawStream):
     def __init__(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+        super().__init__()
         self._call = call
 
     async def send(self, what: Case) -> None:
-        # A frame is field 1 of the request.
-        frame = what.frame
-        await self._call.write(b"\x0a" + _varint(len(frame)) + frame)
+        await self._call.write(what.message)
 
-    async def receive(self) -> frame_pb2.ServerFrame:
-        return chat_service_pb2.ConverseResponse.FromString(cast("bytes", await self._call.read())).frame
+    async def receive(self) -> chat_service_pb2.ConverseResponse:
+        return chat_service_pb2.ConverseResponse.FromString(cast("bytes", await self._call.read()))
 
 
 class WebSocketStream(RawStream):
     def __init__(self, ws: ClientConnection, protocol: str) -> None:
+        super().__init__()
         self._ws = ws
         self._json = protocol == JSON
 
     async def send(self, what: Case) -> None:
-        await self._ws.send(what.text if self._json else what.frame)
+        await self._ws.send(what.text if self._json else what.message)
 
-    async def receive(self) -> frame_pb2.ServerFrame:
+    async def receive(self) -> chat_service_pb2.ConverseResponse:
         data = await self._ws.recv()
         assert isinstance(data, str) == self._json
         if isinstance(data, str):
-            return Parse(data, frame_pb2.ServerFrame())
-        return frame_pb2.ServerFrame.FromString(data)
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
+            return Parse(data, chat_service_pb2.ConverseResponse())
+        return chat_service_pb2.ConverseResponse.FromString(data)
 
 
 def websocket(edge: Edge, protocol: str = PROTO, *, token: str = "", path: str = "/ws") -> connect:

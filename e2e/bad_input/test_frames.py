@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 import pytest
-from octopus.chat.v1 import frame_pb2, message_pb2
+from google.protobuf.json_format import MessageToDict
+from octopus.chat.v1 import chat_service_pb2, frame_pb2, message_pb2
 from octopus.errors.v1 import errors_pb2
 
 from e2e.bad_input.conftest import Scene
@@ -33,14 +34,24 @@ pytestmark = pytest.mark.e2e
 def cases(scene: Scene) -> dict[str, Case]:
     """Frames that are refused, by what is wrong with them."""
     mine = scene.session_id
-    # Field 2 is a message, and this is a number.
-    wrong_type = b"\x10\x05"
+    # Field 2 of the message is a frame, and in a frame it is a post; these are numbers.
+    not_a_frame = b"\x10\x05"
+    not_a_post = b"\x12\x02\x10\x05"
     unknown_field = b"\xa2\x06\x02hi"
+    unknown_in_frame = b"\x12\x05\xa2\x06\x02hi"
+    # Field 1 was the one frame of a message before there could be many.
+    as_it_was = b"\x0a\x02\x2a\x00"
     return {
         "garbage": Case(b"\xff\x01garbage " + words().encode(), "{" + words(), "INVALID_ARGUMENT"),
         "nothing": Case(b"", "{}", "INVALID_ARGUMENT"),
-        "a wrong type": Case(wrong_type, json.dumps({"post": {"sessionId": {"a": words()}}}), "INVALID_ARGUMENT"),
+        "a number of frames": Case(not_a_frame, json.dumps({"frames": 5}), "INVALID_ARGUMENT"),
+        "a wrong type": Case(
+            not_a_post, json.dumps({"frames": [{"post": {"sessionId": {"a": words()}}}]}), "INVALID_ARGUMENT"
+        ),
         "an unknown field": Case(unknown_field, json.dumps({"shout": words()}), "INVALID_ARGUMENT"),
+        "an unknown frame": Case(unknown_in_frame, json.dumps({"frames": [{"shout": words()}]}), "INVALID_ARGUMENT"),
+        "a frame outside of the list": Case(as_it_was, json.dumps({"ping": {}}), "INVALID_ARGUMENT"),
+        "65 frames": many(65),
         "no message id": case(post(mine, words(), client_message_id=""), "INVALID_ARGUMENT"),
         "a message id of words": case(post(mine, words(), client_message_id=words()), "INVALID_ARGUMENT"),
         "no text": case(post(mine, ""), "INVALID_ARGUMENT"),
@@ -54,6 +65,12 @@ def cases(scene: Scene) -> dict[str, Case]:
         "another shop's session": case(post(scene.other_shops, words()), "NOT_FOUND"),
         "a second hello": case(frame_pb2.ClientFrame(hello=frame_pb2.Hello()), "PROTOCOL"),
     }
+
+
+def many(count: int) -> Case:
+    """A message of pings."""
+    message = chat_service_pb2.ConverseRequest(frames=[frame_pb2.ClientFrame(ping=frame_pb2.Ping())] * count)
+    return Case(message.SerializeToString(), json.dumps(MessageToDict(message)), "INVALID_ARGUMENT")
 
 
 @asynccontextmanager

@@ -53,6 +53,12 @@ async def test_the_forger_could_make_a_good_token(forger: Forger, channel: grpc.
     assert found.session.id == scene.session_id
 
 
+def hello(access_token: str = "") -> bytes:
+    """The first message over a WebSocket."""
+    frame = frame_pb2.ClientFrame(hello=frame_pb2.Hello(access_token=access_token))
+    return chat_service_pb2.ConverseRequest(frames=[frame]).SerializeToString()
+
+
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
@@ -88,10 +94,10 @@ async def test_a_bad_token_opens_nothing_over_websocket(kind: str, forger: Forge
     make, reason = TOKENS[kind]
     token = private(make(forger))
     async with websocket(edge, token=token) as ws:
-        await ws.send(frame_pb2.ClientFrame(hello=frame_pb2.Hello()).SerializeToString())
+        await ws.send(hello())
         assert await closed(ws) == close_code(reason)
     async with websocket(edge) as ws:
-        await ws.send(frame_pb2.ClientFrame(hello=frame_pb2.Hello(access_token=token)).SerializeToString())
+        await ws.send(hello(access_token=token))
         assert await closed(ws) == close_code(reason)
 
 

@@ -153,7 +153,8 @@ class _GrpcWebStream:
         )
         try:
             async for response in answers:
-                self._frames.put_nowait(response.frame)
+                for frame in response.frames:
+                    self._frames.put_nowait(frame)
         except GrpcWebError:
             # The participant connects again.
             pass

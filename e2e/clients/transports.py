@@ -1,4 +1,4 @@
-"""Three ways to hold a conversation: gRPC, and WebSocket with protobuf or JSON frames."""
+"""Three ways to hold a conversation: gRPC, and WebSocket with messages in protobuf or JSON."""
 
 from __future__ import annotations
 
@@ -63,15 +63,16 @@ class _GrpcStream:
 
     async def send(self, frame: frame_pb2.ClientFrame) -> None:
         async with self._turn:
-            await self._call.write(chat_service_pb2.ConverseRequest(frame=frame))
+            await self._call.write(chat_service_pb2.ConverseRequest(frames=[frame]))
 
     async def frames(self) -> AsyncIterator[frame_pb2.ServerFrame]:
         async for response in self._call:
-            yield response.frame
+            for frame in response.frames:
+                yield frame
 
 
 class WebSocket:
-    """Frames over a WebSocket; JSON when `json`, else protobuf."""
+    """Messages over a WebSocket; JSON when `json`, else protobuf."""
 
     def __init__(self, edge: Edge, *, json: bool = False) -> None:
         self._edge = edge
@@ -101,11 +102,15 @@ class _WebSocketStream:
         self._json = json
 
     async def send(self, frame: frame_pb2.ClientFrame) -> None:
-        await self._ws.send(MessageToJson(frame, indent=None) if self._json else frame.SerializeToString())
+        request = chat_service_pb2.ConverseRequest(frames=[frame])
+        await self._ws.send(MessageToJson(request, indent=None) if self._json else request.SerializeToString())
 
     async def frames(self) -> AsyncIterator[frame_pb2.ServerFrame]:
         async for data in self._ws:
-            if isinstance(data, bytes):
-                yield frame_pb2.ServerFrame.FromString(data)
-            else:
-                yield Parse(data, frame_pb2.ServerFrame())
+            response = (
+                chat_service_pb2.ConverseResponse.FromString(data)
+                if isinstance(data, bytes)
+                else Parse(data, chat_service_pb2.ConverseResponse())
+            )
+            for frame in response.frames:
+                yield frame

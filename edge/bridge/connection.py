@@ -22,7 +22,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from edge.bridge.config import BridgeConfig
-from edge.bridge.frames import CODECS, Codec, NotAFrame
+from edge.bridge.frames import CODECS, Codec, NotAMessage
 from mesh.errors import Refused, from_rpc_error
 from mesh.rpc.metadata import ACCEPTED, with_token
 
@@ -44,14 +44,15 @@ async def carry(ws: ServerConnection, chat: chat_service_pb2_grpc.ChatServiceStu
         return
     except ConnectionClosed:
         return
-    token = hello.hello.access_token or _bearer(ws)
-    hello.hello.ClearField("access_token")
+    first = hello.frames[0].hello
+    token = first.access_token or _bearer(ws)
+    first.ClearField("access_token")
     call = chat.Converse(metadata=with_token(token, affinity=_subject(token)))
     upward: asyncio.Task[None] | None = None
     try:
         # A write to a call that was refused meanwhile would put INTERNAL in the place of the reason.
         if any(key == ACCEPTED for key, _ in await call.initial_metadata() or ()):
-            await call.write(chat_service_pb2.ConverseRequest(frame=hello))
+            await call.write(hello)
             upward = asyncio.create_task(_upward(ws, call, codec, config), name="websocket-to-stream")
         reason = await _downward(ws, call, codec)
     except grpc.aio.AioRpcError as error:
@@ -72,24 +73,24 @@ def closing(reason: errors_pb2.Reason.ValueType) -> tuple[int, str]:
     return APPLICATION_CODES + reason, errors_pb2.Reason.Name(reason).removeprefix("REASON_")
 
 
-async def _hello(ws: ServerConnection, codec: Codec, config: BridgeConfig) -> frame_pb2.ClientFrame:
+async def _hello(ws: ServerConnection, codec: Codec, config: BridgeConfig) -> chat_service_pb2.ConverseRequest:
     try:
         async with asyncio.timeout(config.hello_within_s):
-            frame = codec.decode(await ws.recv())
+            request = codec.decode(await ws.recv())
     except TimeoutError:
         raise Refused(errors_pb2.REASON_PROTOCOL, "no hello came in time") from None
-    except NotAFrame as problem:
+    except NotAMessage as problem:
         await _refuse(ws, codec, errors_pb2.REASON_INVALID_ARGUMENT, str(problem))
         raise Refused(errors_pb2.REASON_INVALID_ARGUMENT, str(problem)) from None
-    if not frame.HasField("hello"):
+    if not request.frames or not request.frames[0].HasField("hello"):
         await _refuse(ws, codec, errors_pb2.REASON_PROTOCOL, "the first frame must be a hello")
         raise Refused(errors_pb2.REASON_PROTOCOL, "the first frame must be a hello")
-    if not frame.hello.access_token and not _bearer(ws):
+    if not request.frames[0].hello.access_token and not _bearer(ws):
         await _refuse(
             ws, codec, errors_pb2.REASON_TOKEN_MISSING, "put the access token into hello.access_token or a header"
         )
         raise Refused(errors_pb2.REASON_TOKEN_MISSING, "no token")
-    return frame
+    return request
 
 
 async def _upward(ws: ServerConnection, call: Call, codec: Codec, config: BridgeConfig) -> None:
@@ -100,15 +101,15 @@ async def _upward(ws: ServerConnection, call: Call, codec: Codec, config: Bridge
                     ws,
                     codec,
                     errors_pb2.REASON_TEXT_TOO_LONG,
-                    f"a frame has at most {config.max_frame_bytes} bytes, and this one had {len(data)}",
+                    f"a message has at most {config.max_frame_bytes} bytes, and this one had {len(data)}",
                 )
                 continue
             try:
-                frame = codec.decode(data)
-            except NotAFrame as problem:
+                request = codec.decode(data)
+            except NotAMessage as problem:
                 await _refuse(ws, codec, errors_pb2.REASON_INVALID_ARGUMENT, str(problem))
                 continue
-            await call.write(chat_service_pb2.ConverseRequest(frame=frame))
+            await call.write(request)
         await call.done_writing()
     except (ConnectionClosed, grpc.aio.AioRpcError, asyncio.InvalidStateError):
         # Either side is gone; the downward half learns why and ends the conversation.
@@ -118,16 +119,17 @@ async def _upward(ws: ServerConnection, call: Call, codec: Codec, config: Bridge
 async def _downward(ws: ServerConnection, call: Call, codec: Codec) -> errors_pb2.Reason.ValueType:
     reason: errors_pb2.Reason.ValueType = errors_pb2.REASON_UNSPECIFIED
     async for response in call:
-        frame = response.frame
-        if frame.HasField("goodbye"):
-            reason = frame.goodbye.reason
-        await ws.send(codec.encode(frame))
+        for frame in response.frames:
+            if frame.HasField("goodbye"):
+                reason = frame.goodbye.reason
+        await ws.send(codec.encode(response))
     return reason
 
 
 async def _refuse(ws: ServerConnection, codec: Codec, reason: errors_pb2.Reason.ValueType, description: str) -> None:
     refusal = frame_pb2.Refusal(reason=reason, description=description)
-    await ws.send(codec.encode(frame_pb2.ServerFrame(refusal=refusal)))
+    frame = frame_pb2.ServerFrame(refusal=refusal)
+    await ws.send(codec.encode(chat_service_pb2.ConverseResponse(frames=[frame])))
 
 
 def _bearer(ws: ServerConnection) -> str:

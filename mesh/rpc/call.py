@@ -107,7 +107,7 @@ class Chain(grpc.aio.ServerInterceptor):
     def _wrap(self, method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         decode = handler.request_deserializer
         read = decode if method.open or decode is None else validation.reader(decode)
-        write = handler.response_serializer
+        write = _or_bytes(handler.response_serializer)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(self._one(method, handler.unary_unary), read, write)
         if handler.unary_stream:
@@ -189,6 +189,13 @@ def _begin(method: Method, context: _Context, request: Any, *, brief: bool) -> C
 async def _abort(context: _Context, refused: Refused) -> None:
     status = rpc_status.to_status(to_status(refused))
     await context.abort(status.code, status.details, tuple(status.trailing_metadata))
+
+
+def _or_bytes(encode: Callable[[Message], bytes] | None) -> Callable[[Message | bytes], bytes] | None:
+    """Return a serialiser that passes bytes on as they are: what many get alike is encoded once."""
+    if encode is None:
+        return None
+    return lambda message: message if isinstance(message, bytes) else encode(message)
 
 
 def _checked(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -13,7 +12,17 @@ from octopus.errors.v1 import errors_pb2
 
 from mesh.rpc.principal import Principal
 
-Response = chat_service_pb2.ConverseResponse
+# Bytes of frames that one write carries at most; a single larger frame goes alone.
+WRITE_BYTES = 64 * 1024
+
+
+def encoded(frame: frame_pb2.ServerFrame) -> bytes:
+    """Return a frame as it stands in a `ConverseResponse` and a `SubscribeResponse`.
+
+    Such bytes can be joined: one after the other they are the response that has all their frames. A frame that many
+    connections get is encoded once.
+    """
+    return chat_service_pb2.ConverseResponse(frames=[frame]).SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +33,13 @@ class Ending:
     description: str
     reconnect_after: float | None
 
-    def goodbye(self) -> Response:
+    def goodbye(self) -> frame_pb2.ServerFrame:
         """Return the last frame of the stream."""
         goodbye = frame_pb2.Goodbye(reason=self.reason, description=self.description)
         if self.reconnect_after is not None:
             goodbye.reconnect_after.CopyFrom(Duration(nanos=0))
             goodbye.reconnect_after.FromMilliseconds(int(self.reconnect_after * 1000))
-        return Response(frame=frame_pb2.ServerFrame(goodbye=goodbye))
+        return frame_pb2.ServerFrame(goodbye=goodbye)
 
 
 _SLOW_READER = Ending(
@@ -52,21 +61,21 @@ class Connection:
     """A stream with its bounded buffer.
 
     Whoever has something to say pushes it and goes on: a connection that does not read fills its own buffer and is cut
-    off alone. `pump` writes the frames in order; it is the only writer.
+    off alone. Frames leave in order, as many at once as one write carries; `pump` writes them, or whoever set
+    `on_change` takes them.
     """
 
     __slots__ = (
         "_buffered",
         "_cut_off",
-        "_empty",
+        "_drained",
         "_ending",
         "_max_bytes",
         "_max_frames",
         "_queue",
-        "_task",
-        "_wake",
         "ends_at",
         "heard_at",
+        "on_change",
         "own_messages",
         "pinged_at",
         "principal",
@@ -93,32 +102,77 @@ class Connection:
         self.talks_back = talks_back
         # Ids of messages posted here, which need no echo.
         self.own_messages: set[int] = set()
-        self._queue: deque[tuple[Response, int]] = deque()
+        # Called when there are frames to take, or the stream has ended.
+        self.on_change: Callable[[Connection], None] | None = None
+        # A list: an empty deque takes 600 bytes more, and most connections are silent.
+        self._queue: list[bytes] = []
         self._buffered = 0
         self._max_frames = max_frames
         self._max_bytes = max_bytes
-        self._wake = asyncio.Event()
-        # Set whenever nothing waits any more.
-        self._empty = asyncio.Event()
+        # Resolved when nothing waits any more; there only while somebody needs to know.
+        self._drained: asyncio.Future[None] | None = None
         self._ending: Ending | None = None
         self._cut_off = False
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def open(self) -> bool:
         """Whether more frames are taken."""
         return self._ending is None
 
-    def push(self, frame: Response, size: int | None = None) -> None:
+    @property
+    def ending(self) -> Ending | None:
+        """Why the stream ends, as soon as it does; frames pushed before may still wait."""
+        return self._ending
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the stream ends at once, with an error instead of a goodbye."""
+        return self._cut_off
+
+    def push(self, frame: frame_pb2.ServerFrame) -> None:
         """Queue a frame; cut the connection off when too many wait."""
+        self.push_encoded(encoded(frame))
+
+    def push_encoded(self, data: bytes) -> None:
+        """Queue a frame that was `encoded` before."""
         if self._ending is not None:
             return
-        octets = frame.ByteSize() if size is None else size
-        self._queue.append((frame, octets))
-        self._buffered += octets
-        self._wake.set()
+        self._queue.append(data)
+        self._buffered += len(data)
         if len(self._queue) > self._max_frames or self._buffered > self._max_bytes:
             self._cut(_SLOW_READER)
+        else:
+            self._changed()
+
+    def push_first(self, frame: frame_pb2.ServerFrame) -> None:
+        """Queue a frame before all others: the welcome."""
+        data = encoded(frame)
+        self._queue.insert(0, data)
+        self._buffered += len(data)
+        self._changed()
+
+    def take(self, most: int = WRITE_BYTES) -> bytes:
+        """Return what waits, joined, within so many bytes or one frame; nothing when nothing waits."""
+        queue = self._queue
+        if not queue:
+            return b""
+        if self._buffered <= most:
+            data = b"".join(queue) if len(queue) > 1 else queue[0]
+            queue.clear()
+            self._buffered = 0
+        else:
+            count = size = 0
+            for each in queue:
+                if count and size + len(each) > most:
+                    break
+                count += 1
+                size += len(each)
+            data = b"".join(queue[:count])
+            del queue[:count]
+            self._buffered -= size
+        if not queue:
+            self._tell_drained()
+        return data
 
     async def settle(self) -> None:
         """Wait while the buffer is half full; for who has more to say at once than it holds.
@@ -127,30 +181,26 @@ class Connection:
         """
         if len(self._queue) * 2 <= self._max_frames and self._buffered * 2 <= self._max_bytes:
             return
-        self._empty.clear()
+        if self._drained is None:
+            self._drained = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(_READ_WITHIN_S):
-                await self._empty.wait()
+                await asyncio.shield(self._drained)
         except TimeoutError:
             self.cut(_SLOW_READER)
-
-    def push_first(self, frame: Response) -> None:
-        """Queue a frame before all others: the welcome."""
-        self._queue.appendleft((frame, frame.ByteSize()))
-        self._buffered += self._queue[0][1]
-        self._wake.set()
 
     def end(self, ending: Ending) -> None:
         """Say goodbye after the frames that wait, then end the stream."""
         if self._ending is None:
-            self.push(ending.goodbye(), 0)
+            self._queue.append(encoded(ending.goodbye()))
             self._ending = ending
-            self._wake.set()
+            self._changed()
 
     def close(self) -> None:
         """Take nothing more: the stream is over, whatever ended it."""
         if self._ending is None:
             self._ending = Ending(errors_pb2.REASON_UNSPECIFIED, "the stream is over", None)
+        self._tell_drained()
 
     def cut(self, ending: Ending) -> None:
         """End the stream at once: the other side is not there, so nothing that waits would arrive."""
@@ -162,37 +212,51 @@ class Connection:
         self._cut_off = True
         self._queue.clear()
         self._buffered = 0
-        self._empty.set()
-        if self._task is not None:
-            self._task.cancel()
+        self._tell_drained()
+        self._changed()
 
-    async def pump(self, write: Callable[[Response], Awaitable[object]]) -> None:
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change(self)
+
+    def _tell_drained(self) -> None:
+        if self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
+
+    async def pump(self, write: Callable[[bytes], Awaitable[object]]) -> None:
         """Write frames until the stream ends.
 
         Raises:
             CutOff: the connection was cut off, possibly in the middle of a write.
 
         """
-        self._task = asyncio.current_task()
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        sleeping: asyncio.Future[None] | None = None
+
+        def wake(_: Connection) -> None:
+            if self._cut_off and task is not None:
+                task.cancel()
+            elif sleeping is not None and not sleeping.done():
+                sleeping.set_result(None)
+
+        self.on_change = wake
         try:
             while True:
-                while self._queue:
-                    frame, octets = self._queue[0]
-                    await write(frame)
-                    if self._queue:
-                        self._queue.popleft()
-                        self._buffered -= octets
+                while data := self.take():
+                    await write(data)
                 if self._ending is not None:
                     if self._cut_off:
                         raise CutOff(self._ending)
                     return
-                self._empty.set()
-                self._wake.clear()
-                await self._wake.wait()
+                sleeping = loop.create_future()
+                await sleeping
         except asyncio.CancelledError:
-            if not self._cut_off or self._ending is None or self._task is None:
+            if not self._cut_off or self._ending is None or task is None:
                 raise
-            self._task.uncancel()
+            task.uncancel()
             raise CutOff(self._ending) from None
         finally:
-            self._task = None
+            self.on_change = None

@@ -21,7 +21,7 @@ from mesh.bus import Bus, StreamExtent, Subscription
 from mesh.errors import Refused
 from mesh.rpc.principal import Principal
 from services.chat import metrics
-from services.chat.connection import Connection, Response
+from services.chat.connection import Connection, encoded
 from services.chat.domain import UnknownSession, is_too_old
 from services.chat.room import Room, participation
 
@@ -238,9 +238,9 @@ class ConnectionRegistry:
         room = self._rooms.get((session.tenant_id, session.id))
         if room is not None:
             room.learn(session)
-        update = _update(session)
+        update = encoded(_update(session))
         for connection in list(user.connections):
-            connection.push(update)
+            connection.push_encoded(update)
             mine = participation(session).includes(connection.principal.user_id)
             if not mine and room is not None:
                 room.leave(connection)
@@ -250,21 +250,19 @@ class ConnectionRegistry:
                 task.add_done_callback(self._refreshes.discard)
 
 
-def _update(session: session_pb2.Session) -> Response:
-    return Response(frame=frame_pb2.ServerFrame(session=frame_pb2.SessionUpdate(session=session)))
+def _update(session: session_pb2.Session) -> frame_pb2.ServerFrame:
+    return frame_pb2.ServerFrame(session=frame_pb2.SessionUpdate(session=session))
 
 
-def _too_old(session_id: int, first_seq: int) -> Response:
-    return Response(frame=frame_pb2.ServerFrame(too_old=frame_pb2.TooOld(session_id=session_id, first_seq=first_seq)))
+def _too_old(session_id: int, first_seq: int) -> frame_pb2.ServerFrame:
+    return frame_pb2.ServerFrame(too_old=frame_pb2.TooOld(session_id=session_id, first_seq=first_seq))
 
 
-def _refusal_of_cursor(session_id: int) -> Response:
-    return Response(
-        frame=frame_pb2.ServerFrame(
-            refusal=frame_pb2.Refusal(
-                reason=errors_pb2.REASON_NOT_FOUND,
-                description="no such session among yours; forget this cursor",
-                session_id=session_id,
-            )
+def _refusal_of_cursor(session_id: int) -> frame_pb2.ServerFrame:
+    return frame_pb2.ServerFrame(
+        refusal=frame_pb2.Refusal(
+            reason=errors_pb2.REASON_NOT_FOUND,
+            description="no such session among yours; forget this cursor",
+            session_id=session_id,
         )
     )

@@ -11,7 +11,7 @@ from octopus.chat.v1 import chat_events_pb2, frame_pb2
 from octopus.session.v1 import session_pb2
 
 from mesh.bus import BusError, StoredMessage
-from services.chat.connection import Connection, Response
+from services.chat.connection import Connection, encoded
 from services.chat.domain import Participation, Stage, Step, next_step
 
 _log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Log(Protocol):
 class Entry:
     """A log entry, ready to be shown: built once for all who follow the session."""
 
-    __slots__ = ("change", "message_id", "previous_seq", "response", "seq", "size")
+    __slots__ = ("change", "encoded", "message_id", "previous_seq", "seq")
 
     def __init__(self, data: bytes, seq: int, previous_seq: int) -> None:
         message = chat_events_pb2.LogEntry.FromString(data).message
@@ -53,8 +53,7 @@ class Entry:
         self.previous_seq = previous_seq
         self.message_id = message.id
         self.change = message.change.session if message.HasField("change") else None
-        self.response = Response(frame=frame_pb2.ServerFrame(message=message))
-        self.size = self.response.ByteSize()
+        self.encoded = encoded(frame_pb2.ServerFrame(message=message))
 
 
 class Follower:
@@ -108,7 +107,7 @@ class Follower:
         if entry.message_id in own:
             own.discard(entry.message_id)
         else:
-            self.connection.push(entry.response, entry.size)
+            self.connection.push_encoded(entry.encoded)
 
     async def _catch_up(self) -> None:
         pause = _RETRY_S[0]
@@ -234,7 +233,7 @@ class Room:
         else:
             frame.receipt.CopyFrom(signal.receipt)
             author = signal.receipt.sender.user_id
-        response = Response(frame=frame)
+        data = encoded(frame)
         for connection in self.followers:
             if author == 0 or connection.principal.user_id != author:
-                connection.push(response)
+                connection.push_encoded(data)

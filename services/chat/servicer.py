@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 import structlog
@@ -16,21 +17,25 @@ from octopus.errors.v1 import errors_pb2
 from mesh.errors import Refused, refused_from
 from mesh.rpc.metadata import ACCEPTED
 from mesh.rpc.principal import Principal, current
-from mesh.rpc.validation import Invalid, takes_invalid
+from mesh.rpc.validation import Invalid, takes_invalid, violations_of
 from services.chat import metrics
 from services.chat.config import ChatConfig
-from services.chat.connection import Connection, CutOff, Ending, Response
+from services.chat.connection import Connection, CutOff, Ending
 from services.chat.conversation import Conversation, refusal_of
 from services.chat.domain import OutOfOrder
 from services.chat.registry import ConnectionRegistry
 
 _log = structlog.get_logger(__name__)
 
+Request = chat_service_pb2.ConverseRequest
+
 # Seconds a client has for its hello.
 _HELLO_WITHIN_S = 10.0
 # A client that was not heard for so many heartbeats is gone; how often in a heartbeat that is looked at.
 BEATS_MISSED = 3
 LOOKS_PER_BEAT = 4
+# Frames of one message, as the contract has it.
+_MOST_FRAMES = 64
 # Clients that must connect again do so within this many seconds, not all at once.
 _RECONNECT_SPREAD_S = 2.0
 
@@ -47,20 +52,20 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
     @takes_invalid
     async def Converse(
         self,
-        request_iterator: AsyncIterator[chat_service_pb2.ConverseRequest | Invalid],
-        context: grpc.aio.ServicerContext[chat_service_pb2.ConverseRequest, chat_service_pb2.ConverseResponse],
+        request_iterator: AsyncIterator[Request | Invalid],
+        context: grpc.aio.ServicerContext[Request, chat_service_pb2.ConverseResponse],
     ) -> None:
         """Carry a conversation in both directions."""
         # The caller may speak now: it has passed the interceptors.
         await context.send_initial_metadata(((ACCEPTED, "1"),))
-        frames = aiter(request_iterator)
-        hello = await _first_hello(frames)
+        requests = aiter(request_iterator)
+        hello, rest = await _first_hello(requests)
         connection = self._connect(current(), talks_back=True)
         reader: asyncio.Task[None] | None = None
         try:
             await self._welcome(connection, hello)
-            reader = asyncio.create_task(self._read(frames, connection), name="read-frames")
-            await self._write(connection, context.write)
+            reader = asyncio.create_task(self._read(rest, requests, connection), name="read-frames")
+            await self._write(connection, context)
         finally:
             if reader is not None:
                 reader.cancel()
@@ -73,13 +78,9 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
     ) -> None:
         """Carry the server's half of a conversation."""
         connection = self._connect(current(), talks_back=False)
-
-        async def write(response: Response) -> None:
-            await context.write(chat_service_pb2.SubscribeResponse(frame=response.frame))
-
         try:
             await self._welcome(connection, request.hello)
-            await self._write(connection, write)
+            await self._write(connection, context)
         finally:
             await self._registry.detach(connection)
 
@@ -119,7 +120,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
                 elif now - max(connection.pinged_at, connection.heard_at) >= beat:
                     connection.pinged_at = now
                     ping = frame_pb2.Ping(nonce=int(now * 1000))
-                    connection.push(Response(frame=frame_pb2.ServerFrame(ping=ping)))
+                    connection.push(frame_pb2.ServerFrame(ping=ping))
 
     def drain(self) -> None:
         """Say goodbye to everybody: this instance stops, another one takes over."""
@@ -155,11 +156,12 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         ends_at = Timestamp()
         ends_at.FromMilliseconds(int((time.time() + connection.ends_at - time.monotonic()) * 1000))
         welcome.ends_at.CopyFrom(ends_at)
-        connection.push_first(Response(frame=frame_pb2.ServerFrame(welcome=welcome)))
+        connection.push_first(frame_pb2.ServerFrame(welcome=welcome))
 
-    async def _write(self, connection: Connection, write: Callable[[Response], Awaitable[object]]) -> None:
+    async def _write(self, connection: Connection, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            await connection.pump(write)
+            # Frames are encoded already: the server passes bytes on as they are.
+            await connection.pump(context.write)
         except CutOff as cut_off:
             metrics.ENDED.labels(errors_pb2.Reason.Name(cut_off.ending.reason)).inc()
             raise Refused(
@@ -167,33 +169,40 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
             ) from None
 
     async def _read(
-        self, frames: AsyncIterator[chat_service_pb2.ConverseRequest | Invalid], connection: Connection
+        self, rest: Sequence[frame_pb2.ClientFrame], requests: AsyncIterator[Request | Invalid], connection: Connection
     ) -> None:
         """Take the client's frames one after the other: a message waits for the one before it to be durable."""
-        async for request in frames:
+        for frame in rest:
+            await self._answer(frame, connection)
+        async for request in requests:
             connection.heard_at = time.monotonic()
-            answer = await self._answer(request, connection)
-            if answer is not None:
-                connection.push(Response(frame=answer))
+            if not isinstance(request, Invalid):
+                for frame in request.frames:
+                    await self._answer(frame, connection)
+                continue
+            frames = _frames_of(request)
+            if not frames:
+                _refuse(connection, request.refused(), frame_pb2.ClientFrame())
+            for frame in frames:
+                await self._answer(frame, connection, checked=False)
         # The client has said all it will say.
         connection.end(Ending(errors_pb2.REASON_UNSPECIFIED, "the client ended the stream", None))
 
-    async def _answer(
-        self, request: chat_service_pb2.ConverseRequest | Invalid, connection: Connection
-    ) -> frame_pb2.ServerFrame | None:
+    async def _answer(self, frame: frame_pb2.ClientFrame, connection: Connection, *, checked: bool = True) -> None:
         """Take a frame, or say why not: a bad frame costs its sender an answer, never the stream."""
-        frame = _frame_of(request)
-        if isinstance(request, Invalid):
-            refused = request.refused()
+        if not checked and (violations := violations_of(frame)):
+            _refuse(connection, Invalid(violations, frame).refused(), frame)
+            return
+        try:
+            answer = await self._take(frame, connection)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the stream goes on
+            refused = refused_from(error)
+            if refused.reason == errors_pb2.REASON_INTERNAL:
+                _log.exception("frame failed", frame=frame.WhichOneof("frame"))
+            _refuse(connection, refused, frame)
         else:
-            try:
-                return await self._take(frame, connection)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the stream goes on
-                refused = refused_from(error)
-                if refused.reason == errors_pb2.REASON_INTERNAL:
-                    _log.exception("frame_failed", frame=frame.WhichOneof("frame"))
-        metrics.REFUSED.labels(refused.reason_name).inc()
-        return frame_pb2.ServerFrame(refusal=refusal_of(refused, frame))
+            if answer is not None:
+                connection.push(answer)
 
     async def _take(self, frame: frame_pb2.ClientFrame, connection: Connection) -> frame_pb2.ServerFrame | None:
         match frame.WhichOneof("frame"):
@@ -211,25 +220,35 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         return None
 
 
-def _frame_of(request: chat_service_pb2.ConverseRequest | Invalid) -> frame_pb2.ClientFrame:
-    """Return the frame of a request, as far as there is one."""
-    message = request.message if isinstance(request, Invalid) else request
-    return message.frame if isinstance(message, chat_service_pb2.ConverseRequest) else frame_pb2.ClientFrame()
+def _refuse(connection: Connection, refused: Refused, frame: frame_pb2.ClientFrame) -> None:
+    metrics.REFUSED.labels(refused.reason_name).inc()
+    connection.push(frame_pb2.ServerFrame(refusal=refusal_of(refused, frame)))
 
 
-async def _first_hello(frames: AsyncIterator[chat_service_pb2.ConverseRequest | Invalid]) -> frame_pb2.Hello:
+def _frames_of(invalid: Invalid) -> Sequence[frame_pb2.ClientFrame]:
+    """Return the frames of a message of which some frame breaks a rule; none when the message itself does."""
+    message = invalid.message
+    if not isinstance(message, Request) or not 0 < len(message.frames) <= _MOST_FRAMES:
+        return ()
+    return message.frames
+
+
+async def _first_hello(
+    requests: AsyncIterator[Request | Invalid],
+) -> tuple[frame_pb2.Hello, Sequence[frame_pb2.ClientFrame]]:
+    """Return the hello, and what came with it in the same message."""
     try:
         async with asyncio.timeout(_HELLO_WITHIN_S):
-            request = await anext(frames)
+            request = await anext(requests)
     except StopAsyncIteration:
         raise OutOfOrder("the stream ended before its hello") from None
     except TimeoutError:
         raise OutOfOrder(f"no hello came within {_HELLO_WITHIN_S:.0f} s") from None
     if isinstance(request, Invalid):
         raise request.refused()
-    if not request.frame.HasField("hello"):
+    if not request.frames[0].HasField("hello"):
         raise OutOfOrder("the first frame must be a hello")
-    return request.frame.hello
+    return request.frames[0].hello, request.frames[1:]
 
 
 def _too_old(connection: Connection) -> Ending:

@@ -52,7 +52,7 @@ class Chat(chat_service_pb2_grpc.ChatServiceServicer):
             if isinstance(request, Invalid):
                 raise request.refused()
             self.read += 1
-            frame = request.frame
+            (frame,) = request.frames
             match frame.WhichOneof("frame"):
                 case "hello":
                     self.hellos.append(frame.hello)
@@ -74,7 +74,7 @@ class Chat(chat_service_pb2_grpc.ChatServiceServicer):
 
 
 def _said(**frame: Any) -> Response:
-    return Response(frame=frame_pb2.ServerFrame(**frame))
+    return Response(frames=[frame_pb2.ServerFrame(**frame)])
 
 
 class Bridge:
@@ -131,7 +131,7 @@ async def bridge(platform: Platform) -> AsyncIterator[Bridge]:
 
 
 def _frame(**frame: Any) -> bytes:
-    return frame_pb2.ClientFrame(**frame).SerializeToString()
+    return Request(frames=[frame_pb2.ClientFrame(**frame)]).SerializeToString()
 
 
 def _post(text: str) -> bytes:
@@ -144,7 +144,8 @@ async def _next(ws: ClientConnection) -> frame_pb2.ServerFrame:
     async with asyncio.timeout(10):
         data = await ws.recv()
     assert isinstance(data, bytes)
-    return frame_pb2.ServerFrame.FromString(data)
+    (frame,) = Response.FromString(data).frames
+    return frame
 
 
 async def _closed(ws: ClientConnection) -> tuple[int | None, str | None]:
@@ -165,10 +166,10 @@ async def test_frames_pass_both_ways_and_the_token_stays_behind(bridge: Bridge) 
 
 async def test_json_frames_pass_both_ways(bridge: Bridge) -> None:
     async with bridge.open(JSON) as ws:
-        await ws.send(json.dumps({"hello": {"accessToken": bridge.token()}}))
-        assert json.loads(await ws.recv())["welcome"]["userId"] == "7"
-        await ws.send(json.dumps({"ping": {"nonce": "5"}}))
-        assert json.loads(await ws.recv()) == {"pong": {"nonce": "5"}}
+        await ws.send(json.dumps({"frames": [{"hello": {"accessToken": bridge.token()}}]}))
+        assert json.loads(await ws.recv())["frames"][0]["welcome"]["userId"] == "7"
+        await ws.send(json.dumps({"frames": [{"ping": {"nonce": "5"}}]}))
+        assert json.loads(await ws.recv()) == {"frames": [{"pong": {"nonce": "5"}}]}
 
 
 async def test_the_token_may_come_in_a_header(bridge: Bridge) -> None:
@@ -185,18 +186,18 @@ async def test_what_is_no_frame_is_refused_and_the_connection_goes_on(
     bridge: Bridge, subprotocol: str, data: bytes | str
 ) -> None:
     async with bridge.open(subprotocol) as ws:
-        hello = {"hello": {"accessToken": bridge.token()}}
+        hello = {"frames": [{"hello": {"accessToken": bridge.token()}}]}
         await ws.send(json.dumps(hello) if subprotocol == JSON else _frame(hello={"access_token": bridge.token()}))
         await ws.recv()
         await ws.send(data)
         answer = await ws.recv()
         refusal = (
-            frame_pb2.ServerFrame.FromString(answer).refusal.reason
+            Response.FromString(answer).frames[0].refusal.reason
             if isinstance(answer, bytes)
-            else errors_pb2.Reason.Value(json.loads(answer)["refusal"]["reason"])
+            else errors_pb2.Reason.Value(json.loads(answer)["frames"][0]["refusal"]["reason"])
         )
         assert refusal == errors_pb2.REASON_INVALID_ARGUMENT
-        await ws.send(json.dumps({"ping": {}}) if subprotocol == JSON else _frame(ping=frame_pb2.Ping()))
+        await ws.send(json.dumps({"frames": [{"ping": {}}]}) if subprotocol == JSON else _frame(ping=frame_pb2.Ping()))
         assert b"pong" in await ws.recv(decode=False) if subprotocol == JSON else (await _next(ws)).HasField("pong")
 
 

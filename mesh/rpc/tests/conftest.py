@@ -43,7 +43,9 @@ class Chat(chat_service_pb2_grpc.ChatServiceServicer):
         self.arrived.set()
         try:
             for number in range(1_000_000):
-                yield chat_service_pb2.SubscribeResponse(frame=frame_pb2.ServerFrame(ping=frame_pb2.Ping(nonce=number)))
+                yield chat_service_pb2.SubscribeResponse(
+                    frames=[frame_pb2.ServerFrame(ping=frame_pb2.Ping(nonce=number))]
+                )
                 if number == 2:
                     await asyncio.Event().wait()
         finally:
@@ -60,8 +62,8 @@ class Chat(chat_service_pb2_grpc.ChatServiceServicer):
                 frame.refusal.reason = refused.reason
                 frame.refusal.description = refused.description
             else:
-                frame.pong.nonce = request.frame.ping.nonce
-            yield chat_service_pb2.ConverseResponse(frame=frame)
+                frame.pong.nonce = request.frames[0].ping.nonce
+            yield chat_service_pb2.ConverseResponse(frames=[frame])
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def post(text: str) -> Request:
 
 
 def ping(nonce: int) -> chat_service_pb2.ConverseRequest:
-    return chat_service_pb2.ConverseRequest(frame=frame_pb2.ClientFrame(ping=frame_pb2.Ping(nonce=nonce)))
+    return chat_service_pb2.ConverseRequest(frames=[frame_pb2.ClientFrame(ping=frame_pb2.Ping(nonce=nonce))])
 
 
 async def test_a_request_that_breaks_its_contract_says_where(stub: ChatStub, chat: Chat, customer: Metadata) -> None:
@@ -277,7 +277,7 @@ async def test_a_reason_from_behind_passes_through_to_the_first_caller(
 async def test_a_server_stream_passes_all_interceptors(stub: ChatStub, chat: Chat, customer: Metadata) -> None:
     request = chat_service_pb2.SubscribeRequest(hello=frame_pb2.Hello(device_id="phone"))
     call: Any = stub.Subscribe(request, metadata=customer)
-    assert [(await call.read()).frame.ping.nonce for _ in range(3)] == [0, 1, 2]
+    assert [(await call.read()).frames[0].ping.nonce for _ in range(3)] == [0, 1, 2]
     with capture_logs() as lines:
         call.cancel()
         async with asyncio.timeout(5):
@@ -306,13 +306,13 @@ async def test_a_server_stream_is_refused_with_a_reason(
 async def test_a_conversation_goes_on_after_an_invalid_message(stub: ChatStub, customer: Metadata) -> None:
     call: Any = stub.Converse(metadata=customer)
     await call.write(ping(1))
-    assert (await call.read()).frame.pong.nonce == 1
+    assert (await call.read()).frames[0].pong.nonce == 1
     await call.write(chat_service_pb2.ConverseRequest())
-    refusal = (await call.read()).frame.refusal
+    refusal = (await call.read()).frames[0].refusal
     assert refusal.reason == errors_pb2.REASON_INVALID_ARGUMENT
     assert "frame" in refusal.description
     await call.write(ping(2))
-    assert (await call.read()).frame.pong.nonce == 2
+    assert (await call.read()).frames[0].pong.nonce == 2
     await call.done_writing()
     assert await call.read() is grpc.aio.EOF
     assert await call.code() is grpc.StatusCode.OK
@@ -325,7 +325,7 @@ async def test_a_conversation_goes_on_after_bytes_that_are_no_message(
     for frame, is_refused in ((b"\xff\xff", True), (ping(3).SerializeToString(), False)):
         await call.write(frame)
         answer = chat_service_pb2.ConverseResponse.FromString(await call.read())
-        assert answer.frame.HasField("refusal") is is_refused
+        assert answer.frames[0].HasField("refusal") is is_refused
     call.cancel()
 
 

@@ -126,13 +126,13 @@ class Stream:
 
     async def send(self, **frame: Any) -> None:
         """Send a frame, e.g. `post=PostMessage(...)`."""
-        await self.call.write(chat_service_pb2.ConverseRequest(frame=frame_pb2.ClientFrame(**frame)))
+        await self.call.write(chat_service_pb2.ConverseRequest(frames=[frame_pb2.ClientFrame(**frame)]))
 
     async def read(self) -> None:
         """Collect frames until the stream ends."""
         try:
             async for response in self.call:
-                self.frames.append(response.frame)
+                self.frames.extend(response.frames)
                 self._news.set()
         except grpc.aio.AioRpcError as error:
             self.error = error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 from octopus.chat.v1 import chat_service_pb2, frame_pb2, message_pb2
@@ -11,7 +13,7 @@ from octopus.session.v1 import session_pb2
 from mesh.errors import Refused, from_rpc_error
 from mesh.rpc.metadata import with_token
 from mesh.testing import Platform
-from services.chat.tests.conftest import Chat, running, text
+from services.chat.tests.conftest import Chat, Stream, running, text
 
 pytestmark = pytest.mark.service
 
@@ -187,10 +189,10 @@ async def test_subscribe_and_send_are_the_same_conversation(chats: Chat) -> None
     metadata = with_token(chats.token(CUSTOMER))
     call = stub.Subscribe(chat_service_pb2.SubscribeRequest(hello=frame_pb2.Hello()), metadata=metadata)
     frames = aiter(call)
-    assert (await anext(frames)).frame.welcome.sessions[0].id == session.id
+    assert (await anext(frames)).frames[0].welcome.sessions[0].id == session.id
 
     sent = await stub.Send(chat_service_pb2.SendRequest(post=text(session.id, "over gRPC-Web")), metadata=metadata)
-    again = (await anext(frames)).frame.message
+    again = (await anext(frames)).frames[0].message
     assert (again.id, again.seq) == (sent.ack.message_id, sent.ack.seq)
     assert (await agent.next("message"))[0].id == sent.ack.message_id
     call.cancel()
@@ -258,7 +260,51 @@ async def test_a_stopping_instance_says_goodbye(chats: Chat) -> None:
     assert goodbye.HasField("reconnect_after")
     stub = await chats.stub(0)
     call = stub.Converse(metadata=with_token(chats.token(CUSTOMER)))
-    await call.write(chat_service_pb2.ConverseRequest(frame=frame_pb2.ClientFrame(hello=frame_pb2.Hello())))
+    await call.write(chat_service_pb2.ConverseRequest(frames=[frame_pb2.ClientFrame(hello=frame_pb2.Hello())]))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await call.read()
     assert from_rpc_error(refused.value).reason == errors_pb2.REASON_UNAVAILABLE
+
+
+async def test_one_message_may_carry_many_frames_and_a_bad_one_costs_only_itself(chat: Chat) -> None:
+    session = chat.sessions.open(CUSTOMER)
+    stub = await chat.stub()
+    call = stub.Converse(metadata=with_token(chat.token(CUSTOMER)))
+    stream = Stream(call)
+    posts = [text(session.id, f"number {number}") for number in range(3)]
+    posts[1].client_message_id = "?"
+    frames = [frame_pb2.ClientFrame(hello=frame_pb2.Hello())]
+    frames += [frame_pb2.ClientFrame(post=post) for post in posts]
+    await call.write(chat_service_pb2.ConverseRequest(frames=frames[:2]))
+    await call.write(chat_service_pb2.ConverseRequest(frames=frames[2:]))
+    reading = asyncio.create_task(stream.read())
+    acks = await stream.next("ack", 2)
+    assert [ack.client_message_id for ack in acks] == [posts[0].client_message_id, posts[2].client_message_id]
+    assert acks[0].seq < acks[1].seq
+    (refusal,) = await stream.next("refusal")
+    assert (refusal.reason, refusal.client_message_id) == (errors_pb2.REASON_INVALID_ARGUMENT, "?")
+    await call.write(chat_service_pb2.ConverseRequest(frames=[frame_pb2.ClientFrame(ping=frame_pb2.Ping())] * 65))
+    assert (await stream.next("refusal", 2))[1].reason == errors_pb2.REASON_INVALID_ARGUMENT
+    reading.cancel()
+
+
+async def test_what_waits_for_a_client_comes_in_few_messages(chat: Chat) -> None:
+    session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+    agent = await chat.converse(AGENT, "AGENT")
+    for number in range(25):
+        await agent.send(post=text(session.id, f"number {number}"))
+    await agent.next("ack", 25)
+    stub = await chat.stub()
+    call = stub.Converse(metadata=with_token(chat.token(CUSTOMER)))
+    await call.write(chat_service_pb2.ConverseRequest(frames=[frame_pb2.ClientFrame(hello=frame_pb2.Hello())]))
+    shown: list[str] = []
+    messages = 0
+    async with asyncio.timeout(10):
+        while len(shown) < 25:
+            response = await call.read()
+            assert isinstance(response, chat_service_pb2.ConverseResponse)
+            messages += 1
+            shown += [frame.message.text.text for frame in response.frames if frame.HasField("message")]
+    assert shown == [f"number {number}" for number in range(25)]
+    assert messages < 10
+    call.cancel()

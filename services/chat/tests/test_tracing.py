@@ -31,11 +31,11 @@ async def test_the_trace_of_a_stream_goes_on_in_the_log(chat: Chat) -> None:
     session = chat.sessions.open(CUSTOMER)
     stub = await chat.stub()
     call = stub.Converse(metadata=(*with_token(chat.token(CUSTOMER)), TRACEPARENT))
-    await call.write(chat_service_pb2.ConverseRequest(frame=frame_pb2.ClientFrame(hello=frame_pb2.Hello())))
-    await call.write(chat_service_pb2.ConverseRequest(frame=frame_pb2.ClientFrame(post=text(session.id, "me too"))))
+    await call.write(chat_service_pb2.ConverseRequest(frames=[frame_pb2.ClientFrame(hello=frame_pb2.Hello())]))
+    await call.write(chat_service_pb2.ConverseRequest(frames=[frame_pb2.ClientFrame(post=text(session.id, "me too"))]))
     async for response in call:
-        if response.frame.HasField("ack"):
-            assert await _trace_of(chat, session.id, response.frame.ack) == TRACE_ID
+        if response.frames[0].HasField("ack"):
+            assert await _trace_of(chat, session.id, response.frames[0].ack) == TRACE_ID
             break
     call.cancel()
 

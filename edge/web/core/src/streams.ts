@@ -1,6 +1,7 @@
 // Two ways to hold a conversation: WebSocket, and gRPC-Web (`Subscribe` and `Send`) where WebSockets are blocked.
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ConverseRequestSchema, ConverseResponseSchema } from "@octopus/contracts/octopus/chat/v1/chat_service_pb";
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
   type ClientFrame,
@@ -42,14 +43,16 @@ export function overWebSocket(origin: string, token: string, hello: Hello, liste
   const socket = new WebSocket(`${origin.replace(/^http/, "ws")}/ws`, SUBPROTOCOL);
   socket.binaryType = "arraybuffer";
   const send = (frame: ClientFrame) => {
-    if (socket.readyState === WebSocket.OPEN) socket.send(toBinary(ClientFrameSchema, frame));
+    if (socket.readyState === WebSocket.OPEN) {
+      socket.send(toBinary(ConverseRequestSchema, create(ConverseRequestSchema, { frames: [frame] })));
+    }
   };
   socket.onopen = () => {
     hello.accessToken = token;
     send(create(ClientFrameSchema, { frame: { case: "hello", value: hello } }));
   };
   socket.onmessage = (event: MessageEvent<ArrayBuffer>) => {
-    listener.frame(fromBinary(ServerFrameSchema, new Uint8Array(event.data)));
+    for (const frame of fromBinary(ConverseResponseSchema, new Uint8Array(event.data)).frames) listener.frame(frame);
   };
   socket.onclose = (event) => {
     const reason = event.code >= APPLICATION_CODES ? event.code - APPLICATION_CODES : Reason.UNSPECIFIED;
@@ -64,7 +67,7 @@ export function overGrpcWeb(api: PersonalApi, hello: Hello, listener: Listener):
   void (async () => {
     try {
       for await (const response of api.subscribe.subscribe({ hello }, { signal: abort.signal })) {
-        if (response.frame) listener.frame(response.frame);
+        for (const frame of response.frames) listener.frame(frame);
       }
       listener.ended(new StreamEnd(Reason.UNSPECIFIED));
     } catch (error) {

@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from octopus.chat.v1 import frame_pb2 as _frame_pb2
 import builtins as _builtins
 import sys
@@ -19,23 +21,28 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ConverseRequest(_message.Message):
-    """One frame from the client."""
+    """What a client says at once.
+
+    Frames of one session are taken in order; a frame does not wait for frames of other sessions. A frame that breaks a
+    rule is refused by itself, and the others are taken. Bytes that are no message, and a message with too few or too
+    many frames, are refused as a whole.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FRAME_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def frame(self) -> _frame_pb2.ClientFrame:
-        """The frame."""
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_frame_pb2.ClientFrame]:
+        """The frames, in order. A hello comes in the first message, as its first frame; others may follow it at once."""
 
     def __init__(
         self,
         *,
-        frame: _frame_pb2.ClientFrame | None = ...,
+        frames: _abc.Iterable[_frame_pb2.ClientFrame] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -43,23 +50,23 @@ Global___ConverseRequest: _TypeAlias = ConverseRequest  # noqa: Y015
 
 @_typing.final
 class ConverseResponse(_message.Message):
-    """One frame from the server."""
+    """What waits for a client: all that has come since the last message was written, within 64 KiB or one frame."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FRAME_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def frame(self) -> _frame_pb2.ServerFrame:
-        """The frame."""
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_frame_pb2.ServerFrame]:
+        """The frames, in order; at least one."""
 
     def __init__(
         self,
         *,
-        frame: _frame_pb2.ServerFrame | None = ...,
+        frames: _abc.Iterable[_frame_pb2.ServerFrame] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -91,23 +98,23 @@ Global___SubscribeRequest: _TypeAlias = SubscribeRequest  # noqa: Y015
 
 @_typing.final
 class SubscribeResponse(_message.Message):
-    """One frame from the server."""
+    """What waits for a client, as on `Converse`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FRAME_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def frame(self) -> _frame_pb2.ServerFrame:
-        """The frame."""
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_frame_pb2.ServerFrame]:
+        """The frames, in order; at least one."""
 
     def __init__(
         self,
         *,
-        frame: _frame_pb2.ServerFrame | None = ...,
+        frames: _abc.Iterable[_frame_pb2.ServerFrame] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,8 +28,8 @@ if _version_not_supported:
 class ChatServiceStub:
     """Carries the conversations.
 
-    `Converse` is the protocol. Over WebSocket the bridge carries the same frames; over gRPC-Web, which has no
-    client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+    `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
+    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
     """
 
@@ -59,8 +59,8 @@ class ChatServiceStub:
 class ChatServiceServicer:
     """Carries the conversations.
 
-    `Converse` is the protocol. Over WebSocket the bridge carries the same frames; over gRPC-Web, which has no
-    client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+    `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
+    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
     """
 
@@ -117,8 +117,8 @@ def add_ChatServiceServicer_to_server(servicer, server):
 class ChatService:
     """Carries the conversations.
 
-    `Converse` is the protocol. Over WebSocket the bridge carries the same frames; over gRPC-Web, which has no
-    client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+    `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
+    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
     """
 

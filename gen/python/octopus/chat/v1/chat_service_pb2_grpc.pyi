@@ -15,8 +15,8 @@ GRPC_VERSION: str
 class ChatServiceStub:
     """Carries the conversations.
 
-    `Converse` is the protocol. Over WebSocket the bridge carries the same frames; over gRPC-Web, which has no
-    client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+    `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
+    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
     """
 
@@ -36,8 +36,8 @@ class ChatServiceStub:
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     """Carries the conversations.
 
-    `Converse` is the protocol. Over WebSocket the bridge carries the same frames; over gRPC-Web, which has no
-    client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+    `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
+    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
     """
 

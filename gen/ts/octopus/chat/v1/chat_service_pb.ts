@@ -14,20 +14,24 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/chat/v1/chat_service.proto.
  */
 export const file_octopus_chat_v1_chat_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJvY3RvcHVzL2NoYXQvdjEvY2hhdF9zZXJ2aWNlLnByb3RvEg9vY3RvcHVzLmNoYXQudjEiRgoPQ29udmVyc2VSZXF1ZXN0EjMKBWZyYW1lGAEgASgLMhwub2N0b3B1cy5jaGF0LnYxLkNsaWVudEZyYW1lQga6SAPIAQEiPwoQQ29udmVyc2VSZXNwb25zZRIrCgVmcmFtZRgBIAEoCzIcLm9jdG9wdXMuY2hhdC52MS5TZXJ2ZXJGcmFtZSJBChBTdWJzY3JpYmVSZXF1ZXN0Ei0KBWhlbGxvGAEgASgLMhYub2N0b3B1cy5jaGF0LnYxLkhlbGxvQga6SAPIAQEiQAoRU3Vic2NyaWJlUmVzcG9uc2USKwoFZnJhbWUYASABKAsyHC5vY3RvcHVzLmNoYXQudjEuU2VydmVyRnJhbWUipAEKC1NlbmRSZXF1ZXN0EiwKBHBvc3QYASABKAsyHC5vY3RvcHVzLmNoYXQudjEuUG9zdE1lc3NhZ2VIABIpCgZ0eXBpbmcYAiABKAsyFy5vY3RvcHVzLmNoYXQudjEuVHlwaW5nSAASKwoHcmVjZWlwdBgDIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5SZWNlaXB0SABCDwoGYWN0aW9uEgW6SAIIASIxCgxTZW5kUmVzcG9uc2USIQoDYWNrGAEgASgLMhQub2N0b3B1cy5jaGF0LnYxLkFjazLEAgoLQ2hhdFNlcnZpY2USbQoIQ29udmVyc2USIC5vY3RvcHVzLmNoYXQudjEuQ29udmVyc2VSZXF1ZXN0GiEub2N0b3B1cy5jaGF0LnYxLkNvbnZlcnNlUmVzcG9uc2UiGIq1GBQKBAMEBQYSBGVkZ2USBmJyaWRnZSgBMAESZgoJU3Vic2NyaWJlEiEub2N0b3B1cy5jaGF0LnYxLlN1YnNjcmliZVJlcXVlc3QaIi5vY3RvcHVzLmNoYXQudjEuU3Vic2NyaWJlUmVzcG9uc2UiEIq1GAwKBAMEBQYSBGVkZ2UwARJeCgRTZW5kEhwub2N0b3B1cy5jaGF0LnYxLlNlbmRSZXF1ZXN0Gh0ub2N0b3B1cy5jaGF0LnYxLlNlbmRSZXNwb25zZSIZkAICirUYEgoFAwQFBgISBGVkZ2USA2JvdGIGcHJvdG8z", [file_buf_validate_validate, file_octopus_chat_v1_frame, file_octopus_options_v1_options]);
+  fileDesc("CiJvY3RvcHVzL2NoYXQvdjEvY2hhdF9zZXJ2aWNlLnByb3RvEg9vY3RvcHVzLmNoYXQudjEiWAoPQ29udmVyc2VSZXF1ZXN0EjgKBmZyYW1lcxgCIAMoCzIcLm9jdG9wdXMuY2hhdC52MS5DbGllbnRGcmFtZUIKukgHkgEECAEQQEoECAEQAlIFZnJhbWUiTQoQQ29udmVyc2VSZXNwb25zZRIsCgZmcmFtZXMYAiADKAsyHC5vY3RvcHVzLmNoYXQudjEuU2VydmVyRnJhbWVKBAgBEAJSBWZyYW1lIkEKEFN1YnNjcmliZVJlcXVlc3QSLQoFaGVsbG8YASABKAsyFi5vY3RvcHVzLmNoYXQudjEuSGVsbG9CBrpIA8gBASJOChFTdWJzY3JpYmVSZXNwb25zZRIsCgZmcmFtZXMYAiADKAsyHC5vY3RvcHVzLmNoYXQudjEuU2VydmVyRnJhbWVKBAgBEAJSBWZyYW1lIqQBCgtTZW5kUmVxdWVzdBIsCgRwb3N0GAEgASgLMhwub2N0b3B1cy5jaGF0LnYxLlBvc3RNZXNzYWdlSAASKQoGdHlwaW5nGAIgASgLMhcub2N0b3B1cy5jaGF0LnYxLlR5cGluZ0gAEisKB3JlY2VpcHQYAyABKAsyGC5vY3RvcHVzLmNoYXQudjEuUmVjZWlwdEgAQg8KBmFjdGlvbhIFukgCCAEiMQoMU2VuZFJlc3BvbnNlEiEKA2FjaxgBIAEoCzIULm9jdG9wdXMuY2hhdC52MS5BY2syxAIKC0NoYXRTZXJ2aWNlEm0KCENvbnZlcnNlEiAub2N0b3B1cy5jaGF0LnYxLkNvbnZlcnNlUmVxdWVzdBohLm9jdG9wdXMuY2hhdC52MS5Db252ZXJzZVJlc3BvbnNlIhiKtRgUCgQDBAUGEgRlZGdlEgZicmlkZ2UoATABEmYKCVN1YnNjcmliZRIhLm9jdG9wdXMuY2hhdC52MS5TdWJzY3JpYmVSZXF1ZXN0GiIub2N0b3B1cy5jaGF0LnYxLlN1YnNjcmliZVJlc3BvbnNlIhCKtRgMCgQDBAUGEgRlZGdlMAESXgoEU2VuZBIcLm9jdG9wdXMuY2hhdC52MS5TZW5kUmVxdWVzdBodLm9jdG9wdXMuY2hhdC52MS5TZW5kUmVzcG9uc2UiGZACAoq1GBIKBQMEBQYCEgRlZGdlEgNib3RiBnByb3RvMw", [file_buf_validate_validate, file_octopus_chat_v1_frame, file_octopus_options_v1_options]);
 
 /**
- * One frame from the client.
+ * What a client says at once.
+ *
+ * Frames of one session are taken in order; a frame does not wait for frames of other sessions. A frame that breaks a
+ * rule is refused by itself, and the others are taken. Bytes that are no message, and a message with too few or too
+ * many frames, are refused as a whole.
  *
  * @generated from message octopus.chat.v1.ConverseRequest
  */
 export type ConverseRequest = Message<"octopus.chat.v1.ConverseRequest"> & {
   /**
-   * The frame.
+   * The frames, in order. A hello comes in the first message, as its first frame; others may follow it at once.
    *
-   * @generated from field: octopus.chat.v1.ClientFrame frame = 1;
+   * @generated from field: repeated octopus.chat.v1.ClientFrame frames = 2;
    */
-  frame?: ClientFrame | undefined;
+  frames: ClientFrame[];
 };
 
 /**
@@ -38,17 +42,17 @@ export const ConverseRequestSchema: GenMessage<ConverseRequest> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_chat_service, 0);
 
 /**
- * One frame from the server.
+ * What waits for a client: all that has come since the last message was written, within 64 KiB or one frame.
  *
  * @generated from message octopus.chat.v1.ConverseResponse
  */
 export type ConverseResponse = Message<"octopus.chat.v1.ConverseResponse"> & {
   /**
-   * The frame.
+   * The frames, in order; at least one.
    *
-   * @generated from field: octopus.chat.v1.ServerFrame frame = 1;
+   * @generated from field: repeated octopus.chat.v1.ServerFrame frames = 2;
    */
-  frame?: ServerFrame | undefined;
+  frames: ServerFrame[];
 };
 
 /**
@@ -80,17 +84,17 @@ export const SubscribeRequestSchema: GenMessage<SubscribeRequest> = /*@__PURE__*
   messageDesc(file_octopus_chat_v1_chat_service, 2);
 
 /**
- * One frame from the server.
+ * What waits for a client, as on `Converse`.
  *
  * @generated from message octopus.chat.v1.SubscribeResponse
  */
 export type SubscribeResponse = Message<"octopus.chat.v1.SubscribeResponse"> & {
   /**
-   * The frame.
+   * The frames, in order; at least one.
    *
-   * @generated from field: octopus.chat.v1.ServerFrame frame = 1;
+   * @generated from field: repeated octopus.chat.v1.ServerFrame frames = 2;
    */
-  frame?: ServerFrame | undefined;
+  frames: ServerFrame[];
 };
 
 /**
@@ -169,8 +173,8 @@ export const SendResponseSchema: GenMessage<SendResponse> = /*@__PURE__*/
 /**
  * Carries the conversations.
  *
- * `Converse` is the protocol. Over WebSocket the bridge carries the same frames; over gRPC-Web, which has no
- * client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+ * `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
+ * which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
  * a message is acknowledged when it is durable, shown once, and in order within its session.
  *
  * @generated from service octopus.chat.v1.ChatService
