@@ -11,7 +11,7 @@ from envoy_data_plane.envoy.config.endpoint import v3 as endpoints
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
 
 from edge.envoy.certificates import Certificates
-from mesh.control.resources import address, ads, circuit_breakers, pack
+from mesh.control.resources import address, ads, circuit_breakers, pack, ring
 
 _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT: Final = timedelta(seconds=2)
@@ -78,7 +78,7 @@ def _discovered(
         eds_cluster_config=clusters.ClusterEdsClusterConfig(eds_config=ads(), service_name=name),
         connect_timeout=_CONNECT,
         lb_policy=clusters.ClusterLbPolicy.RING_HASH,
-        ring_hash_lb_config=clusters.ClusterRingHashLbConfig(minimum_ring_size=1024, maximum_ring_size=4096),
+        ring_hash_lb_config=ring(),
         circuit_breakers=circuit_breakers(),
         outlier_detection=_outlier_detection(),
         transport_socket=socket,

@@ -13,7 +13,7 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 
 from mesh.control.contract import Method
 from mesh.control.picture import Picture, Service
-from mesh.control.resources import action, pack
+from mesh.control.resources import RING_SIZE, action, pack
 
 WEBSOCKET_PATH: Final = "/ws"
 BRIDGE: Final = "bridge"
@@ -126,7 +126,7 @@ def _nothing(match: routes.RouteMatch) -> routes.Route:
 
 
 def _retry_policy(retry_on: str) -> routes.RetryPolicy:
-    # Another instance than the one that failed, as far as there is one.
+    # Another instance than those that failed, as far as there is one.
     elsewhere = routes.RetryPolicyRetryHostPredicate(
         name="envoy.retry_host_predicates.previous_hosts", typed_config=pack(previous_hosts.PreviousHostsPredicate())
     )
@@ -134,7 +134,9 @@ def _retry_policy(retry_on: str) -> routes.RetryPolicy:
         retry_on=retry_on,
         num_retries=2,
         retry_host_predicate=[elsewhere],
-        host_selection_retry_max_attempts=5,
+        # Each attempt looks one entry of the ring further, and many neighbouring entries may belong to the instance
+        # that failed. Only as many attempts as the ring has entries are sure to find another; each costs nanoseconds.
+        host_selection_retry_max_attempts=RING_SIZE[1],
         retry_back_off=routes.RetryPolicyRetryBackOff(
             base_interval=timedelta(milliseconds=25), max_interval=timedelta(milliseconds=250)
         ),

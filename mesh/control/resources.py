@@ -30,6 +30,9 @@ from mesh.identity import names
 # Who the call is for. All of a user's calls go to one instance of a version while it lives.
 AFFINITY_HEADER: Final = "octopus-user"
 
+# Fewest and most entries of the hash ring of a version's instances. The most also bounds how far a retry looks.
+RING_SIZE: Final = (1024, 4096)
+
 # Streams count as requests, and a conversation is one; the usual limit of 1024 would end the mesh's day early.
 _MAX_REQUESTS: Final = 50_000
 
@@ -106,6 +109,12 @@ def is_exactly(service: str) -> tls.SubjectAltNameMatcher:
         san_type=tls.SubjectAltNameMatcherSanType.URI,
         matcher=matcher.StringMatcher(exact=names.spiffe_id(service)),
     )
+
+
+def ring() -> clusters.ClusterRingHashLbConfig:
+    """Return how instances are laid out for affinity, the same for Envoy and for gRPC."""
+    smallest, largest = RING_SIZE
+    return clusters.ClusterRingHashLbConfig(minimum_ring_size=smallest, maximum_ring_size=largest)
 
 
 def circuit_breakers() -> clusters.CircuitBreakers:
@@ -197,7 +206,7 @@ def _cluster(service: Service, version: str) -> Resource:
         type=clusters.ClusterDiscoveryType.EDS,
         eds_cluster_config=clusters.ClusterEdsClusterConfig(eds_config=ads(), service_name=name),
         lb_policy=clusters.ClusterLbPolicy.RING_HASH,
-        ring_hash_lb_config=clusters.ClusterRingHashLbConfig(minimum_ring_size=1024, maximum_ring_size=4096),
+        ring_hash_lb_config=ring(),
         circuit_breakers=circuit_breakers(),
         outlier_detection=_outlier_detection(),
         transport_socket=core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context)),

@@ -70,10 +70,11 @@ class Signer:
 class Service:
     """An instance that answers each call with the metadata it got, and streams with what it was sent."""
 
-    def __init__(self, platform: Platform, name: str, instance: str) -> None:
+    def __init__(self, platform: Platform, name: str, instance: str, *, weight: int = 100) -> None:
         self._platform = platform
         self._name = name
         self._instance = instance
+        self._weight = weight
         self._stack = AsyncExitStack()
 
     async def start(self) -> Service:
@@ -96,14 +97,14 @@ class Service:
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(contract, handlers),))
         self.port = self._server.add_secure_port("127.0.0.1:0", credentials(identity))
         await self._server.start()
-        await register(connected, self._stack, self._name, self._instance, self.port)
+        await register(connected, self._stack, self._name, self._instance, self.port, weight=self._weight)
         return self
 
     async def vanish(self) -> None:
         """Ends without a word: connections break, and the registry is not told."""
         await self._server.stop(None)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self._stack.aclose()
         await self._server.stop(None)
 
@@ -118,8 +119,12 @@ class Service:
             yield request
 
 
-async def register(connected: bus.Bus, stack: AsyncExitStack, name: str, instance: str, port: int) -> None:
-    entry = registry_pb2.Instance(service=name, instance_id=instance, version="v1", host="127.0.0.1", port=port)
+async def register(
+    connected: bus.Bus, stack: AsyncExitStack, name: str, instance: str, port: int, *, weight: int = 100
+) -> None:
+    entry = registry_pb2.Instance(
+        service=name, instance_id=instance, version="v1", host="127.0.0.1", port=port, weight=weight
+    )
     registration = Registration(connected, entry)
     await registration.start()
     stack.push_async_callback(registration.stop)
@@ -205,9 +210,9 @@ class Edge:
     async def publish_keys(self, *signers: Signer) -> None:
         await self._bus.kv("keys").put("jwks", json.dumps({"keys": [each.jwk() for each in signers]}).encode())
 
-    async def service(self, name: str, instance: str) -> Service:
-        service = await Service(self.platform, name, instance).start()
-        self.stack.push_async_callback(service.close)
+    async def service(self, name: str, instance: str, *, weight: int = 100) -> Service:
+        service = await Service(self.platform, name, instance, weight=weight).start()
+        self.stack.push_async_callback(service.aclose)
         return service
 
     async def claim(self, name: str, instance: str, port: int) -> None:

@@ -57,7 +57,12 @@ async def main(config: ServiceConfig) -> None:
         registration = Registration(
             connected,
             registry_pb2.Instance(
-                service=config.name, instance_id=config.instance, version=config.version, host="127.0.0.1", port=port
+                service=config.name,
+                instance_id=config.instance,
+                version=config.version,
+                host="127.0.0.1",
+                port=port,
+                weight=config.weight,
             ),
         )
         await registration.start()
