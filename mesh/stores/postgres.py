@@ -5,7 +5,9 @@ transaction. A statement outside sees nothing.
 """
 
 import asyncio
+import os
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, LiteralString
@@ -17,6 +19,7 @@ from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool
 
 from mesh.identity.files import Identity
+from mesh.stores import budget
 from mesh.stores.cancellation import cancellable
 from mesh.stores.errors import TooSlow, Unavailable, Unstorable
 
@@ -31,23 +34,51 @@ _WAIT_S = 4.0
 _RECONNECT_S = 1.5
 _TRANSACTION = psycopg.pq.TransactionStatus
 
+# The server cancels a slow statement itself; what it has not answered so many seconds later is taken for frozen.
+_GRACE_S = 1.0
+# The server's share of the time that the running RPC has left, so that it gives up before the connection is severed.
+_SHARE = 0.9
+
 Connection = AsyncConnection[tuple[Any, ...]]
+
+
+class _Bounded(AsyncConnection[tuple[Any, ...]]):
+    """A connection on which no wait is without end: a frozen server closes nothing and answers nothing."""
+
+    # The statement timeout, in seconds.
+    most_s = 5.0
+
+    async def wait(self, *args: Any, **options: Any) -> Any:
+        """Wait as psycopg does, little longer than the statement timeout and less than the running RPC has left."""
+        timer = asyncio.get_running_loop().call_later(budget.seconds(self.most_s + _GRACE_S), self._sever)
+        try:
+            return await super().wait(*args, **options)
+        finally:
+            timer.cancel()
+
+    def _sever(self) -> None:
+        # The wait ends with the connection's own error. A cancellation would ask the server for its consent.
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
+            line.shutdown(socket.SHUT_RDWR)
 
 
 class Database:
     """Transactions on one pool. Made by `connect`."""
 
-    def __init__(self, pool: AsyncConnectionPool[Connection], dedicated: Callable[[], Any]) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool[Connection], dedicated: Callable[[], Any], *, statement_timeout_s: float
+    ) -> None:
         self._pool = pool
         self._dedicated = dedicated
+        self._statement_timeout_s = statement_timeout_s
 
     @asynccontextmanager
     async def tenant(self, tenant_id: str) -> AsyncIterator[Connection]:
         """A transaction that sees and writes one tenant's rows: committed at the end, rolled back by an exception.
 
-        ValueError for what cannot be a tenant. Unavailable when the database cannot be reached within 4 s or is lost in
-        between, TooSlow when a statement passes its limit, Unstorable for a text with a NUL; psycopg's other errors as
-        they are.
+        ValueError for what cannot be a tenant. Unavailable when the database cannot be reached within 4 s, is lost in
+        between or answers nothing, TooSlow when a statement passes its limit: both come before the running RPC ends.
+        Unstorable for a text with a NUL; psycopg's other errors as they are.
         """
         if not _TENANT.fullmatch(tenant_id):
             raise ValueError(f"not a tenant id: {tenant_id[:40]!r}; it has 1 to 32 of the characters a-z, 0-9 and -")
@@ -109,9 +140,15 @@ class Database:
 
     async def _begin(self, begin: LiteralString, tenant: str) -> Connection:
         """A connection with an open transaction. One that died in the pool shows it here and is replaced."""
-        deadline = asyncio.get_running_loop().time() + _WAIT_S
-        # One round trip for both. The simple protocol takes no parameters, and the tenant was checked.
+        deadline = asyncio.get_running_loop().time() + budget.seconds(_WAIT_S)
+        # One round trip for all. The simple protocol takes no parameters, and the tenant was checked.
         statement = sql.SQL(begin + "; SELECT set_config('octopus.tenant', {}, true)").format(sql.Literal(tenant))
+        limit = budget.seconds(self._statement_timeout_s)
+        if limit < self._statement_timeout_s:
+            # The server gives up before the caller does, and keeps the connection.
+            statement += sql.SQL(", set_config('statement_timeout', {}, true)").format(
+                sql.Literal(f"{limit * _SHARE * 1000:.0f}ms")
+            )
         while True:
             conn = await self._pool.getconn(timeout=max(0.1, deadline - asyncio.get_running_loop().time()))
             try:
@@ -154,6 +191,8 @@ async def connect(
     }
 
     async def configure(conn: Connection) -> None:
+        if isinstance(conn, _Bounded):
+            conn.most_s = statement_timeout_s
         if vectors:
             await register_vector_async(conn)
 
@@ -163,6 +202,7 @@ async def connect(
     limits = f"-c statement_timeout={int(statement_timeout_s * 1000)} -c idle_in_transaction_session_timeout=30000"
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         conninfo,
+        connection_class=_Bounded,
         # The transactions are begun by hand, in one round trip with their tenant.
         kwargs={**parameters, "options": limits, "autocommit": True},
         configure=configure,
@@ -178,7 +218,7 @@ async def connect(
     )
     await pool.open()
     try:
-        yield Database(pool, dedicated)
+        yield Database(pool, dedicated, statement_timeout_s=statement_timeout_s)
     finally:
         await pool.close()
 

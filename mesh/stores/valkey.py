@@ -13,17 +13,20 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # noqa: A004  # redis has no other names for them
 
+from mesh.stores import budget
 from mesh.stores.cancellation import cancellable
 from mesh.stores.errors import Unavailable
 
-# An attempt fails within this many seconds when nothing answers.
-_TIMEOUT_S = 3.0
+# A command fails within this many seconds, with all its attempts, or earlier when the running RPC ends earlier.
+_MOST_S = 2.0
+# Attempts after a lost connection; their pauses sum up to less than `_MOST_S`.
 _RETRIES = 6
 
 
 class Valkey(Redis):
     """A client whose commands and scripts fail as `mesh.stores.errors.Unavailable` when Valkey is away.
 
+    A command fails within 2 s, and before the RPC it serves (`mesh.stores.budget`), also when Valkey is frozen.
     A command whose answer was lost is sent again: what must not be done twice belongs into a script that can tell.
     `register_script` gives a script that loads itself again when Valkey has forgotten it.
     """
@@ -31,8 +34,9 @@ class Valkey(Redis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """See redis-py. Unavailable after the retries."""
         try:
-            with cancellable():
-                return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(budget.seconds(_MOST_S)):
+                with cancellable():
+                    return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except (ConnectionError, TimeoutError, OSError) as error:
             raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
 
@@ -44,8 +48,9 @@ class Valkey(Redis):
 class _Pipeline(Pipeline):
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         try:
-            with cancellable():
-                return await super().execute(raise_on_error)
+            async with asyncio.timeout(budget.seconds(_MOST_S)):
+                with cancellable():
+                    return await super().execute(raise_on_error)
         except (ConnectionError, TimeoutError, OSError) as error:
             raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
 
@@ -78,8 +83,8 @@ async def connect(url: str, user: str, password_file: Path, *, max_connections: 
         client_name=user,
         decode_responses=True,
         health_check_interval=10,
-        socket_timeout=_TIMEOUT_S,
-        socket_connect_timeout=_TIMEOUT_S,
+        socket_timeout=_MOST_S,
+        socket_connect_timeout=_MOST_S,
         socket_keepalive=True,
         max_connections=max_connections,
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), _RETRIES),

@@ -8,11 +8,13 @@ import shutil
 import signal
 import tempfile
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import nats
+import psutil
 from psycopg import AsyncConnection
 from redis.asyncio import Redis
 
@@ -33,6 +35,8 @@ Config = TypeVar("Config", bound=ServiceConfig)
 
 _PREFIX = "octopus-test-"
 _FREEZES_WITHIN_S = 5.0
+# PostgreSQL has a process for each connection; freezing its first one alone would leave the others at work.
+_WITH_CHILDREN = (signal.SIGSTOP, signal.SIGCONT)
 
 
 class Controlled:
@@ -77,25 +81,39 @@ class Controlled:
         self._signal(signal.SIGHUP)
 
     def pause(self) -> None:
-        """Freezes it: connections stand, nothing answers. Returns when every thread of it has stopped."""
+        """Freeze it and its children: connections stand, nothing answers. Return when every thread has stopped."""
         self._signal(signal.SIGSTOP)
         deadline = time.monotonic() + _FREEZES_WITHIN_S
-        while not self._frozen():
+        while not all(map(_frozen, self._pids())):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self._component.name} did not stop within {_FREEZES_WITHIN_S} s of SIGSTOP")
+            # PostgreSQL may have forked while it was being stopped.
+            self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Lets it go on after `pause`."""
+        """Let it go on after `pause`."""
         self._signal(signal.SIGCONT)
 
-    def _frozen(self) -> bool:
-        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
-        # The state is the first field after the name, which stands in parentheses.
-        return all(stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in threads)
+    def _pids(self) -> list[int]:
+        if self.pid is None:
+            return []
+        with suppress(psutil.NoSuchProcess):
+            return [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
+        return []
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._child is not None:
-            self._child.signal(number)
+        for pid in self._pids() if number in _WITH_CHILDREN else [self.pid]:
+            if pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+
+def _frozen(pid: int) -> bool:
+    with suppress(OSError):
+        threads = Path(f"/proc/{pid}/task").glob("*/stat")
+        # The state is the first field after the name, which stands in parentheses.
+        return all(stat.read_text().rpartition(")")[2].split()[0] in "TZ" for stat in threads)
+    return True
 
 
 class ControlledPostgres(Controlled):

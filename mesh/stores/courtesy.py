@@ -1,0 +1,54 @@
+"""Calls that may be left out: what people see without them is still right."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+
+from mesh.stores.errors import StoreError
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# What a courtesy may take, and for how long it is not tried again after a failure; both in seconds.
+WITHIN_S: Final = 0.5
+REST_S: Final = 2.0
+
+
+class Courtesy:
+    """Attempts that are bounded, and left out at once for a while after one has failed.
+
+    One object for each kind of courtesy. The rest after a failure keeps a frozen store from costing `WITHIN_S` again
+    with every frame.
+    """
+
+    def __init__(self, what: str, *, within_s: float = WITHIN_S, rest_s: float = REST_S) -> None:
+        """`what` names the courtesy in the log."""
+        self._what = what
+        self._within_s = within_s
+        self._rest_s = rest_s
+        self._not_before = 0.0
+        self._failing = False
+
+    async def attempt(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        """Return what the call returns, or `otherwise` when the store does not answer in time."""
+        if time.monotonic() < self._not_before:
+            return otherwise
+        try:
+            async with asyncio.timeout(self._within_s):
+                answer = await call()
+        except (StoreError, TimeoutError) as error:
+            self._not_before = time.monotonic() + self._rest_s
+            if not self._failing:
+                _log.warning("courtesy left out", courtesy=self._what, error=type(error).__name__)
+            self._failing = True
+            return otherwise
+        if self._failing:
+            _log.info("courtesy works again", courtesy=self._what)
+        self._failing = False
+        return answer
