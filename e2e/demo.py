@@ -58,16 +58,16 @@ class _Printer:
 
     def _print(self, message: message_pb2.Message) -> None:
         at = f"[dim]{time.monotonic() - self._began:5.2f} s[/]"
-        match message.WhichOneof("content"):
+        match message.content.WhichOneof("kind"):
             case "text":
                 name = _NAMES.get(message.sender.kind, "[cyan]王小明 shopper[/]")
-                self._console.print(f"{at}  {name}: {message.text.text}")
+                self._console.print(f"{at}  {name}: {message.content.text.text}")
             case "answer":
-                self._console.print(f"{at}  {_NAMES[message.sender.kind]}: {message.answer.text}")
-                for source in message.answer.sources[:1]:
-                    self._console.print(f"           [dim]来源 source: {source.question} ({source.score:.2f})[/]")
+                self._console.print(f"{at}  {_NAMES[message.sender.kind]}: {message.content.answer.text}")
+                for source in message.content.answer.sources[:1]:
+                    self._console.print(f"           [dim]来源 source: {source.title} ({source.score:.2f})[/]")
             case "change":
-                words = _STATES.get(message.change.session.state)
+                words = _STATES.get(message.content.change.session.state)
                 if words:
                     self._console.print(f"{at}  [yellow]—— {words} ——[/]")
 
@@ -142,12 +142,12 @@ async def _hear(who: Participant, what: str, condition: Callable[[Participant], 
 
 def _last_state(participant: Participant) -> session_pb2.SessionState.ValueType:
     """Return the state that the last change in the conversation led to; the printer has seen it too."""
-    changes = [m.change.session.state for m in participant.shown if m.HasField("change")]
+    changes = [m.content.change.session.state for m in participant.shown if m.content.HasField("change")]
     return changes[-1] if changes else session_pb2.SESSION_STATE_UNSPECIFIED
 
 
 def _answers(participant: Participant) -> int:
-    return sum(message.HasField("answer") for message in participant.shown)
+    return sum(message.content.HasField("answer") for message in participant.shown)
 
 
 def main() -> None:

@@ -43,18 +43,18 @@ async def test_a_shopper_asks_the_bot_then_a_person(
         qingshan.present(agent_identity, by(way, edge, browser)) as agent,
     ):
         await shopper.say(session.id, "你们多久发货？")
-        await shopper.until(lambda p: any(m.HasField("answer") for m in p.shown))
-        answer = next(m for m in shopper.shown if m.HasField("answer"))
+        await shopper.until(lambda p: any(m.content.HasField("answer") for m in p.shown))
+        answer = next(m for m in shopper.shown if m.content.HasField("answer"))
         assert answer.sender.kind == message_pb2.SENDER_KIND_BOT
-        assert answer.answer.sources, "the answer names the entry it is taken from"
-        assert "发" in answer.answer.sources[0].question
+        assert answer.content.answer.sources, "the answer names the entry it is taken from"
+        assert "发" in answer.content.answer.sources[0].title
 
         await shopper.say(session.id, "转人工")
         await agent.until(lambda p: session.id in p.sessions)
         await qingshan.accept(agent_identity, session.id)
         await shopper.until(lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ACTIVE)
         # The agent has the whole history: question, answer, and the request for a person.
-        await agent.until(lambda p: {"你们多久发货？", answer.answer.text, "转人工"} <= set(p.texts(session.id)))
+        await agent.until(lambda p: {"你们多久发货？", answer.content.answer.text, "转人工"} <= set(p.texts(session.id)))
 
         await agent.say(session.id, "您好，我是小林，请问订单号是多少？")
         await shopper.until(lambda p: "您好，我是小林，请问订单号是多少？" in p.texts(session.id))
@@ -78,7 +78,7 @@ async def test_a_shopper_asks_the_bot_then_a_person(
 
 def _has_ended(participant: Participant, session_id: int) -> bool:
     last = max((m for m in participant.shown if m.session_id == session_id), key=lambda m: m.seq)
-    return last.change.session.state == session_pb2.SESSION_STATE_ENDED
+    return last.content.change.session.state == session_pb2.SESSION_STATE_ENDED
 
 
 async def _archived(archive: archive_service_pb2_grpc.ArchiveServiceStub, agent: Participant, session_id: int) -> None:
@@ -129,7 +129,7 @@ async def test_the_bot_says_when_it_does_not_know_and_offers_a_person(edge: Edge
     session = await qingshan.open_session(identity)
     async with qingshan.present(identity, WebSocket(edge)) as shopper:
         await shopper.say(session.id, "请问明天的天气怎么样，适合爬山吗")
-        await shopper.until(lambda p: any(m.HasField("answer") for m in p.shown))
-        answer = next(m.answer for m in shopper.shown if m.HasField("answer"))
+        await shopper.until(lambda p: any(m.content.HasField("answer") for m in p.shown))
+        answer = next(m.content.answer for m in shopper.shown if m.content.HasField("answer"))
         assert not answer.sources
         assert answer.offers_handoff

@@ -46,7 +46,7 @@ def post(session_id: int, text: str) -> chat_service_pb2.SendRequest:
     """A message with an id of its own."""
     return chat_service_pb2.SendRequest(
         post=frame_pb2.PostMessage(
-            session_id=session_id, client_message_id=secrets.token_hex(8), text=message_pb2.Text(text=text)
+            session_id=session_id, client_message_id=secrets.token_hex(8), content=message_pb2.Content(text=message_pb2.Text(text=text))
         )
     )
 
@@ -75,13 +75,13 @@ async def test_a_shopper_asks_and_is_answered_and_a_resend_is_the_same_message(b
         assert (again.message_id, again.seq, again.duplicate) == (ack.message_id, ack.seq, True)
 
         shown: list[message_pb2.Message] = []
-        while not (shown and shown[-1].HasField("answer")):
+        while not (shown and shown[-1].content.HasField("answer")):
             shown += [frame.message for frame in (await anext(subscribed)).frames if frame.HasField("message")]
         assert [message.id for message in shown].count(ack.message_id) == 1, "the resend is stored once"
         answer = shown[-1]
         assert answer.sender.kind == message_pb2.SENDER_KIND_BOT
-        assert "发" in answer.answer.sources[0].question
-        assert answer.answer.answers_seq == ack.seq
+        assert "发" in answer.content.answer.sources[0].title
+        assert answer.content.answer.answers_seq == ack.seq
 
 
 async def test_a_page_that_comes_back_gets_what_it_missed(browser: GrpcWebClient) -> None:

@@ -71,4 +71,4 @@ async def test_a_file_is_imported_reported_and_answered_from(
     request = bot_service_pb2.TryQuestionRequest(question="你好，投影仪投多远呀")
     tried = await stub.TryQuestion(request, metadata=admin.metadata, timeout=10)
     assert tried.answer.text == lines[0]["answer"]
-    assert [source.question for source in tried.answer.sources] == [lines[0]["question"]]
+    assert [source.title for source in tried.answer.sources] == [lines[0]["question"]]

@@ -73,7 +73,7 @@ async def _history(channel: grpc.aio.Channel, reader: Identity, session_id: int)
             page = await archive.ListMessages(
                 archive_service_pb2.ListMessagesRequest(session_id=session_id, page_size=200), metadata=reader.metadata
             )
-            said = {message.text.text for message in page.messages if message.HasField("text")}
+            said = {message.content.text.text for message in page.messages if message.content.HasField("text")}
             if len(said) >= 3:
                 return said
             await asyncio.sleep(0.1)

@@ -39,7 +39,7 @@ def post(session_id: int, text: str | None, **changed: Any) -> frame_pb2.ClientF
     """A message."""
     fields: dict[str, Any] = {"session_id": session_id, "client_message_id": secrets.token_hex(8)}
     if text is not None:
-        fields["text"] = message_pb2.Text(text=text)
+        fields["content"] = message_pb2.Content(text=message_pb2.Text(text=text))
     return frame_pb2.ClientFrame(post=frame_pb2.PostMessage(**(fields | changed)))
 
 

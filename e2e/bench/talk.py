@@ -15,7 +15,7 @@ from e2e.clients.edge import Identity
 from e2e.clients.transports import Stream, Transport
 
 # About as long as a question in a shop.
-_TEXT = message_pb2.Text(text="你好，我昨天下单的那件风衣什么时候可以发货？")
+_CONTENT = message_pb2.Content(text=message_pb2.Text(text="你好，我昨天下单的那件风衣什么时候可以发货？"))
 
 
 class Party:
@@ -82,7 +82,7 @@ class Talk:
         acknowledged: asyncio.Future[bool] = loop.create_future()
         self._listener.waiting[message_id] = lambda _frame: heard.set_result(time.monotonic())
         self._speaker.waiting[message_id] = lambda frame: acknowledged.set_result(frame.HasField("ack"))
-        post = frame_pb2.PostMessage(session_id=self._session_id, client_message_id=message_id, text=_TEXT)
+        post = frame_pb2.PostMessage(session_id=self._session_id, client_message_id=message_id, content=_CONTENT)
         began = time.monotonic()
         await self._speaker.stream.send(frame_pb2.ClientFrame(post=post))
         if not await acknowledged:

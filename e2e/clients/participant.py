@@ -70,7 +70,7 @@ class Participant:
     async def say(self, session_id: int, text: str, *, timeout: float = 60) -> frame_pb2.Ack:
         """Send a text and return when it is durable. Raises `RefusedError`."""
         post = frame_pb2.PostMessage(
-            session_id=session_id, client_message_id=secrets.token_hex(8), text=message_pb2.Text(text=text)
+            session_id=session_id, client_message_id=secrets.token_hex(8), content=message_pb2.Content(text=message_pb2.Text(text=text))
         )
         return await self.post(post, timeout=timeout)
 
@@ -160,8 +160,8 @@ class Participant:
     def _show(self, message: message_pb2.Message) -> None:
         # Positions move by messages only: an acknowledgement may overtake somebody else's message.
         self._cursors[message.session_id] = max(self._cursors.get(message.session_id, 0), message.seq)
-        if message.HasField("change"):
-            self._learn(message.change.session)
+        if message.content.HasField("change"):
+            self._learn(message.content.change.session)
         if message.id not in self._known:
             self._known.add(message.id)
             self.shown.append(message)
@@ -181,7 +181,7 @@ class Participant:
                     client_message_id=ack.client_message_id,
                     sender=message_pb2.Sender(user_id=self.identity.user_id),
                     sent_at=ack.sent_at,
-                    text=post.text,
+                    content=post.content,
                 )
             )
         if not answer.done():
@@ -214,9 +214,9 @@ class Participant:
 
 
 def _words(message: message_pb2.Message) -> str:
-    match message.WhichOneof("content"):
+    match message.content.WhichOneof("kind"):
         case "text":
-            return message.text.text
+            return message.content.text.text
         case "answer":
-            return message.answer.text
+            return message.content.answer.text
     return ""

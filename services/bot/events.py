@@ -90,9 +90,9 @@ class Participant:
             raise Poison("the entry is not of the session that its subject names")
         caller = as_service(entry.tenant_id, affinity=entry.customer_id)
         try:
-            if understand(message.text.text).intent is not Intent.PERSON:
+            if understand(message.content.text.text).intent is not Intent.PERSON:
                 await self._show_typing(message.session_id, caller)
-            reply = await self._answering.reply(message.text.text, as_service(entry.tenant_id))
+            reply = await self._answering.reply(message.content.text.text, as_service(entry.tenant_id))
             if reply.hands_over:
                 reason = session_pb2.HANDOFF_REASON_WORDS
                 await self._sessions.request_handoff(message.session_id, reason, caller)
@@ -111,7 +111,7 @@ class Participant:
             post = frame_pb2.PostMessage(
                 session_id=session_id,
                 client_message_id=f"bot-{delivery.seq:016d}",
-                answer=wire.to_answer(reply, answers_seq=delivery.seq),
+                content=message_pb2.Content(answer=wire.to_answer(reply, answers_seq=delivery.seq)),
                 expected_last_seq=last_seq,
             )
             try:
@@ -142,19 +142,19 @@ def still_wanted(since: Sequence[Entry], *, answers_seq: int) -> bool:
     """Whether an answer is still wanted after what came into the log since the question."""
     for entry in since:
         message = entry.message
-        match message.WhichOneof("content"):
+        match message.content.WhichOneof("kind"):
             case "change":
-                if message.change.session.state != session_pb2.SESSION_STATE_BOT:
+                if message.content.change.session.state != session_pb2.SESSION_STATE_BOT:
                     return False
             case "answer":
                 # It had been posted already, and only the word of it was lost.
-                if message.answer.answers_seq == answers_seq:
+                if message.content.answer.answers_seq == answers_seq:
                     return False
             case "text":
                 if message.sender.kind == message_pb2.SENDER_KIND_AGENT:
                     return False
                 # The newer question will be answered, or the newer wish for a person met. "谢谢" replaces nothing.
-                if understand(message.text.text).intent in (Intent.QUESTION, Intent.PERSON):
+                if understand(message.content.text.text).intent in (Intent.QUESTION, Intent.PERSON):
                     return False
     return True
 
@@ -164,5 +164,5 @@ def is_for_the_bot(entry: Entry) -> bool:
     return (
         entry.session_state == session_pb2.SESSION_STATE_BOT
         and entry.message.sender.kind == message_pb2.SENDER_KIND_CUSTOMER
-        and entry.message.WhichOneof("content") == "text"
+        and entry.message.content.WhichOneof("kind") == "text"
     )

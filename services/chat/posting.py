@@ -13,7 +13,8 @@ from octopus.session.v1 import session_pb2
 from mesh.bus import Conflict, PubAck, StoredMessage
 from mesh.rpc.principal import Principal
 from services.chat import metrics
-from services.chat.domain import LogMoved, NotForYou, Speaker, check_may_speak
+from services.chat.content import check_may_post, stored
+from services.chat.domain import LogMoved, Speaker, check_may_speak
 from services.chat.room import participation
 
 _SENDER_KINDS = {
@@ -97,8 +98,7 @@ class Posting:
         """
         speaker = speaker_of(principal)
         check_may_speak(participation(session), speaker, principal.user_id)
-        if post.HasField("answer") and speaker is not Speaker.BOT:
-            raise NotForYou("only the bot sends answers; send a text")
+        check_may_post(principal, post.content)
 
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         message = message_pb2.Message(
@@ -107,11 +107,8 @@ class Posting:
             sender=sender_of(principal),
             client_message_id=post.client_message_id,
             sent_at=Timestamp(seconds=seconds, nanos=nanos),
+            content=stored(post.content),
         )
-        if post.HasField("answer"):
-            message.answer.CopyFrom(post.answer)
-        else:
-            message.text.CopyFrom(post.text)
         entry = chat_events_pb2.LogEntry(
             message=message,
             tenant_id=session.tenant_id,

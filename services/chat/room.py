@@ -52,7 +52,7 @@ class Entry:
         self.seq = seq
         self.previous_seq = previous_seq
         self.message_id = message.id
-        self.change = message.change.session if message.HasField("change") else None
+        self.change = message.content.change.session if message.content.HasField("change") else None
         self.encoded = encoded(frame_pb2.ServerFrame(message=message))
 
 

@@ -27,8 +27,8 @@ from mesh.bus import Bus, Delivery
 from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
 from mesh.bus.streams import EVENT
-from services.session import wire
-from services.session.domain import Agent, Session
+from services.session import wire, wording
+from services.session.domain import Agent, Session, SessionState
 
 
 class SessionChanged(Enum):
@@ -114,8 +114,11 @@ def log_entry(
             session_id=state.id,
             sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_SYSTEM),
             sent_at=wire.timestamp(now),
-            change=message_pb2.SessionChange(
-                session=state, previous_state=session_pb2.SessionState.ValueType(previous)
+            content=message_pb2.Content(
+                fallback_text=wording.fallback(SessionState(state.state), state.locale),
+                change=message_pb2.SessionChange(
+                    session=state, previous_state=session_pb2.SessionState.ValueType(previous)
+                ),
             ),
         ),
         tenant_id=state.tenant_id,

@@ -59,13 +59,13 @@ class Chat(chat_service_pb2_grpc.ChatServiceServicer):
                     yield _said(welcome=frame_pb2.Welcome(user_id=current().user_id))
                 case "ping":
                     yield _said(pong=frame_pb2.Pong(nonce=frame.ping.nonce))
-                case "post" if frame.post.text.text == "goodbye":
+                case "post" if frame.post.content.text.text == "goodbye":
                     yield _said(goodbye=frame_pb2.Goodbye(reason=errors_pb2.REASON_STREAM_TOO_OLD))
                     return
-                case "post" if frame.post.text.text == "fail":
+                case "post" if frame.post.content.text.text == "fail":
                     raise Refused(errors_pb2.REASON_SLOW_READER, "too slow")
-                case "post" if frame.post.text.text == "flood":
-                    words = message_pb2.Message(text=message_pb2.Text(text="x" * 8000))
+                case "post" if frame.post.content.text.text == "flood":
+                    words = message_pb2.Message(content=message_pb2.Content(text=message_pb2.Text(text="x" * 8000)))
                     while True:
                         yield _said(message=words)
                         self.flood_sent += 1
@@ -136,7 +136,7 @@ def _frame(**frame: Any) -> bytes:
 
 def _post(text: str) -> bytes:
     return _frame(
-        post=frame_pb2.PostMessage(session_id=1, client_message_id="message-1", text=message_pb2.Text(text=text))
+        post=frame_pb2.PostMessage(session_id=1, client_message_id="message-1", content=message_pb2.Content(text=message_pb2.Text(text=text)))
     )
 
 

@@ -37,7 +37,7 @@ def customer(keys: Keys) -> Metadata:
 
 def post(text: str) -> Request:
     return Request(
-        post=frame_pb2.PostMessage(session_id=5, client_message_id="abcdefgh", text=message_pb2.Text(text=text))
+        post=frame_pb2.PostMessage(session_id=5, client_message_id="abcdefgh", content=message_pb2.Content(text=message_pb2.Text(text=text)))
     )
 
 
@@ -74,7 +74,7 @@ async def test_a_text_of_a_megabyte_is_refused_with_a_reason(stub: ChatStub, cus
     with pytest.raises(Refused) as caught:
         await stub.Send(post("a" * 1_000_000), metadata=customer)
     assert caught.value.reason == errors_pb2.REASON_INVALID_ARGUMENT
-    assert caught.value.violations[0][0] == "post.text.text"
+    assert caught.value.violations[0][0] == "post.content.text.text"
 
 
 async def test_a_message_above_the_limit_is_refused_before_it_is_read(stub: ChatStub, customer: Metadata) -> None:

@@ -40,7 +40,7 @@ def entry(tenant_id: str, session_id: int, text: str, *, customer_id: int = 7) -
         session_id=session_id,
         sender=message_pb2.Sender(user_id=customer_id, kind=message_pb2.SENDER_KIND_CUSTOMER, display_name="王小明"),
         client_message_id=f"client-{new_id()}",
-        text=message_pb2.Text(text=text),
+        content=message_pb2.Content(text=message_pb2.Text(text=text)),
     )
     message.sent_at.GetCurrentTime()
     return chat_events_pb2.LogEntry(message=message, tenant_id=tenant_id, customer_id=customer_id)

@@ -24,13 +24,13 @@ def delivery(entry: chat_events_pb2.LogEntry, *, seq: int, subject: str) -> Deli
     return Delivery(entry, seq, subject, {}, 1, NOW)
 
 
-def entry(**content: message_pb2.Text | message_pb2.BotAnswer | message_pb2.SessionChange) -> chat_events_pb2.LogEntry:
+def entry(content: message_pb2.Content) -> chat_events_pb2.LogEntry:
     message = message_pb2.Message(
         id=100,
         session_id=5,
         sender=message_pb2.Sender(user_id=7, kind=message_pb2.SENDER_KIND_CUSTOMER, display_name="小明"),
         client_message_id="client-100",
-        **content,  # type: ignore[arg-type]  # one member of the oneof
+        content=content,
     )
     message.sent_at.FromDatetime(NOW)
     return chat_events_pb2.LogEntry(message=message, tenant_id="qingshan", customer_id=7)
@@ -39,17 +39,21 @@ def entry(**content: message_pb2.Text | message_pb2.BotAnswer | message_pb2.Sess
 @pytest.mark.parametrize(
     "content",
     [
-        {"text": message_pb2.Text(text="这件有大码吗?")},
-        {
-            "answer": message_pb2.BotAnswer(
-                text="有。", sources=[message_pb2.Source(faq_id=3, score=0.5)], answers_seq=9
-            )
-        },
-        {"change": message_pb2.SessionChange(session=session_pb2.Session(id=5, customer_name="小明"))},
+        message_pb2.Content(text=message_pb2.Text(text="这件有大码吗?")),
+        message_pb2.Content(
+            fallback_text="有。",
+            answer=message_pb2.BotAnswer(
+                text="有。", sources=[message_pb2.Source(title="有大码吗？", score=0.5, faq_entry=message_pb2.FaqEntry(faq_id=3))], answers_seq=9
+            ),
+        ),
+        message_pb2.Content(
+            fallback_text="会话已结束",
+            change=message_pb2.SessionChange(session=session_pb2.Session(id=5, customer_name="小明")),
+        ),
     ],
 )
-def test_an_entry_comes_back_as_it_was_with_its_position(content: dict[str, message_pb2.Text]) -> None:
-    sent = entry(**content)
+def test_an_entry_comes_back_as_it_was_with_its_position(content: message_pb2.Content) -> None:
+    sent = entry(content)
     told = entries.message(entries.archived(delivery(sent, seq=10, subject="log.qingshan.5")))
     expected = message_pb2.Message()
     expected.CopyFrom(sent.message)
@@ -58,9 +62,9 @@ def test_an_entry_comes_back_as_it_was_with_its_position(content: dict[str, mess
 
 
 def test_the_sealed_part_holds_the_content_and_the_name_and_nothing_that_stands_in_columns() -> None:
-    kept = entries.archived(delivery(entry(text=message_pb2.Text(text="好")), seq=10, subject="log.qingshan.5"))
+    kept = entries.archived(delivery(entry(message_pb2.Content(text=message_pb2.Text(text="好"))), seq=10, subject="log.qingshan.5"))
     body = message_pb2.Message.FromString(kept.body)
-    assert {field.name for field, _ in body.ListFields()} == {"sender", "client_message_id", "text"}
+    assert {field.name for field, _ in body.ListFields()} == {"sender", "client_message_id", "content"}
     assert (body.sender.display_name, body.sender.user_id) == ("小明", 0)
     assert (kept.tenant_id, kept.session_id, kept.seq, kept.message_id) == ("qingshan", 5, 10, 100)
     assert (kept.customer_id, kept.sender_kind, kept.sender_id, kept.sent_at) == (7, 1, 7, NOW)
@@ -69,7 +73,7 @@ def test_the_sealed_part_holds_the_content_and_the_name_and_nothing_that_stands_
 @pytest.mark.parametrize("subject", ["log.xinghe.5", "log.qingshan.6", "log.qingshan.5.more"])
 def test_an_entry_of_another_subject_is_poison(subject: str) -> None:
     with pytest.raises(Poison):
-        entries.archived(delivery(entry(text=message_pb2.Text(text="x")), seq=1, subject=subject))
+        entries.archived(delivery(entry(message_pb2.Content(text=message_pb2.Text(text="x"))), seq=1, subject=subject))
 
 
 def test_an_entry_without_a_message_is_poison() -> None:

@@ -109,7 +109,7 @@ async def reason(call: Awaitable[object]) -> int:
 
 async def test_a_customer_reads_the_own_session_newest_first(history: History) -> None:
     page = await history.customer()
-    assert [message.text.text for message in page.messages] == history.texts[::-1]
+    assert [message.content.text.text for message in page.messages] == history.texts[::-1]
     assert [message.seq for message in page.messages] == [50, 40, 30, 20, 10]
     assert {message.sender.display_name for message in page.messages} == {"王小明"}
     assert page.next_page_token == ""

@@ -121,7 +121,7 @@ class Chat(chat_service_pb2_grpc.ChatServiceServicer):
             session_id=post.session_id,
             sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_BOT),
             client_message_id=post.client_message_id,
-            answer=post.answer,
+            content=post.content,
         )
         entry = chat_events_pb2.LogEntry(
             message=message, tenant_id=tenant_id, session_state=session_pb2.SESSION_STATE_BOT
@@ -161,7 +161,7 @@ class Conversation:
         message = message_pb2.Message(
             session_id=self.id,
             sender=message_pb2.Sender(user_id=CUSTOMER, kind=kind),
-            text=message_pb2.Text(text=text),
+            content=message_pb2.Content(text=message_pb2.Text(text=text)),
         )
         return await self._put(message, state)
 
@@ -170,7 +170,9 @@ class Conversation:
         message = message_pb2.Message(
             session_id=self.id,
             sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_SYSTEM),
-            change=message_pb2.SessionChange(session=session_pb2.Session(id=self.id, state=state)),
+            content=message_pb2.Content(
+                change=message_pb2.SessionChange(session=session_pb2.Session(id=self.id, state=state))
+            ),
         )
         return await self._put(message, state)
 
@@ -185,7 +187,7 @@ class Conversation:
         """What the bot has said so far."""
         stored = await self.bus.read(self.subject, after_seq=0, limit=100)
         entries = [chat_events_pb2.LogEntry.FromString(each.data) for each in stored]
-        return [entry.message.answer for entry in entries if entry.message.HasField("answer")]
+        return [entry.message.content.answer for entry in entries if entry.message.content.HasField("answer")]
 
     async def answer(self, count: int = 1) -> message_pb2.BotAnswer:
         """Waits for the bot's answer number `count`."""

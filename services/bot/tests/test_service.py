@@ -51,7 +51,7 @@ async def test_a_question_is_answered_from_the_shops_knowledge_with_its_source(r
     seq = await conversation.say("你好，多久发货")
     answer = await conversation.answer()
     assert answer.text == "24 小时内发出。"
-    assert [(source.faq_id, source.question) for source in answer.sources] == [(1, "多久发货？")]
+    assert [(source.faq_entry.faq_id, source.title) for source in answer.sources] == [(1, "多久发货？")]
     assert answer.sources[0].score == pytest.approx(0.93)
     assert (answer.answers_seq, answer.offers_handoff) == (seq, False)
     assert conversation.id in running.chat.typing
@@ -264,7 +264,7 @@ async def test_people_of_the_shop_can_try_it(running: Bot) -> None:
     posts = len(running.chat.posts)
     known = await running.edge.TryQuestion(bot_service_pb2.TryQuestionRequest(question="多久发货"), metadata=admin)
     assert known.answer.text == "24 小时内发出。"
-    assert [source.faq_id for source in known.answer.sources] == [1]
+    assert [source.faq_entry.faq_id for source in known.answer.sources] == [1]
     assert not known.hands_over
     person = await running.edge.TryQuestion(bot_service_pb2.TryQuestionRequest(question="转人工"), metadata=admin)
     assert person.hands_over

@@ -71,7 +71,7 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
             id=next(_session_ids),
             session_id=session.id,
             sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_SYSTEM),
-            change=message_pb2.SessionChange(session=session),
+            content=message_pb2.Content(change=message_pb2.SessionChange(session=session)),
         )
         entry = chat_events_pb2.LogEntry(message=message, tenant_id=TENANT, customer_id=session.customer_id)
         await self._bus.publish(f"log.{TENANT}.{session.id}", entry, message_id=str(message.id))
@@ -291,5 +291,5 @@ def text(session_id: int, words: str, client_message_id: str = "") -> frame_pb2.
     return frame_pb2.PostMessage(
         session_id=session_id,
         client_message_id=client_message_id or f"message-{next(_session_ids)}",
-        text=message_pb2.Text(text=words),
+        content=message_pb2.Content(text=message_pb2.Text(text=words)),
     )

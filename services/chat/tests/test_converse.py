@@ -31,7 +31,7 @@ async def test_a_message_is_acknowledged_and_reaches_the_other_party(chats: Chat
 
     assert ack.client_message_id == "first-one"
     assert not ack.duplicate
-    assert (message.id, message.seq, message.text.text) == (ack.message_id, ack.seq, "我的快递到哪了？")
+    assert (message.id, message.seq, message.content.text.text) == (ack.message_id, ack.seq, "我的快递到哪了？")
     assert message.sender.kind == message_pb2.SENDER_KIND_CUSTOMER
     assert message.sender.user_id == CUSTOMER
 
@@ -46,7 +46,7 @@ async def test_all_devices_of_a_person_see_a_message_and_the_sending_one_gets_no
     await phone.next("ack", 2)
     shown = await tablet.next("message", 2)
 
-    assert [message.text.text for message in shown] == ["one", "two"]
+    assert [message.content.text.text for message in shown] == ["one", "two"]
     assert not [frame for frame in phone.frames if frame.HasField("message")]
 
 
@@ -64,7 +64,7 @@ async def test_a_resend_is_acknowledged_with_the_same_message(chats: Chat) -> No
 
     assert again.duplicate
     assert (again.message_id, again.seq, again.sent_at) == (ack.message_id, ack.seq, ack.sent_at)
-    assert [message.text.text for message in await agent.next("message", 2)] == ["once", "end"]
+    assert [message.content.text.text for message in await agent.next("message", 2)] == ["once", "end"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_an_answer_may_come_from_the_bot_alone(chat: Chat) -> None:
     session = chat.sessions.open(CUSTOMER)
     customer = await chat.converse(CUSTOMER)
     answer = text(session.id, "")
-    answer.answer.text = "I am the bot"
+    answer.content.answer.text = "I am the bot"
     await customer.send(post=answer)
     (refusal,) = await customer.next("refusal")
     assert refusal.reason == errors_pb2.REASON_ROLE_NOT_ALLOWED
@@ -127,7 +127,7 @@ async def test_an_agent_gets_the_whole_history_when_assigned_and_speaks_when_acc
     await chats.sessions.change(session, "ASSIGNED", agent_id=AGENT)
     (update,) = await agent.next("session")
     assert update.session.id == session.id
-    assert (await agent.next("message"))[0].text.text == "before the handoff"
+    assert (await agent.next("message"))[0].content.text.text == "before the handoff"
     await agent.send(post=text(session.id, "too early"))
     (refusal,) = await agent.next("refusal")
     assert refusal.reason == errors_pb2.REASON_SESSION_STATE
@@ -137,7 +137,7 @@ async def test_an_agent_gets_the_whole_history_when_assigned_and_speaks_when_acc
     session.version += 1
     await agent.send(post=text(session.id, "您好，我是客服"))
     await agent.next("ack")
-    assert "您好，我是客服" in [message.text.text for message in await customer.next("message", 2)]
+    assert "您好，我是客服" in [message.content.text.text for message in await customer.next("message", 2)]
 
 
 async def test_a_former_agent_sees_and_says_no_more(chats: Chat) -> None:
@@ -152,7 +152,7 @@ async def test_a_former_agent_sees_and_says_no_more(chats: Chat) -> None:
     await agent.send(post=text(session.id, "me"))
     (refusal,) = await agent.next("refusal")
     assert refusal.reason == errors_pb2.REASON_NOT_FOUND
-    assert "who is there?" not in [frame.message.text.text for frame in agent.frames if frame.HasField("message")]
+    assert "who is there?" not in [frame.message.content.text.text for frame in agent.frames if frame.HasField("message")]
 
 
 async def test_the_bot_is_refused_when_the_log_has_moved_or_the_session_was_handed_over(chat: Chat) -> None:
@@ -166,11 +166,11 @@ async def test_the_bot_is_refused_when_the_log_has_moved_or_the_session_was_hand
         post = frame_pb2.PostMessage(
             session_id=session.id, client_message_id=f"bot-answer-{number}", expected_last_seq=expected
         )
-        post.answer.text = "answer"
+        post.content.answer.text = "answer"
         await bot.Send(chat_service_pb2.SendRequest(post=post), metadata=chat.as_bot(), timeout=5)
 
     await answer(1, ack.seq)
-    assert (await customer.next("message"))[0].answer.text == "answer"
+    assert (await customer.next("message"))[0].content.answer.text == "answer"
     with pytest.raises(Refused) as moved:
         await answer(2, ack.seq)
     assert moved.value.reason == errors_pb2.REASON_VERSION_CONFLICT

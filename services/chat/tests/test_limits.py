@@ -41,7 +41,7 @@ async def test_who_shows_signs_without_end_is_heard_no_more_than_now_and_then(pl
         assert {refusal.reason for refusal in refusals} == {errors_pb2.REASON_RATE_LIMITED}
         # Messages have an allowance of their own.
         await customer.send(post=text(session.id, "at last"))
-        assert (await agent.next("message"))[0].text.text == "at last"
+        assert (await agent.next("message"))[0].content.text.text == "at last"
         assert len([frame for frame in agent.frames if frame.HasField("typing")]) == 8
 
 
@@ -89,7 +89,7 @@ async def test_who_missed_more_than_a_buffer_holds_gets_all_of_it(platform: Plat
         await customer.next("ack", 300, timeout=30)
 
         late = await chat.converse(AGENT, "AGENT")
-        assert [message.text.text for message in await late.next("message", 300, timeout=30)] == [
+        assert [message.content.text.text for message in await late.next("message", 300, timeout=30)] == [
             f"{number}" for number in range(300)
         ]
 

@@ -64,7 +64,7 @@ async def test_a_device_whose_place_has_left_the_log_is_told_to_page_the_history
         (too_old,) = await very_late.next("too_old")
         assert too_old.first_seq == acks[4].seq + 1
         await customer.send(post=text(session.id, "after all"))
-        assert (await very_late.next("message"))[0].text.text == "after all"
+        assert (await very_late.next("message"))[0].content.text.text == "after all"
 
 
 async def test_a_device_that_has_seen_another_log_is_told_and_begins_anew(chat: Chat) -> None:
@@ -77,7 +77,7 @@ async def test_a_device_that_has_seen_another_log_is_told_and_begins_anew(chat: 
     (too_old,) = await agent.next("too_old")
     assert too_old.session_id == session.id
     await customer.send(post=text(session.id, "still there?"))
-    assert [message.text.text for message in await agent.next("message", 2)] == ["hello", "still there?"]
+    assert [message.content.text.text for message in await agent.next("message", 2)] == ["hello", "still there?"]
 
 
 async def test_an_ended_session_is_replayed_to_its_end_and_takes_nothing(chats: Chat) -> None:
@@ -89,7 +89,7 @@ async def test_an_ended_session_is_replayed_to_its_end_and_takes_nothing(chats: 
 
     customer = await chats.converse(CUSTOMER, cursors={session.id: ack.seq - 1})
     goodbye, end = await customer.next("message", 2)
-    assert goodbye.text.text == "goodbye"
+    assert goodbye.content.text.text == "goodbye"
     assert end.change.session.state == session.state
     await customer.send(post=text(session.id, "wait"))
     (refusal,) = await customer.next("refusal")

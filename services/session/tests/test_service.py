@@ -104,10 +104,11 @@ async def test_a_change_stands_in_the_conversation_and_reaches_both_people(runni
         session_pb2.SESSION_STATE_WAITING,
         session_pb2.SESSION_STATE_ASSIGNED,
     ]
-    assert [entry.message.change.previous_state for entry in entries] == [
+    assert [entry.message.content.change.previous_state for entry in entries] == [
         session_pb2.SESSION_STATE_BOT,
         session_pb2.SESSION_STATE_WAITING,
     ]
+    assert [entry.message.content.fallback_text for entry in entries] == ["正在等待人工客服", "正在联系人工客服"]
     assert {(entry.tenant_id, entry.customer_id, entry.message.session_id) for entry in entries} == {
         (tenant, 1, session.id)
     }

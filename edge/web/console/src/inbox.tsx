@@ -2,13 +2,14 @@
 
 import { AgentStatus, type Session } from "@octopus/contracts/octopus/session/v1/session_pb";
 
+import { textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
 import type { Conversation } from "@octopus/core/link";
 import { clock } from "@octopus/core/text";
 import type { Desk } from "./desk";
 import { Avatar } from "./icons";
 import { now } from "./now";
-import { changeText, customerName, endText, handoffText, kindOf, since, textOf } from "./shown";
+import { changeText, customerName, endText, handoffText, kindOf, since } from "./shown";
 import { type Words, words } from "./words";
 
 /** The whole column. */

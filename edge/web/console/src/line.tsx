@@ -2,12 +2,13 @@
 
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 
+import { isUnknown, textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
 import type { Conversation, Line } from "@octopus/core/link";
 import { pieces } from "@octopus/core/text";
 import type { Desk } from "./desk";
 import { Avatar, Icon } from "./icons";
-import { changeText, deliveryOf, kindOf, nameOf, textOf, timeOf } from "./shown";
+import { changeText, deliveryOf, kindOf, nameOf, timeOf } from "./shown";
 import { words } from "./words";
 
 // Lines of one person within this time stand together under one name.
@@ -25,8 +26,9 @@ interface LineProps {
 export function LineRow({ line, previous, next, conversation, desk }: LineProps) {
   const text = words.value;
   const kind = kindOf(line);
+  if (isUnknown(line.message) && textOf(line.message) === "") return null;
   if (kind === "system") {
-    const change = changeText(line.message, text);
+    const change = changeText(line.message, text) || textOf(line.message);
     if (change === "") return null;
     return (
       <p class="change" data-testid="message" data-kind="system">
@@ -79,17 +81,17 @@ export function LineRow({ line, previous, next, conversation, desk }: LineProps)
 }
 
 function Sources({ line }: { line: Line }) {
-  const { content } = line.message;
-  if (content.case !== "answer" || content.value.sources.length === 0) return null;
+  const kind = line.message.content?.kind;
+  if (kind?.case !== "answer" || kind.value.sources.length === 0) return null;
   return (
     <details class="sources" data-testid="sources">
       <summary>
-        {words.value.sources} · {content.value.sources[0]!.question}
+        {words.value.sources} · {kind.value.sources[0]!.title}
       </summary>
       <ol>
-        {content.value.sources.map((source) => (
-          <li key={source.faqId.toString()}>
-            {source.question} <span class="soft">{Math.round(source.score * 100)}%</span>
+        {kind.value.sources.map((source, place) => (
+          <li key={place}>
+            {source.title} <span class="soft">{Math.round(source.score * 100)}%</span>
           </li>
         ))}
       </ol>

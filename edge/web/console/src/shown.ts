@@ -20,7 +20,7 @@ export type Delivery = "sending" | "sent" | "delivered" | "read" | "failed";
 
 /** What kind of participant said a line. */
 export function kindOf(line: Line): Kind {
-  if (line.message.content.case === "change") return "system";
+  if (line.message.content?.kind.case === "change") return "system";
   if (line.delivery !== undefined) return "agent";
   switch (line.message.sender?.kind) {
     case SenderKind.AGENT:
@@ -55,15 +55,12 @@ export function deliveryOf(line: Line, conversation: Conversation): Delivery | u
   return line.message.seq <= delivered ? "delivered" : "sent";
 }
 
-/** What a message says; empty for changes of the session. */
-export function textOf({ content }: Message): string {
-  return content.case === "text" || content.case === "answer" ? content.value.text : "";
-}
 
 /** A change of the session in words; empty when it has none. */
 export function changeText({ content }: Message, words: Words): string {
-  if (content.case !== "change" || !content.value.session) return "";
-  const { session, previousState } = content.value;
+  const kind = content?.kind;
+  if (kind?.case !== "change" || !kind.value.session) return "";
+  const { session, previousState } = kind.value;
   const text = words.changes;
   switch (session.state) {
     case SessionState.BOT:

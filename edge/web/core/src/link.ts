@@ -195,7 +195,7 @@ export class Link {
     const post = create(PostMessageSchema, {
       sessionId,
       clientMessageId: crypto.randomUUID(),
-      content: { case: "text", value: { text } },
+      content: { kind: { case: "text", value: { text } } },
     });
     this.waiting.set(post.clientMessageId, post);
     this.showOwn(post, "sending");
@@ -204,7 +204,7 @@ export class Link {
 
   /** Send a message again that had failed. */
   sayAgain(line: Line): void {
-    if (line.message.content.case !== "text") return;
+    if (!line.message.content) return;
     const post = create(PostMessageSchema, {
       sessionId: line.message.sessionId,
       clientMessageId: line.message.clientMessageId,
@@ -332,8 +332,9 @@ export class Link {
     const seen = this.cursors.get(message.sessionId) ?? 0n;
     if (message.seq > seen) this.cursors.set(message.sessionId, message.seq);
     let conversation = this.conversations.peek().get(message.sessionId);
-    if (message.content.case === "change" && message.content.value.session) {
-      conversation = this.learn(message.content.value.session);
+    const kind = message.content?.kind;
+    if (kind?.case === "change" && kind.value.session) {
+      conversation = this.learn(kind.value.session);
     }
     if (!conversation) return;
     const own = this.mine(message);
@@ -345,7 +346,7 @@ export class Link {
 
   private showOwn(post: PostMessage, delivery: Line["delivery"], stored?: Partial<Message>, reason?: Reason): void {
     const conversation = this.conversations.peek().get(post.sessionId);
-    if (!conversation || post.content.case !== "text") return;
+    if (!conversation || !post.content) return;
     const message = create(MessageSchema, {
       sessionId: post.sessionId,
       clientMessageId: post.clientMessageId,

@@ -7,6 +7,7 @@ import { type Session, SessionState } from "@octopus/contracts/octopus/session/v
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
+import { isUnknown, textOf } from "@octopus/core/content";
 import { type Conversation, isOpen, type Line, type Link } from "@octopus/core/link";
 import { byteLength, clock, type Language, LONGEST_TEXT, pieces } from "@octopus/core/text";
 import type { Shopper } from "./shopper";
@@ -245,12 +246,18 @@ interface RowProps extends ConversingProps {
 
 function Row({ line, previous, conversation, shopper, words, language }: RowProps) {
   const { message } = line;
-  if (message.content.case === "change") {
-    const text = changeText(message.content.value.session, message.content.value.previousState, words);
+  const content = message.content?.kind;
+  if (content?.case === "change") {
+    const text = changeText(content.value.session, content.value.previousState, words);
     return text ? <p class="note" data-testid="message" data-kind="system">{text}</p> : null;
   }
   const own = isOwn(line);
   const kind = own ? "customer" : kindOf(message);
+  if (isUnknown(message)) {
+    const text = textOf(message);
+    if (text === "") return null;
+    if (kind === "system") return <p class="note" data-testid="message" data-kind="system">{text}</p>;
+  }
   const named = !own && (previous === undefined || kindOf(previous.message) !== kindOf(message));
   const state = own ? ownState(line, conversation) : undefined;
   return (
@@ -286,7 +293,8 @@ interface OfferProps {
 function OfferOfPerson({ message, conversation, shopper, words }: OfferProps) {
   const inCareOfBot = useComputed(() => conversation.session.value.state === SessionState.BOT);
   const isLast = conversation.lines.value.at(-1)?.message.id === message.id;
-  if (message.content.case !== "answer" || !message.content.value.offersHandoff || !inCareOfBot.value || !isLast) {
+  const content = message.content?.kind;
+  if (content?.case !== "answer" || !content.value.offersHandoff || !inCareOfBot.value || !isLast) {
     return null;
   }
   return (
@@ -297,11 +305,12 @@ function OfferOfPerson({ message, conversation, shopper, words }: OfferProps) {
 }
 
 function Sources({ message, words }: { message: Message; words: Words }) {
-  if (message.content.case !== "answer" || message.content.value.sources.length === 0) return null;
+  const content = message.content?.kind;
+  if (content?.case !== "answer" || content.value.sources.length === 0) return null;
   return (
     <small class="source" data-testid="source">
       {words.source}
-      {message.content.value.sources[0]!.question}
+      {content.value.sources[0]!.title}
     </small>
   );
 }
@@ -400,10 +409,6 @@ function isOwn({ message, delivery }: Line): boolean {
   return delivery !== undefined || message.sender?.kind === SenderKind.CUSTOMER;
 }
 
-function textOf({ content }: Message): string {
-  return content.case === "text" || content.case === "answer" ? content.value.text : "";
-}
-
 function kindOf(message: Message): "customer" | "agent" | "bot" | "system" {
   switch (message.sender?.kind) {
     case SenderKind.AGENT:
@@ -426,7 +431,8 @@ function ownState(line: Line, conversation: Conversation): "sending" | "sent" | 
   const { delivered, read } = conversation.marks.value;
   // The bot sends no receipts: what it answers, it has read.
   const answered = conversation.lines.value.some(
-    ({ message: { content } }) => content.case === "answer" && content.value.answersSeq >= line.message.seq,
+    ({ message: { content } }) =>
+      content?.kind.case === "answer" && content.kind.value.answersSeq >= line.message.seq,
   );
   if (line.message.seq <= read || answered) return "read";
   return line.message.seq <= delivered ? "delivered" : "sent";

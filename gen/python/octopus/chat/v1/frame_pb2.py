@@ -31,7 +31,7 @@ from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_opt
 from octopus.session.v1 import session_pb2 as octopus_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1boctopus/chat/v1/frame.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1doctopus/chat/v1/message.proto\x1a\x1eoctopus/errors/v1/errors.proto\x1a octopus/options/v1/options.proto\x1a octopus/session/v1/session.proto\"\x9a\x02\n\x0b\x43lientFrame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.octopus.chat.v1.HelloH\x00\x12,\n\x04post\x18\x02 \x01(\x0b\x32\x1c.octopus.chat.v1.PostMessageH\x00\x12)\n\x06typing\x18\x03 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00\x12%\n\x04ping\x18\x05 \x01(\x0b\x32\x15.octopus.chat.v1.PingH\x00\x12%\n\x04pong\x18\x06 \x01(\x0b\x32\x15.octopus.chat.v1.PongH\x00\x42\x0e\n\x05\x66rame\x12\x05\xbaH\x02\x08\x01\"\xf4\x03\n\x0bServerFrame\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.WelcomeH\x00\x12+\n\x07message\x18\x02 \x01(\x0b\x32\x18.octopus.chat.v1.MessageH\x00\x12#\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x14.octopus.chat.v1.AckH\x00\x12+\n\x07refusal\x18\x04 \x01(\x0b\x32\x18.octopus.chat.v1.RefusalH\x00\x12)\n\x06typing\x18\x05 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00\x12+\n\x07receipt\x18\x06 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00\x12\x31\n\x07session\x18\x07 \x01(\x0b\x32\x1e.octopus.chat.v1.SessionUpdateH\x00\x12*\n\x07too_old\x18\x08 \x01(\x0b\x32\x17.octopus.chat.v1.TooOldH\x00\x12%\n\x04ping\x18\t \x01(\x0b\x32\x15.octopus.chat.v1.PingH\x00\x12%\n\x04pong\x18\n \x01(\x0b\x32\x15.octopus.chat.v1.PongH\x00\x12+\n\x07goodbye\x18\x0b \x01(\x0b\x32\x18.octopus.chat.v1.GoodbyeH\x00\x42\x07\n\x05\x66rame\";\n\x06\x43ursor\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x14\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"|\n\x05Hello\x12\"\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80 \x90\xb5\x18\x06\x12\x33\n\x07\x63ursors\x18\x02 \x03(\x0b\x32\x17.octopus.chat.v1.CursorB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\x12\x1a\n\tdevice_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\x89\x02\n\x0bPostMessage\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x37\n\x11\x63lient_message_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12%\n\x04text\x18\x03 \x01(\x0b\x32\x15.octopus.chat.v1.TextH\x00\x12,\n\x06\x61nswer\x18\x04 \x01(\x0b\x32\x1a.octopus.chat.v1.BotAnswerH\x00\x12\'\n\x11\x65xpected_last_seq\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01\x88\x01\x01\x42\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x14\n\x12_expected_last_seq\"\x95\x01\n\x03\x41\x63k\x12\x19\n\x11\x63lient_message_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x12\n\nmessage_id\x18\x03 \x01(\x03\x12\x0b\n\x03seq\x18\x04 \x01(\x03\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tduplicate\x18\x06 \x01(\x08\"\xa8\x01\n\x07Refusal\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11\x63lient_message_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\x03\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x06Typing\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\'\n\x06sender\x18\x02 \x01(\x0b\x32\x17.octopus.chat.v1.Sender\"\x8a\x01\n\x07Receipt\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1e\n\rdelivered_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x08read_seq\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\'\n\x06sender\x18\x04 \x01(\x0b\x32\x17.octopus.chat.v1.Sender\"=\n\rSessionUpdate\x12,\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.Session\"\xd0\x01\n\x07Welcome\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12-\n\x08sessions\x18\x02 \x03(\x0b\x32\x1b.octopus.session.v1.Session\x12*\n\x08receipts\x18\x03 \x03(\x0b\x32\x18.octopus.chat.v1.Receipt\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07\x65nds_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x06TooOld\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\"\x15\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x03\"\x15\n\x04Pong\x12\r\n\x05nonce\x18\x01 \x01(\x03\"}\n\x07Goodbye\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x32\n\x0freconnect_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1boctopus/chat/v1/frame.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1doctopus/chat/v1/message.proto\x1a\x1eoctopus/errors/v1/errors.proto\x1a octopus/options/v1/options.proto\x1a octopus/session/v1/session.proto\"\x9a\x02\n\x0b\x43lientFrame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.octopus.chat.v1.HelloH\x00\x12,\n\x04post\x18\x02 \x01(\x0b\x32\x1c.octopus.chat.v1.PostMessageH\x00\x12)\n\x06typing\x18\x03 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00\x12%\n\x04ping\x18\x05 \x01(\x0b\x32\x15.octopus.chat.v1.PingH\x00\x12%\n\x04pong\x18\x06 \x01(\x0b\x32\x15.octopus.chat.v1.PongH\x00\x42\x0e\n\x05\x66rame\x12\x05\xbaH\x02\x08\x01\"\xf4\x03\n\x0bServerFrame\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.WelcomeH\x00\x12+\n\x07message\x18\x02 \x01(\x0b\x32\x18.octopus.chat.v1.MessageH\x00\x12#\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x14.octopus.chat.v1.AckH\x00\x12+\n\x07refusal\x18\x04 \x01(\x0b\x32\x18.octopus.chat.v1.RefusalH\x00\x12)\n\x06typing\x18\x05 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00\x12+\n\x07receipt\x18\x06 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00\x12\x31\n\x07session\x18\x07 \x01(\x0b\x32\x1e.octopus.chat.v1.SessionUpdateH\x00\x12*\n\x07too_old\x18\x08 \x01(\x0b\x32\x17.octopus.chat.v1.TooOldH\x00\x12%\n\x04ping\x18\t \x01(\x0b\x32\x15.octopus.chat.v1.PingH\x00\x12%\n\x04pong\x18\n \x01(\x0b\x32\x15.octopus.chat.v1.PongH\x00\x12+\n\x07goodbye\x18\x0b \x01(\x0b\x32\x18.octopus.chat.v1.GoodbyeH\x00\x42\x07\n\x05\x66rame\";\n\x06\x43ursor\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x14\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"|\n\x05Hello\x12\"\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80 \x90\xb5\x18\x06\x12\x33\n\x07\x63ursors\x18\x02 \x03(\x0b\x32\x17.octopus.chat.v1.CursorB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\x12\x1a\n\tdevice_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xef\x01\n\x0bPostMessage\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x37\n\x11\x63lient_message_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12\x31\n\x07\x63ontent\x18\x06 \x01(\x0b\x32\x18.octopus.chat.v1.ContentB\x06\xbaH\x03\xc8\x01\x01\x12\'\n\x11\x65xpected_last_seq\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x42\x14\n\x12_expected_last_seqJ\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\x04textR\x06\x61nswer\"\x95\x01\n\x03\x41\x63k\x12\x19\n\x11\x63lient_message_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x12\n\nmessage_id\x18\x03 \x01(\x03\x12\x0b\n\x03seq\x18\x04 \x01(\x03\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tduplicate\x18\x06 \x01(\x08\"\xa8\x01\n\x07Refusal\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11\x63lient_message_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\x03\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x06Typing\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\'\n\x06sender\x18\x02 \x01(\x0b\x32\x17.octopus.chat.v1.Sender\"\x8a\x01\n\x07Receipt\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1e\n\rdelivered_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x08read_seq\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\'\n\x06sender\x18\x04 \x01(\x0b\x32\x17.octopus.chat.v1.Sender\"=\n\rSessionUpdate\x12,\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.Session\"\xd0\x01\n\x07Welcome\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12-\n\x08sessions\x18\x02 \x03(\x0b\x32\x1b.octopus.session.v1.Session\x12*\n\x08receipts\x18\x03 \x03(\x0b\x32\x18.octopus.chat.v1.Receipt\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07\x65nds_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x06TooOld\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\"\x15\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x03\"\x15\n\x04Pong\x12\r\n\x05nonce\x18\x01 \x01(\x03\"}\n\x07Goodbye\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x32\n\x0freconnect_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,12 +50,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO'].fields_by_name['cursors']._serialized_options = b'\272H\006\222\001\003\020\310\001'
   _globals['_HELLO'].fields_by_name['device_id']._loaded_options = None
   _globals['_HELLO'].fields_by_name['device_id']._serialized_options = b'\272H\004r\002\030@'
-  _globals['_POSTMESSAGE'].oneofs_by_name['content']._loaded_options = None
-  _globals['_POSTMESSAGE'].oneofs_by_name['content']._serialized_options = b'\272H\002\010\001'
   _globals['_POSTMESSAGE'].fields_by_name['session_id']._loaded_options = None
   _globals['_POSTMESSAGE'].fields_by_name['session_id']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_POSTMESSAGE'].fields_by_name['client_message_id']._loaded_options = None
   _globals['_POSTMESSAGE'].fields_by_name['client_message_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
+  _globals['_POSTMESSAGE'].fields_by_name['content']._loaded_options = None
+  _globals['_POSTMESSAGE'].fields_by_name['content']._serialized_options = b'\272H\003\310\001\001'
   _globals['_POSTMESSAGE'].fields_by_name['expected_last_seq']._loaded_options = None
   _globals['_POSTMESSAGE'].fields_by_name['expected_last_seq']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_TYPING'].fields_by_name['session_id']._loaded_options = None
@@ -75,25 +75,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO']._serialized_start=1122
   _globals['_HELLO']._serialized_end=1246
   _globals['_POSTMESSAGE']._serialized_start=1249
-  _globals['_POSTMESSAGE']._serialized_end=1514
-  _globals['_ACK']._serialized_start=1517
-  _globals['_ACK']._serialized_end=1666
-  _globals['_REFUSAL']._serialized_start=1669
-  _globals['_REFUSAL']._serialized_end=1837
-  _globals['_TYPING']._serialized_start=1839
-  _globals['_TYPING']._serialized_end=1917
-  _globals['_RECEIPT']._serialized_start=1920
-  _globals['_RECEIPT']._serialized_end=2058
-  _globals['_SESSIONUPDATE']._serialized_start=2060
-  _globals['_SESSIONUPDATE']._serialized_end=2121
-  _globals['_WELCOME']._serialized_start=2124
-  _globals['_WELCOME']._serialized_end=2332
-  _globals['_TOOOLD']._serialized_start=2334
-  _globals['_TOOOLD']._serialized_end=2381
-  _globals['_PING']._serialized_start=2383
-  _globals['_PING']._serialized_end=2404
-  _globals['_PONG']._serialized_start=2406
-  _globals['_PONG']._serialized_end=2427
-  _globals['_GOODBYE']._serialized_start=2429
-  _globals['_GOODBYE']._serialized_end=2554
+  _globals['_POSTMESSAGE']._serialized_end=1488
+  _globals['_ACK']._serialized_start=1491
+  _globals['_ACK']._serialized_end=1640
+  _globals['_REFUSAL']._serialized_start=1643
+  _globals['_REFUSAL']._serialized_end=1811
+  _globals['_TYPING']._serialized_start=1813
+  _globals['_TYPING']._serialized_end=1891
+  _globals['_RECEIPT']._serialized_start=1894
+  _globals['_RECEIPT']._serialized_end=2032
+  _globals['_SESSIONUPDATE']._serialized_start=2034
+  _globals['_SESSIONUPDATE']._serialized_end=2095
+  _globals['_WELCOME']._serialized_start=2098
+  _globals['_WELCOME']._serialized_end=2306
+  _globals['_TOOOLD']._serialized_start=2308
+  _globals['_TOOOLD']._serialized_end=2355
+  _globals['_PING']._serialized_start=2357
+  _globals['_PING']._serialized_end=2378
+  _globals['_PONG']._serialized_start=2380
+  _globals['_PONG']._serialized_end=2401
+  _globals['_GOODBYE']._serialized_start=2403
+  _globals['_GOODBYE']._serialized_end=2528
 # @@protoc_insertion_point(module_scope)

@@ -231,8 +231,7 @@ class PostMessage(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     CLIENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    ANSWER_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     """The session."""
@@ -245,34 +244,24 @@ class PostMessage(_message.Message):
     session's last entry. The bot uses it so that it never answers after a handoff.
     """
     @_builtins.property
-    def text(self) -> _message_pb2.Text:
-        """Plain text."""
-
-    @_builtins.property
-    def answer(self) -> _message_pb2.BotAnswer:
-        """An answer; only the bot may send one."""
+    def content(self) -> _message_pb2.Content:
+        """What it says. Who may post which kind stands beside each kind; others are refused with ROLE_NOT_ALLOWED."""
 
     def __init__(
         self,
         *,
         session_id: _builtins.int = ...,
         client_message_id: _builtins.str = ...,
-        text: _message_pb2.Text | None = ...,
-        answer: _message_pb2.BotAnswer | None = ...,
+        content: _message_pb2.Content | None = ...,
         expected_last_seq: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "answer", b"answer", "content", b"content", "expected_last_seq", b"expected_last_seq", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "content", b"content", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "answer", b"answer", "client_message_id", b"client_message_id", "content", b"content", "expected_last_seq", b"expected_last_seq", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "client_message_id", b"client_message_id", "content", b"content", "expected_last_seq", b"expected_last_seq", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "answer"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_last_seq) -> _WhichOneofReturnType__expected_last_seq | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___PostMessage: _TypeAlias = PostMessage  # noqa: Y015
 

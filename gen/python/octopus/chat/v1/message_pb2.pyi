@@ -109,33 +109,61 @@ class Source(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FAQ_ID_FIELD_NUMBER: _builtins.int
-    QUESTION_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
-    faq_id: _builtins.int
-    """The FAQ entry."""
-    question: _builtins.str
-    """Its question."""
+    TITLE_FIELD_NUMBER: _builtins.int
+    FAQ_ENTRY_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Cosine similarity between what was asked and the entry, -1 to 1."""
+    """Cosine similarity between what was asked and this source, -1 to 1."""
+    title: _builtins.str
+    """What to call it in front of people: the question of an FAQ entry."""
+    @_builtins.property
+    def faq_entry(self) -> Global___FaqEntry:
+        """An entry of the shop's FAQ.
+        6 is kept for a passage of a document.
+        """
+
     def __init__(
         self,
         *,
-        faq_id: _builtins.int = ...,
-        question: _builtins.str = ...,
         score: _builtins.float = ...,
+        title: _builtins.str = ...,
+        faq_entry: Global___FaqEntry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["faq_entry", b"faq_entry", "origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faq_id", b"faq_id", "question", b"question", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faq_entry", b"faq_entry", "origin", b"origin", "score", b"score", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_origin: _TypeAlias = _typing.Literal["faq_entry"]  # noqa: Y015
+    _WhichOneofArgType_origin: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_origin) -> _WhichOneofReturnType_origin | None: ...
 
 Global___Source: _TypeAlias = Source  # noqa: Y015
 
 @_typing.final
+class FaqEntry(_message.Message):
+    """An entry of the shop's FAQ, as a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAQ_ID_FIELD_NUMBER: _builtins.int
+    faq_id: _builtins.int
+    """Its id."""
+    def __init__(
+        self,
+        *,
+        faq_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faq_id", b"faq_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FaqEntry: _TypeAlias = FaqEntry  # noqa: Y015
+
+@_typing.final
 class BotAnswer(_message.Message):
-    """What the bot says."""
+    """An answer of the bot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -151,7 +179,7 @@ class BotAnswer(_message.Message):
     """The `seq` of the message that is answered."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
-        """The entries the answer is taken from, best first. Empty when the bot does not know."""
+        """What the answer is taken from, best first. Empty when the bot does not know."""
 
     def __init__(
         self,
@@ -171,14 +199,14 @@ Global___BotAnswer: _TypeAlias = BotAnswer  # noqa: Y015
 
 @_typing.final
 class SessionChange(_message.Message):
-    """The session's state changed at this point of the conversation. Clients show it in their own words."""
+    """The session's state changed at this point of the conversation. Clients word it themselves."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
     PREVIOUS_STATE_FIELD_NUMBER: _builtins.int
     previous_state: _session_pb2.SessionState.ValueType
-    """Clients show nothing for a change that has no words, e.g. a queue position."""
+    """The state before. Clients show nothing for a change that has no words, e.g. of the queue position."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session after the change."""
@@ -198,6 +226,62 @@ class SessionChange(_message.Message):
 Global___SessionChange: _TypeAlias = SessionChange  # noqa: Y015
 
 @_typing.final
+class Content(_message.Message):
+    """What a message says: one kind, and a text for clients that do not know the kind.
+
+    Kinds are added as time goes on. A client that finds `kind` unset, because the message has a kind that is newer than
+    the client, shows `fallback_text`, and nothing when that is empty. A server that finds `kind` unset in a message to
+    post refuses it with INVALID_ARGUMENT. Each kind states in `posting` who may post it; all others get
+    ROLE_NOT_ALLOWED.
+
+    5 and 6 are kept for the kinds that change an earlier message, an edit and a recall. They will be entries of the log
+    like others, with a `seq` of their own, and name the earlier message by its `seq`; a client applies them to that
+    message in the order of the log, and shows nothing of their own. Until then a post with field 5 or 6 counts as
+    one without a kind.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FALLBACK_TEXT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    fallback_text: _builtins.str
+    """The message in words, for clients that do not know `kind`. Set by the server for every kind but `text`, in the
+    language of the session: Chinese when `Session.locale` is Chinese or empty, else English. The fallback of
+    an answer is its text. What a client posts here is not used.
+    """
+    @_builtins.property
+    def text(self) -> Global___Text:
+        """Plain text."""
+
+    @_builtins.property
+    def answer(self) -> Global___BotAnswer:
+        """An answer of the bot."""
+
+    @_builtins.property
+    def change(self) -> Global___SessionChange:
+        """The session's state changed. The platform writes it; nobody posts it."""
+
+    def __init__(
+        self,
+        *,
+        fallback_text: _builtins.str = ...,
+        text: Global___Text | None = ...,
+        answer: Global___BotAnswer | None = ...,
+        change: Global___SessionChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "change", b"change", "kind", b"kind", "text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "change", b"change", "fallback_text", b"fallback_text", "kind", b"kind", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["text", "answer", "change"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___Content: _TypeAlias = Content  # noqa: Y015
+
+@_typing.final
 class Message(_message.Message):
     """One entry of a conversation."""
 
@@ -210,9 +294,7 @@ class Message(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     CLIENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     SENT_AT_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    ANSWER_FIELD_NUMBER: _builtins.int
-    CHANGE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Snowflake id, the same for every resend."""
     session_id: _builtins.int
@@ -232,16 +314,8 @@ class Message(_message.Message):
         """When the platform took it."""
 
     @_builtins.property
-    def text(self) -> Global___Text:
-        """Plain text."""
-
-    @_builtins.property
-    def answer(self) -> Global___BotAnswer:
-        """An answer of the bot."""
-
-    @_builtins.property
-    def change(self) -> Global___SessionChange:
-        """The session's state changed."""
+    def content(self) -> Global___Content:
+        """What it says."""
 
     def __init__(
         self,
@@ -253,16 +327,12 @@ class Message(_message.Message):
         sender: Global___Sender | None = ...,
         client_message_id: _builtins.str = ...,
         sent_at: _timestamp_pb2.Timestamp | None = ...,
-        text: Global___Text | None = ...,
-        answer: Global___BotAnswer | None = ...,
-        change: Global___SessionChange | None = ...,
+        content: Global___Content | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "change", b"change", "content", b"content", "sender", b"sender", "sent_at", b"sent_at", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "sender", b"sender", "sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "change", b"change", "client_message_id", b"client_message_id", "content", b"content", "id", b"id", "previous_seq", b"previous_seq", "sender", b"sender", "sent_at", b"sent_at", "seq", b"seq", "session_id", b"session_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_message_id", b"client_message_id", "content", b"content", "id", b"id", "previous_seq", b"previous_seq", "sender", b"sender", "sent_at", b"sent_at", "seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "answer", "change"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015

@@ -16,7 +16,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file octopus/chat/v1/message.proto.
  */
 export const file_octopus_chat_v1_message: GenFile = /*@__PURE__*/
-  fileDesc("Ch1vY3RvcHVzL2NoYXQvdjEvbWVzc2FnZS5wcm90bxIPb2N0b3B1cy5jaGF0LnYxImAKBlNlbmRlchIPCgd1c2VyX2lkGAEgASgDEikKBGtpbmQYAiABKA4yGy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyS2luZBIaCgxkaXNwbGF5X25hbWUYAyABKAlCBJC1GAEiJAoEVGV4dBIcCgR0ZXh0GAEgASgJQg66SAdyBRABKIBAkLUYBSI5CgZTb3VyY2USDgoGZmFxX2lkGAEgASgDEhAKCHF1ZXN0aW9uGAIgASgJEg0KBXNjb3JlGAMgASgCIooBCglCb3RBbnN3ZXISHAoEdGV4dBgBIAEoCUIOukgHcgUQASiAQJC1GAUSMgoHc291cmNlcxgCIAMoCzIXLm9jdG9wdXMuY2hhdC52MS5Tb3VyY2VCCLpIBZIBAhAKEhYKDm9mZmVyc19oYW5kb2ZmGAMgASgIEhMKC2Fuc3dlcnNfc2VxGAQgASgDIncKDVNlc3Npb25DaGFuZ2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uEjgKDnByZXZpb3VzX3N0YXRlGAIgASgOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZSLPAgoHTWVzc2FnZRIKCgJpZBgBIAEoAxISCgpzZXNzaW9uX2lkGAIgASgDEgsKA3NlcRgDIAEoAxIUCgxwcmV2aW91c19zZXEYBCABKAMSJwoGc2VuZGVyGAUgASgLMhcub2N0b3B1cy5jaGF0LnYxLlNlbmRlchIZChFjbGllbnRfbWVzc2FnZV9pZBgGIAEoCRIrCgdzZW50X2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIlCgR0ZXh0GAggASgLMhUub2N0b3B1cy5jaGF0LnYxLlRleHRIABIsCgZhbnN3ZXIYCSABKAsyGi5vY3RvcHVzLmNoYXQudjEuQm90QW5zd2VySAASMAoGY2hhbmdlGAogASgLMh4ub2N0b3B1cy5jaGF0LnYxLlNlc3Npb25DaGFuZ2VIAEIJCgdjb250ZW50KocBCgpTZW5kZXJLaW5kEhsKF1NFTkRFUl9LSU5EX1VOU1BFQ0lGSUVEEAASGAoUU0VOREVSX0tJTkRfQ1VTVE9NRVIQARIVChFTRU5ERVJfS0lORF9BR0VOVBACEhMKD1NFTkRFUl9LSU5EX0JPVBADEhYKElNFTkRFUl9LSU5EX1NZU1RFTRAEYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_octopus_options_v1_options, file_octopus_session_v1_session]);
+  fileDesc("Ch1vY3RvcHVzL2NoYXQvdjEvbWVzc2FnZS5wcm90bxIPb2N0b3B1cy5jaGF0LnYxImAKBlNlbmRlchIPCgd1c2VyX2lkGAEgASgDEikKBGtpbmQYAiABKA4yGy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyS2luZBIaCgxkaXNwbGF5X25hbWUYAyABKAlCBJC1GAEiJAoEVGV4dBIcCgR0ZXh0GAEgASgJQg66SAdyBRABKIBAkLUYBSJ+CgZTb3VyY2USDQoFc2NvcmUYAyABKAISDQoFdGl0bGUYBCABKAkSLgoJZmFxX2VudHJ5GAUgASgLMhkub2N0b3B1cy5jaGF0LnYxLkZhcUVudHJ5SABCCAoGb3JpZ2luSgQIARACSgQIAhADUgZmYXFfaWRSCHF1ZXN0aW9uIhoKCEZhcUVudHJ5Eg4KBmZhcV9pZBgBIAEoAyKKAQoJQm90QW5zd2VyEhwKBHRleHQYASABKAlCDrpIB3IFEAEogECQtRgFEjIKB3NvdXJjZXMYAiADKAsyFy5vY3RvcHVzLmNoYXQudjEuU291cmNlQgi6SAWSAQIQChIWCg5vZmZlcnNfaGFuZG9mZhgDIAEoCBITCgthbnN3ZXJzX3NlcRgEIAEoAyJ3Cg1TZXNzaW9uQ2hhbmdlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhI4Cg5wcmV2aW91c19zdGF0ZRgCIAEoDjIgLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uU3RhdGUi3wEKB0NvbnRlbnQSIwoNZmFsbGJhY2tfdGV4dBgBIAEoCUIMukgFcgMogECQtRgFEjEKBHRleHQYAiABKAsyFS5vY3RvcHVzLmNoYXQudjEuVGV4dEIKmrUYBgoEAwQFBkgAEjUKBmFuc3dlchgDIAEoCzIaLm9jdG9wdXMuY2hhdC52MS5Cb3RBbnN3ZXJCB5q1GAMKAQJIABI2CgZjaGFuZ2UYBCABKAsyHi5vY3RvcHVzLmNoYXQudjEuU2Vzc2lvbkNoYW5nZUIEmrUYAEgAQg0KBGtpbmQSBbpIAggBIpACCgdNZXNzYWdlEgoKAmlkGAEgASgDEhIKCnNlc3Npb25faWQYAiABKAMSCwoDc2VxGAMgASgDEhQKDHByZXZpb3VzX3NlcRgEIAEoAxInCgZzZW5kZXIYBSABKAsyFy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyEhkKEWNsaWVudF9tZXNzYWdlX2lkGAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKB2NvbnRlbnQYCyABKAsyGC5vY3RvcHVzLmNoYXQudjEuQ29udGVudEoECAgQCUoECAkQCkoECAoQC1IEdGV4dFIGYW5zd2VyUgZjaGFuZ2UqhwEKClNlbmRlcktpbmQSGwoXU0VOREVSX0tJTkRfVU5TUEVDSUZJRUQQABIYChRTRU5ERVJfS0lORF9DVVNUT01FUhABEhUKEVNFTkRFUl9LSU5EX0FHRU5UEAISEwoPU0VOREVSX0tJTkRfQk9UEAMSFgoSU0VOREVSX0tJTkRfU1lTVEVNEARiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
  * Who wrote a message.
@@ -81,25 +81,35 @@ export const TextSchema: GenMessage<Text> = /*@__PURE__*/
  */
 export type Source = Message$1<"octopus.chat.v1.Source"> & {
   /**
-   * The FAQ entry.
-   *
-   * @generated from field: int64 faq_id = 1;
-   */
-  faqId: bigint;
-
-  /**
-   * Its question.
-   *
-   * @generated from field: string question = 2;
-   */
-  question: string;
-
-  /**
-   * Cosine similarity between what was asked and the entry, -1 to 1.
+   * Cosine similarity between what was asked and this source, -1 to 1.
    *
    * @generated from field: float score = 3;
    */
   score: number;
+
+  /**
+   * What to call it in front of people: the question of an FAQ entry.
+   *
+   * @generated from field: string title = 4;
+   */
+  title: string;
+
+  /**
+   * What it is. A client that does not know the origin shows the title.
+   *
+   * @generated from oneof octopus.chat.v1.Source.origin
+   */
+  origin: {
+    /**
+     * An entry of the shop's FAQ.
+     *
+     * 6 is kept for a passage of a document.
+     *
+     * @generated from field: octopus.chat.v1.FaqEntry faq_entry = 5;
+     */
+    value: FaqEntry;
+    case: "faqEntry";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -110,7 +120,28 @@ export const SourceSchema: GenMessage<Source> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_message, 2);
 
 /**
- * What the bot says.
+ * An entry of the shop's FAQ, as a source.
+ *
+ * @generated from message octopus.chat.v1.FaqEntry
+ */
+export type FaqEntry = Message$1<"octopus.chat.v1.FaqEntry"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: int64 faq_id = 1;
+   */
+  faqId: bigint;
+};
+
+/**
+ * Describes the message octopus.chat.v1.FaqEntry.
+ * Use `create(FaqEntrySchema)` to create a new message.
+ */
+export const FaqEntrySchema: GenMessage<FaqEntry> = /*@__PURE__*/
+  messageDesc(file_octopus_chat_v1_message, 3);
+
+/**
+ * An answer of the bot.
  *
  * @generated from message octopus.chat.v1.BotAnswer
  */
@@ -123,7 +154,7 @@ export type BotAnswer = Message$1<"octopus.chat.v1.BotAnswer"> & {
   text: string;
 
   /**
-   * The entries the answer is taken from, best first. Empty when the bot does not know.
+   * What the answer is taken from, best first. Empty when the bot does not know.
    *
    * @generated from field: repeated octopus.chat.v1.Source sources = 2;
    */
@@ -149,10 +180,10 @@ export type BotAnswer = Message$1<"octopus.chat.v1.BotAnswer"> & {
  * Use `create(BotAnswerSchema)` to create a new message.
  */
 export const BotAnswerSchema: GenMessage<BotAnswer> = /*@__PURE__*/
-  messageDesc(file_octopus_chat_v1_message, 3);
+  messageDesc(file_octopus_chat_v1_message, 4);
 
 /**
- * The session's state changed at this point of the conversation. Clients show it in their own words.
+ * The session's state changed at this point of the conversation. Clients word it themselves.
  *
  * @generated from message octopus.chat.v1.SessionChange
  */
@@ -165,7 +196,7 @@ export type SessionChange = Message$1<"octopus.chat.v1.SessionChange"> & {
   session?: Session | undefined;
 
   /**
-   * Clients show nothing for a change that has no words, e.g. a queue position.
+   * The state before. Clients show nothing for a change that has no words, e.g. of the queue position.
    *
    * @generated from field: octopus.session.v1.SessionState previous_state = 2;
    */
@@ -177,7 +208,71 @@ export type SessionChange = Message$1<"octopus.chat.v1.SessionChange"> & {
  * Use `create(SessionChangeSchema)` to create a new message.
  */
 export const SessionChangeSchema: GenMessage<SessionChange> = /*@__PURE__*/
-  messageDesc(file_octopus_chat_v1_message, 4);
+  messageDesc(file_octopus_chat_v1_message, 5);
+
+/**
+ * What a message says: one kind, and a text for clients that do not know the kind.
+ *
+ * Kinds are added as time goes on. A client that finds `kind` unset, because the message has a kind that is newer than
+ * the client, shows `fallback_text`, and nothing when that is empty. A server that finds `kind` unset in a message to
+ * post refuses it with INVALID_ARGUMENT. Each kind states in `posting` who may post it; all others get
+ * ROLE_NOT_ALLOWED.
+ *
+ * 5 and 6 are kept for the kinds that change an earlier message, an edit and a recall. They will be entries of the log
+ * like others, with a `seq` of their own, and name the earlier message by its `seq`; a client applies them to that
+ * message in the order of the log, and shows nothing of their own. Until then a post with field 5 or 6 counts as
+ * one without a kind.
+ *
+ * @generated from message octopus.chat.v1.Content
+ */
+export type Content = Message$1<"octopus.chat.v1.Content"> & {
+  /**
+   * The message in words, for clients that do not know `kind`. Set by the server for every kind but `text`, in the
+   * language of the session: Chinese when `Session.locale` is Chinese or empty, else English. The fallback of
+   * an answer is its text. What a client posts here is not used.
+   *
+   * @generated from field: string fallback_text = 1;
+   */
+  fallbackText: string;
+
+  /**
+   * What it says.
+   *
+   * @generated from oneof octopus.chat.v1.Content.kind
+   */
+  kind: {
+    /**
+     * Plain text.
+     *
+     * @generated from field: octopus.chat.v1.Text text = 2;
+     */
+    value: Text;
+    case: "text";
+  } | {
+    /**
+     * An answer of the bot.
+     *
+     * @generated from field: octopus.chat.v1.BotAnswer answer = 3;
+     */
+    value: BotAnswer;
+    case: "answer";
+  } | {
+    /**
+     * The session's state changed. The platform writes it; nobody posts it.
+     *
+     * @generated from field: octopus.chat.v1.SessionChange change = 4;
+     */
+    value: SessionChange;
+    case: "change";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message octopus.chat.v1.Content.
+ * Use `create(ContentSchema)` to create a new message.
+ */
+export const ContentSchema: GenMessage<Content> = /*@__PURE__*/
+  messageDesc(file_octopus_chat_v1_message, 6);
 
 /**
  * One entry of a conversation.
@@ -237,33 +332,9 @@ export type Message = Message$1<"octopus.chat.v1.Message"> & {
   /**
    * What it says.
    *
-   * @generated from oneof octopus.chat.v1.Message.content
+   * @generated from field: octopus.chat.v1.Content content = 11;
    */
-  content: {
-    /**
-     * Plain text.
-     *
-     * @generated from field: octopus.chat.v1.Text text = 8;
-     */
-    value: Text;
-    case: "text";
-  } | {
-    /**
-     * An answer of the bot.
-     *
-     * @generated from field: octopus.chat.v1.BotAnswer answer = 9;
-     */
-    value: BotAnswer;
-    case: "answer";
-  } | {
-    /**
-     * The session's state changed.
-     *
-     * @generated from field: octopus.chat.v1.SessionChange change = 10;
-     */
-    value: SessionChange;
-    case: "change";
-  } | { case: undefined; value?: undefined };
+  content?: Content | undefined;
 };
 
 /**
@@ -271,7 +342,7 @@ export type Message = Message$1<"octopus.chat.v1.Message"> & {
  * Use `create(MessageSchema)` to create a new message.
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
-  messageDesc(file_octopus_chat_v1_message, 5);
+  messageDesc(file_octopus_chat_v1_message, 7);
 
 /**
  * What kind of participant wrote a message.

@@ -2,7 +2,7 @@
 // @generated from file octopus/options/v1/options.proto (package octopus.options.v1, syntax proto3)
 /* eslint-disable */
 
-// Rules that live in the contract: who may call a method, and which fields are personal data.
+// Rules that live in the contract: who may call a method or post a kind of content, and which fields are personal data.
 // Interceptors in `mesh/rpc` read them from the descriptors; no handler repeats them.
 
 import type { GenEnum, GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/options/v1/options.proto.
  */
 export const file_octopus_options_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("CiBvY3RvcHVzL29wdGlvbnMvdjEvb3B0aW9ucy5wcm90bxISb2N0b3B1cy5vcHRpb25zLnYxIlIKBkFjY2VzcxInCgVyb2xlcxgBIAMoDjIYLm9jdG9wdXMub3B0aW9ucy52MS5Sb2xlEg8KB2NhbGxlcnMYAiADKAkSDgoGc2NvcGVzGAMgAygJKsUBCgRSb2xlEhQKEFJPTEVfVU5TUEVDSUZJRUQQABIPCgtST0xFX0FOWU9ORRABEhAKDFJPTEVfU0VSVklDRRACEhAKDFJPTEVfVklTSVRPUhADEhEKDVJPTEVfQ1VTVE9NRVIQBBIOCgpST0xFX0FHRU5UEAUSEwoPUk9MRV9TVVBFUlZJU09SEAYSGAoUUk9MRV9LTk9XTEVER0VfQURNSU4QBxIOCgpST0xFX0FETUlOEAgSEAoMUk9MRV9QQVJUTkVSEAkqxAEKDFBlcnNvbmFsRGF0YRIdChlQRVJTT05BTF9EQVRBX1VOU1BFQ0lGSUVEEAASFgoSUEVSU09OQUxfREFUQV9OQU1FEAESFwoTUEVSU09OQUxfREFUQV9QSE9ORRACEhcKE1BFUlNPTkFMX0RBVEFfRU1BSUwQAxIZChVQRVJTT05BTF9EQVRBX0FERFJFU1MQBBIWChJQRVJTT05BTF9EQVRBX1RFWFQQBRIYChRQRVJTT05BTF9EQVRBX1NFQ1JFVBAGOlQKBmFjY2VzcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGNGGAyABKAsyGi5vY3RvcHVzLm9wdGlvbnMudjEuQWNjZXNzUgZhY2Nlc3M6ZgoNcGVyc29uYWxfZGF0YRIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY0oYDIAEoDjIgLm9jdG9wdXMub3B0aW9ucy52MS5QZXJzb25hbERhdGFSDHBlcnNvbmFsRGF0YWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("CiBvY3RvcHVzL29wdGlvbnMvdjEvb3B0aW9ucy5wcm90bxISb2N0b3B1cy5vcHRpb25zLnYxIlIKBkFjY2VzcxInCgVyb2xlcxgBIAMoDjIYLm9jdG9wdXMub3B0aW9ucy52MS5Sb2xlEg8KB2NhbGxlcnMYAiADKAkSDgoGc2NvcGVzGAMgAygJIjIKB1Bvc3RpbmcSJwoFcm9sZXMYASADKA4yGC5vY3RvcHVzLm9wdGlvbnMudjEuUm9sZSrFAQoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDwoLUk9MRV9BTllPTkUQARIQCgxST0xFX1NFUlZJQ0UQAhIQCgxST0xFX1ZJU0lUT1IQAxIRCg1ST0xFX0NVU1RPTUVSEAQSDgoKUk9MRV9BR0VOVBAFEhMKD1JPTEVfU1VQRVJWSVNPUhAGEhgKFFJPTEVfS05PV0xFREdFX0FETUlOEAcSDgoKUk9MRV9BRE1JThAIEhAKDFJPTEVfUEFSVE5FUhAJKsQBCgxQZXJzb25hbERhdGESHQoZUEVSU09OQUxfREFUQV9VTlNQRUNJRklFRBAAEhYKElBFUlNPTkFMX0RBVEFfTkFNRRABEhcKE1BFUlNPTkFMX0RBVEFfUEhPTkUQAhIXChNQRVJTT05BTF9EQVRBX0VNQUlMEAMSGQoVUEVSU09OQUxfREFUQV9BRERSRVNTEAQSFgoSUEVSU09OQUxfREFUQV9URVhUEAUSGAoUUEVSU09OQUxfREFUQV9TRUNSRVQQBjpUCgZhY2Nlc3MSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjRhgMgASgLMhoub2N0b3B1cy5vcHRpb25zLnYxLkFjY2Vzc1IGYWNjZXNzOmYKDXBlcnNvbmFsX2RhdGESHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGNKGAyABKA4yIC5vY3RvcHVzLm9wdGlvbnMudjEuUGVyc29uYWxEYXRhUgxwZXJzb25hbERhdGE6VgoHcG9zdGluZxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY04YDIAEoCzIbLm9jdG9wdXMub3B0aW9ucy52MS5Qb3N0aW5nUgdwb3N0aW5nYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * Who may call a method. Every method must carry one.
@@ -53,6 +53,27 @@ export type Access = Message<"octopus.options.v1.Access"> & {
  */
 export const AccessSchema: GenMessage<Access> = /*@__PURE__*/
   messageDesc(file_octopus_options_v1_options, 0);
+
+/**
+ * Who may post a kind of message content. Every kind must carry one.
+ *
+ * @generated from message octopus.options.v1.Posting
+ */
+export type Posting = Message<"octopus.options.v1.Posting"> & {
+  /**
+   * The poster must have at least one of these roles. An empty list admits nobody: only the platform writes it.
+   *
+   * @generated from field: repeated octopus.options.v1.Role roles = 1;
+   */
+  roles: Role[];
+};
+
+/**
+ * Describes the message octopus.options.v1.Posting.
+ * Use `create(PostingSchema)` to create a new message.
+ */
+export const PostingSchema: GenMessage<Posting> = /*@__PURE__*/
+  messageDesc(file_octopus_options_v1_options, 1);
 
 /**
  * What a caller must be. A person's roles come from the access token, a service's from its certificate.
@@ -211,4 +232,12 @@ export const access: GenExtension<MethodOptions, Access> = /*@__PURE__*/
  */
 export const personal_data: GenExtension<FieldOptions, PersonalData> = /*@__PURE__*/
   extDesc(file_octopus_options_v1_options, 1);
+
+/**
+ * Who may post this kind of message content.
+ *
+ * @generated from extension: octopus.options.v1.Posting posting = 50003;
+ */
+export const posting: GenExtension<FieldOptions, Posting> = /*@__PURE__*/
+  extDesc(file_octopus_options_v1_options, 2);
 

@@ -1,0 +1,27 @@
+"""Changes of a session in words, for clients that do not know this kind of content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from services.session.domain import SessionState
+
+# Chinese and English for the state a session has reached.
+_REACHED: Final[Mapping[SessionState, tuple[str, str]]] = {
+    SessionState.BOT: ("智能客服为您服务", "The assistant answers"),
+    SessionState.WAITING: ("正在等待人工客服", "Waiting for a person"),
+    SessionState.ASSIGNED: ("正在联系人工客服", "Contacting a person"),
+    SessionState.ACTIVE: ("人工客服已接入", "A person has joined"),
+    SessionState.ENDED: ("会话已结束", "The chat has ended"),
+}
+
+
+def fallback(reached: SessionState, locale: str) -> str:
+    """Return the words for the state that a session has reached.
+
+    Chinese when the session's locale is Chinese or empty, English otherwise.
+    """
+    chinese, english = _REACHED[reached]
+    language = locale.replace("_", "-").partition("-")[0].lower()
+    return chinese if language in ("", "zh") else english
