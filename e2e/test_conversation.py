@@ -54,7 +54,9 @@ async def test_a_shopper_asks_the_bot_then_a_person(
         await qingshan.accept(agent_identity, session.id)
         await shopper.until(lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ACTIVE)
         # The agent has the whole history: question, answer, and the request for a person.
-        await agent.until(lambda p: {"你们多久发货？", answer.content.answer.text, "转人工"} <= set(p.texts(session.id)))
+        await agent.until(
+            lambda p: {"你们多久发货？", answer.content.answer.text, "转人工"} <= set(p.texts(session.id))
+        )
 
         await agent.say(session.id, "您好，我是小林，请问订单号是多少？")
         await shopper.until(lambda p: "您好，我是小林，请问订单号是多少？" in p.texts(session.id))

@@ -46,7 +46,9 @@ def post(session_id: int, text: str) -> chat_service_pb2.SendRequest:
     """A message with an id of its own."""
     return chat_service_pb2.SendRequest(
         post=frame_pb2.PostMessage(
-            session_id=session_id, client_message_id=secrets.token_hex(8), content=message_pb2.Content(text=message_pb2.Text(text=text))
+            session_id=session_id,
+            client_message_id=secrets.token_hex(8),
+            content=message_pb2.Content(text=message_pb2.Text(text=text)),
         )
     )
 

@@ -36,7 +36,9 @@ async def test_a_trace_crosses_rpc_and_jetstream(octopus: Octopus, channel: grpc
     session = await qingshan.open_session(shopper)
     trace_id, root_id = secrets.token_hex(16), secrets.token_hex(8)
     post = frame_pb2.PostMessage(
-        session_id=session.id, client_message_id=secrets.token_hex(8), content=message_pb2.Content(text=message_pb2.Text(text="你们多久发货？"))
+        session_id=session.id,
+        client_message_id=secrets.token_hex(8),
+        content=message_pb2.Content(text=message_pb2.Text(text="你们多久发货？")),
     )
     spans: list[Span] = []
 

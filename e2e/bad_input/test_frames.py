@@ -59,7 +59,10 @@ def cases(scene: Scene) -> dict[str, Case]:
         "no content": case(post(mine, None), "INVALID_ARGUMENT"),
         "9 KB of text": case(post(mine, words() + "长" * 3000), "INVALID_ARGUMENT"),
         "1 MB of text": case(post(mine, words() + "x" * 2**20), "TEXT_TOO_LONG or INVALID_ARGUMENT"),
-        "a customer's answer": case(post(mine, None, content=message_pb2.Content(answer=message_pb2.BotAnswer(text=words()))), "ROLE_NOT_ALLOWED"),
+        "a customer's answer": case(
+            post(mine, None, content=message_pb2.Content(answer=message_pb2.BotAnswer(text=words()))),
+            "ROLE_NOT_ALLOWED",
+        ),
         "an unknown session": case(post(4711, words()), "NOT_FOUND"),
         "another customer's session": case(post(scene.anothers, words()), "NOT_FOUND"),
         "another shop's session": case(post(scene.other_shops, words()), "NOT_FOUND"),

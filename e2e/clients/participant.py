@@ -70,7 +70,9 @@ class Participant:
     async def say(self, session_id: int, text: str, *, timeout: float = 60) -> frame_pb2.Ack:
         """Send a text and return when it is durable. Raises `RefusedError`."""
         post = frame_pb2.PostMessage(
-            session_id=session_id, client_message_id=secrets.token_hex(8), content=message_pb2.Content(text=message_pb2.Text(text=text))
+            session_id=session_id,
+            client_message_id=secrets.token_hex(8),
+            content=message_pb2.Content(text=message_pb2.Text(text=text)),
         )
         return await self.post(post, timeout=timeout)
 

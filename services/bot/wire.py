@@ -17,9 +17,7 @@ def to_answer(reply: Reply, *, answers_seq: int = 0) -> message_pb2.BotAnswer:
     # Three suggestions of the greatest length and the words around them fit; this is for entries that grow one day.
     text = reply.text.encode()[:_MAX_TEXT].decode(errors="ignore")
     sources = [
-        message_pb2.Source(
-            title=each.question, score=each.score, faq_entry=message_pb2.FaqEntry(faq_id=each.faq_id)
-        )
+        message_pb2.Source(title=each.question, score=each.score, faq_entry=message_pb2.FaqEntry(faq_id=each.faq_id))
         for each in reply.sources
     ]
     return message_pb2.BotAnswer(

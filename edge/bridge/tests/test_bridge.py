@@ -136,7 +136,9 @@ def _frame(**frame: Any) -> bytes:
 
 def _post(text: str) -> bytes:
     return _frame(
-        post=frame_pb2.PostMessage(session_id=1, client_message_id="message-1", content=message_pb2.Content(text=message_pb2.Text(text=text)))
+        post=frame_pb2.PostMessage(
+            session_id=1, client_message_id="message-1", content=message_pb2.Content(text=message_pb2.Text(text=text))
+        )
     )
 
 

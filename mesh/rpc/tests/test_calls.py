@@ -37,7 +37,9 @@ def customer(keys: Keys) -> Metadata:
 
 def post(text: str) -> Request:
     return Request(
-        post=frame_pb2.PostMessage(session_id=5, client_message_id="abcdefgh", content=message_pb2.Content(text=message_pb2.Text(text=text)))
+        post=frame_pb2.PostMessage(
+            session_id=5, client_message_id="abcdefgh", content=message_pb2.Content(text=message_pb2.Text(text=text))
+        )
     )
 
 

@@ -43,7 +43,9 @@ def entry(content: message_pb2.Content) -> chat_events_pb2.LogEntry:
         message_pb2.Content(
             fallback_text="有。",
             answer=message_pb2.BotAnswer(
-                text="有。", sources=[message_pb2.Source(title="有大码吗？", score=0.5, faq_entry=message_pb2.FaqEntry(faq_id=3))], answers_seq=9
+                text="有。",
+                sources=[message_pb2.Source(title="有大码吗？", score=0.5, faq_entry=message_pb2.FaqEntry(faq_id=3))],
+                answers_seq=9,
             ),
         ),
         message_pb2.Content(
@@ -62,7 +64,9 @@ def test_an_entry_comes_back_as_it_was_with_its_position(content: message_pb2.Co
 
 
 def test_the_sealed_part_holds_the_content_and_the_name_and_nothing_that_stands_in_columns() -> None:
-    kept = entries.archived(delivery(entry(message_pb2.Content(text=message_pb2.Text(text="好"))), seq=10, subject="log.qingshan.5"))
+    kept = entries.archived(
+        delivery(entry(message_pb2.Content(text=message_pb2.Text(text="好"))), seq=10, subject="log.qingshan.5")
+    )
     body = message_pb2.Message.FromString(kept.body)
     assert {field.name for field, _ in body.ListFields()} == {"sender", "client_message_id", "content"}
     assert (body.sender.display_name, body.sender.user_id) == ("小明", 0)

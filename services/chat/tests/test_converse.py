@@ -152,7 +152,9 @@ async def test_a_former_agent_sees_and_says_no_more(chats: Chat) -> None:
     await agent.send(post=text(session.id, "me"))
     (refusal,) = await agent.next("refusal")
     assert refusal.reason == errors_pb2.REASON_NOT_FOUND
-    assert "who is there?" not in [frame.message.content.text.text for frame in agent.frames if frame.HasField("message")]
+    assert "who is there?" not in [
+        frame.message.content.text.text for frame in agent.frames if frame.HasField("message")
+    ]
 
 
 async def test_the_bot_is_refused_when_the_log_has_moved_or_the_session_was_handed_over(chat: Chat) -> None:
