@@ -29,7 +29,7 @@ def check_may_post(principal: Principal, content: message_pb2.Content) -> None:
         raise NotForYou(f"you may not post the kind {kind!r}; send a text")
 
 
-def stored(content: message_pb2.Content) -> message_pb2.Content:
+def with_fallback(content: message_pb2.Content) -> message_pb2.Content:
     """Return the content as it goes into the log: with the fallback of its kind, whatever the client sent there."""
     kept = message_pb2.Content()
     kept.CopyFrom(content)

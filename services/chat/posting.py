@@ -13,7 +13,7 @@ from octopus.session.v1 import session_pb2
 from mesh.bus import Conflict, PubAck, StoredMessage
 from mesh.rpc.principal import Principal
 from services.chat import metrics
-from services.chat.content import check_may_post, stored
+from services.chat.content import check_may_post, with_fallback
 from services.chat.domain import LogMoved, Speaker, check_may_speak
 from services.chat.room import participation
 
@@ -107,7 +107,7 @@ class Posting:
             sender=sender_of(principal),
             client_message_id=post.client_message_id,
             sent_at=Timestamp(seconds=seconds, nanos=nanos),
-            content=stored(post.content),
+            content=with_fallback(post.content),
         )
         entry = chat_events_pb2.LogEntry(
             message=message,

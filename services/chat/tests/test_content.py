@@ -10,14 +10,14 @@ from octopus.errors.v1 import errors_pb2
 from octopus.options.v1 import options_pb2
 
 from mesh.rpc.principal import Principal
-from services.chat.content import check_may_post, stored
+from services.chat.content import check_may_post, with_fallback
 from services.chat.domain import NotForYou
 from services.chat.tests.conftest import Chat, text
 
 pytestmark = pytest.mark.service
 
 CUSTOMER = 10
-KINDS = message_pb2.Content.DESCRIPTOR.oneofs_by_name["kind"].fields
+KINDS = list(message_pb2.Content.DESCRIPTOR.oneofs_by_name["kind"].fields)
 TEXT = message_pb2.Content(text=message_pb2.Text(text="您好"))
 ANSWER = message_pb2.Content(answer=message_pb2.BotAnswer(text="24 小时内发出。"))
 CHANGE = message_pb2.Content(change=message_pb2.SessionChange())
@@ -57,12 +57,12 @@ def test_a_kind_is_posted_by_those_whom_its_contract_names(
 
 def test_the_server_alone_writes_the_fallback() -> None:
     forged = message_pb2.Content(fallback_text="what the client would like others to read", text=TEXT.text)
-    assert stored(forged) == TEXT
-    assert stored(ANSWER).fallback_text == "24 小时内发出。"
+    assert with_fallback(forged) == TEXT
+    assert with_fallback(ANSWER).fallback_text == "24 小时内发出。"
 
 
 def test_a_client_that_does_not_know_a_kind_shows_the_fallback() -> None:
-    sent = message_pb2.Message(id=7, session_id=5, content=stored(ANSWER))
+    sent = message_pb2.Message(id=7, session_id=5, content=with_fallback(ANSWER))
     old = older_client_without("answer").FromString(sent.SerializeToString())
     assert old.content.WhichOneof("kind") is None  # type: ignore[attr-defined]
     assert old.content.fallback_text == "24 小时内发出。"  # type: ignore[attr-defined]

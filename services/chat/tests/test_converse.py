@@ -306,7 +306,7 @@ async def test_what_waits_for_a_client_comes_in_few_messages(chat: Chat) -> None
             response = await call.read()
             assert isinstance(response, chat_service_pb2.ConverseResponse)
             messages += 1
-            shown += [frame.message.text.text for frame in response.frames if frame.HasField("message")]
+            shown += [frame.message.content.text.text for frame in response.frames if frame.HasField("message")]
     assert shown == [f"number {number}" for number in range(25)]
     assert messages < 10
     call.cancel()

@@ -77,7 +77,7 @@ async def test_a_connection_that_does_not_read_is_cut_off_alone(platform: Platfo
         assert from_rpc_error(sleeping.error).reason == errors_pb2.REASON_SLOW_READER
         assert _cut_off() == before + 1
         await customer.send(post=text(session.id, "still here"))
-        assert (await reading.next("message", sent + 1))[-1].text.text == "still here"
+        assert (await reading.next("message", sent + 1))[-1].content.text.text == "still here"
 
 
 async def test_who_missed_more_than_a_buffer_holds_gets_all_of_it(platform: Platform) -> None:

@@ -90,7 +90,7 @@ async def test_an_ended_session_is_replayed_to_its_end_and_takes_nothing(chats: 
     customer = await chats.converse(CUSTOMER, cursors={session.id: ack.seq - 1})
     goodbye, end = await customer.next("message", 2)
     assert goodbye.content.text.text == "goodbye"
-    assert end.change.session.state == session.state
+    assert end.content.change.session.state == session.state
     await customer.send(post=text(session.id, "wait"))
     (refusal,) = await customer.next("refusal")
     assert refusal.reason == errors_pb2.REASON_SESSION_ENDED
