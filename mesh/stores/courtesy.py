@@ -9,8 +9,6 @@ from typing import Final, TypeVar
 
 import structlog
 
-from mesh.stores.errors import StoreError
-
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -36,13 +34,13 @@ class Courtesy:
         self._failing = False
 
     async def attempt(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
-        """Return what the call returns, or `otherwise` when the store does not answer in time."""
+        """Return what the call returns, or `otherwise` when it fails or does not return in time."""
         if time.monotonic() < self._not_before:
             return otherwise
         try:
             async with asyncio.timeout(self._within_s):
                 answer = await call()
-        except (StoreError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, what matters goes on
             self._not_before = time.monotonic() + self._rest_s
             if not self._failing:
                 _log.warning("courtesy left out", courtesy=self._what, error=type(error).__name__)

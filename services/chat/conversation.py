@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-import structlog
 from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
 from octopus.session.v1 import session_pb2
-from redis.exceptions import RedisError
 
 from mesh.bus import Bus
 from mesh.errors import Refused, refused_from
 from mesh.rpc.principal import Principal
+from mesh.stores.courtesy import Courtesy
 from services.chat.connection import Connection
 from services.chat.domain import ChatError, NotYourTurn, SessionOver, Speaker, UnknownSession, check_may_speak
 from services.chat.posting import Posting, sender_of, speaker_of
@@ -19,8 +20,6 @@ from services.chat.rate_limit import RateLimit
 from services.chat.registry import ConnectionRegistry
 from services.chat.room import participation
 from services.chat.store import Mark, Receipts
-
-_log = structlog.get_logger(__name__)
 
 
 class Conversation:
@@ -47,6 +46,8 @@ class Conversation:
         self._registry = registry
         self._posting = posting
         self._receipts = receipts
+        self._keeping = Courtesy("receipt kept")
+        self._reading = Courtesy("receipts read")
         self._bus = bus
 
     async def post(
@@ -85,17 +86,16 @@ class Conversation:
     ) -> None:
         """Move the caller's marks forward and show the others.
 
-        Marks are a courtesy: when Valkey is away they are shown but not kept.
+        Marks are a courtesy: when Valkey does not answer they are shown but not kept.
         """
         self._signs.spend(principal)
         session = await self._session(principal, receipt.session_id, connection)
         if not participation(session).includes(principal.user_id):
             return
         mark = Mark(max(receipt.delivered_seq, receipt.read_seq), receipt.read_seq)
-        try:
-            mark = await self._receipts.advance(session.tenant_id, session.id, principal.user_id, mark)
-        except RedisError as error:
-            _log.warning("receipt_not_kept", error=type(error).__name__)
+        mark = await self._keeping.attempt(
+            lambda: self._receipts.advance(session.tenant_id, session.id, principal.user_id, mark), mark
+        )
         shown = frame_pb2.Receipt(
             session_id=session.id,
             delivered_seq=mark.delivered_seq,
@@ -104,13 +104,14 @@ class Conversation:
         )
         await self._bus.signal(_signals(session), chat_events_pb2.Signal(receipt=shown))
 
-    async def receipts(self, principal: Principal, session: session_pb2.Session) -> list[frame_pb2.Receipt]:
-        """Return how far the others have got in a session."""
-        try:
-            marks = await self._receipts.of(session.tenant_id, session.id)
-        except RedisError as error:
-            _log.warning("receipts_not_read", error=type(error).__name__)
-            return []
+    async def receipts(self, principal: Principal, sessions: Sequence[session_pb2.Session]) -> list[frame_pb2.Receipt]:
+        """Return how far the others have got in these sessions; nothing when Valkey does not answer."""
+
+        async def read() -> list[Mapping[int, Mark]]:
+            return await asyncio.gather(*(self._receipts.of(session.tenant_id, session.id) for session in sessions))
+
+        unknown: list[Mapping[int, Mark]] = []
+        marks = await self._reading.attempt(read, unknown)
         return [
             frame_pb2.Receipt(
                 session_id=session.id,
@@ -125,7 +126,8 @@ class Conversation:
                     ),
                 ),
             )
-            for user_id, mark in marks.items()
+            for session, of_session in zip(sessions, marks, strict=False)
+            for user_id, mark in of_session.items()
             if user_id != principal.user_id
         ]
 

@@ -150,8 +150,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         cursors = {cursor.session_id: cursor.seq for cursor in hello.cursors}
         sessions = await self._registry.attach(connection, cursors)
         welcome = frame_pb2.Welcome(user_id=connection.principal.user_id, sessions=sessions)
-        for session in sessions:
-            welcome.receipts.extend(await self._conversation.receipts(connection.principal, session))
+        welcome.receipts.extend(await self._conversation.receipts(connection.principal, sessions))
         welcome.heartbeat.FromMilliseconds(int(self._config.heartbeat_s * 1000))
         ends_at = Timestamp()
         ends_at.FromMilliseconds(int((time.time() + connection.ends_at - time.monotonic()) * 1000))
