@@ -1,17 +1,21 @@
-"""Dead letters: what a consumer gave up, with its payload, its headers, and why."""
+"""Dead letters: what a consumer gave up, with its payload, its headers, and the kind of failure.
+
+The text of an error is left out: it may quote the message. The consumer's log has the place where it was raised.
+"""
 
 from typing import Final
 
 import structlog
+from octopus.errors.v1 import errors_pb2
 
 from mesh.bus.errors import BusError
 from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
 from mesh.bus.pull import Pulled
+from mesh.errors import refused_from
 
 _log = structlog.get_logger(__name__)
 
 _TIMEOUT_S: Final = 10.0
-_LONGEST_REASON: Final = 500
 
 
 class DeadLetters:
@@ -49,9 +53,16 @@ class DeadLetters:
         headers = {name: value for name, value in pulled.headers.items() if not name.startswith("Nats-")}
         if original := pulled.headers.get(MESSAGE_ID_HEADER):
             headers["Octopus-Message-Id"] = original
-        headers["Octopus-Dead-Reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+        headers["Octopus-Dead-Reason"] = _reason_of(error)
         headers["Octopus-Dead-Subject"] = pulled.subject
         headers["Octopus-Dead-Seq"] = str(pulled.seq)
         headers["Octopus-Dead-Attempts"] = str(pulled.attempts)
         headers[MESSAGE_ID_HEADER] = f"{self._subject}.{pulled.seq}"
         return headers
+
+
+def _reason_of(error: Exception) -> str:
+    """Return the error's class, and the reason it stands for where that says more than INTERNAL."""
+    refused = refused_from(error)
+    name = type(error).__name__
+    return name if refused.reason == errors_pb2.REASON_INTERNAL else f"{name}: {refused.reason_name}"

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from mesh.platform.commands import COMMANDS
+from mesh.platform.durability import Durability
 from mesh.platform.folder import REPOSITORY, ROOT_VARIABLE, Folder, running
 
 app = typer.Typer(
@@ -37,7 +38,7 @@ def _folder(root: Path | None) -> Folder:
 
 
 @app.command()
-def up(
+def up(  # noqa: PLR0917 -- typer passes them by name
     root: Root = None,
     edge_port: EdgePort = 8443,
     instances: Annotated[str, typer.Option(help="Copies of members, as chat=2,bridge=2,chat@v2=1.")] = "",
@@ -45,6 +46,12 @@ def up(
         list[str] | None, typer.Option("--set", help="A member's setting, as chat.rate_per_second=100; repeatable.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo/--no-demo", help="Load two demo shops the first time.")] = True,
+    durability: Annotated[
+        Durability,
+        typer.Option(
+            help="What an acknowledged message survives: always, a power cut; interval, all but its last second."
+        ),
+    ] = Durability.ALWAYS,
 ) -> None:
     """运行平台 Run the platform until Ctrl-C."""
     from mesh.platform import fleet
@@ -60,6 +67,7 @@ def up(
             copies=fleet.copies(instances),
             settings=fleet.settings(settings or ()),
             demo=demo,
+            durability=durability,
             terminal=terminal,
         )
         await supervisor.run()

@@ -11,6 +11,7 @@ from mesh.platform.components.envoy import Envoy
 from mesh.platform.components.nats import Nats
 from mesh.platform.components.postgres import Postgres
 from mesh.platform.components.valkey import Valkey
+from mesh.platform.durability import Durability
 from mesh.platform.fleet import FLEET, Demo, Member
 from mesh.platform.folder import Folder
 from mesh.platform.launch import ComponentLaunch, MemberLaunch
@@ -47,6 +48,7 @@ class Plan:
         edge_port: int,
         copies: Mapping[str, int],
         settings: Mapping[str, Mapping[str, object]],
+        durability: Durability,
     ) -> None:
         """Chooses the ports; writes nothing. `settings`, by member, replace the usual ones."""
         self._folder = folder
@@ -58,7 +60,7 @@ class Plan:
         self._edge_metrics_port = state.port("edge-metrics")
         self.postgres = Postgres(folder, state.port("postgres"))
         self.valkey = Valkey(folder, state.port("valkey"))
-        self.nats = Nats(folder, state.port("nats"), state.port("nats-monitor"))
+        self.nats = Nats(folder, state.port("nats"), state.port("nats-monitor"), durability=durability)
         self.envoy = Envoy(folder, self._edge_metrics_port)
 
     @property

@@ -28,6 +28,7 @@ from mesh.identity.rotation import Leaf, Rotation
 from mesh.platform import lock, orphans, ports
 from mesh.platform.child import Child, Command
 from mesh.platform.components.component import ComponentError
+from mesh.platform.durability import Durability
 from mesh.platform.fleet import DEMO, Demo
 from mesh.platform.folder import REPOSITORY, Folder
 from mesh.platform.launch import environment
@@ -82,6 +83,7 @@ class Supervisor:
         copies: Mapping[str, int],
         settings: Mapping[str, Mapping[str, object]],
         demo: bool,
+        durability: Durability,
         terminal: Terminal,
     ) -> None:
         """Does nothing yet."""
@@ -90,6 +92,7 @@ class Supervisor:
         self._copies = copies
         self._settings = settings
         self._demo = demo
+        self._durability = durability
         self._terminal = terminal
         self._managed: list[list[ManagedProcess]] = []
         self._stop = asyncio.Event()
@@ -126,7 +129,14 @@ class Supervisor:
                 await self._stop_all()
 
     async def _start(self, tasks: list[asyncio.Task[None]]) -> None:
-        plan = Plan(self._folder, self._state, edge_port=self._edge_port, copies=self._copies, settings=self._settings)
+        plan = Plan(
+            self._folder,
+            self._state,
+            edge_port=self._edge_port,
+            copies=self._copies,
+            settings=self._settings,
+            durability=self._durability,
+        )
         self._rotation = self._prepare_rotation(plan)
         self._rotation.renew()
         plan.write_operator_settings()

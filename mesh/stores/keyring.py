@@ -63,6 +63,10 @@ class Keyring:
         """Return 32 secret bytes made from the newest key for one purpose, named by `label`."""
         return hmac.digest(self._keys[self._newest], b"octopus derive " + label.encode(), "sha256")
 
+    def encoded(self) -> dict[str, str]:
+        """Return all keys in base64 by their ids, the newest last: for a server that seals its own files."""
+        return {key_id: base64.b64encode(key).decode() for key_id, key in self._keys.items()}
+
     def _read(self) -> None:
         try:
             lines = self._path.read_text("ascii").split("\n")

@@ -196,6 +196,11 @@ class ControlledNats(Controlled):
         return self._nats.url
 
     @property
+    def port(self) -> int:
+        """Port for members."""
+        return self._nats.port
+
+    @property
     def monitor_port(self) -> int:
         """Port of its counters over HTTP: /connz, /jsz, /healthz."""
         return self._nats.monitor_port

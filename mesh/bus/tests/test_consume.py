@@ -132,7 +132,7 @@ async def test_a_failing_message_is_tried_again_later_and_then_buried(
     async def handle(delivery: Delivery[LogEntry]) -> None:
         if delivery.message.message.id == 0:
             attempts.append(asyncio.get_running_loop().time())
-            raise RuntimeError("cannot")
+            raise RuntimeError("cannot store 13800138000")
         good.append(delivery.message.message.id)
 
     await fill(chat, tenant, range(5))
@@ -145,7 +145,8 @@ async def test_a_failing_message_is_tried_again_later_and_then_buried(
         await until(lambda: len(good) == 5)
 
     [letter] = await dead(platform, "dead.LOG.bot", count=1)
-    assert letter["Octopus-Dead-Reason"] == "RuntimeError: cannot"
+    assert letter["Octopus-Dead-Reason"] == "RuntimeError"
+    assert not any("13800138000" in value for value in letter.values())
     assert letter["Octopus-Dead-Subject"] == f"log.{tenant}.1"
     assert letter["Octopus-Type"] == "octopus.chat.v1.LogEntry"
     assert letter["Octopus-Message-Id"] == f"{tenant}-1-0"
@@ -166,7 +167,7 @@ async def test_poison_and_wrong_types_are_buried_at_once(platform: Platform, cha
 
         letters = await dead(platform, "dead.LOG.bot", count=2)
     assert sorted(each["Octopus-Type"] for each in letters) == ["octopus.chat.v1.LogEntry", "octopus.chat.v1.Signal"]
-    assert all(each["Octopus-Dead-Reason"].startswith("Poison: ") for each in letters)
+    assert all(each["Octopus-Dead-Reason"] == "Poison" for each in letters)
 
 
 async def test_an_absent_dependency_buries_nothing(platform: Platform, chat: Bus, bot: Bus, tenant: str) -> None:

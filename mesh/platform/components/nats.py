@@ -6,15 +6,16 @@ import json
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from mesh.atomic_file import write
 from mesh.identity import names
 from mesh.identity.files import Identity
 from mesh.platform.child import Command
-from mesh.platform.components.component import executable, get
+from mesh.platform.components.component import ComponentError, executable, get
+from mesh.platform.durability import Durability
 from mesh.platform.folder import Folder
+from mesh.stores.keyring import Keyring, KeyringError, add_key
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,15 @@ _STREAMS = ("LOG", "EVENT", "NOTICE", "DEAD")
 # Messages are at most 8 KB of text and some hundred bytes around it.
 _MAX_PAYLOAD = 1_048_576
 
+# Where the key of the data files lies in the secrets folder, and what the server reads of it.
+_KEYRING = "keyring-nats"
+_ENCRYPTION = "nats-encryption.conf"
+# The key that sealed the files when the server last answered.
+_SEALED_WITH = "nats-sealed-with"
+
+
+_SYNC_INTERVAL = {Durability.ALWAYS: "always", Durability.INTERVAL: "1s"}
+
 
 def inbox(name: str) -> str:
     """Returns the inbox prefix of an identity. Its own, so that no other can listen to its replies."""
@@ -72,14 +82,12 @@ class Nats:
 
     name = "nats"
 
-    def __init__(self, folder: Folder, port: int, monitor_port: int, *, sync: timedelta = timedelta(seconds=1)) -> None:
-        """Listens on loopback ports: `port` for members, `monitor_port` for health and counters over HTTP.
-
-        `sync` is how often JetStream forces its files to the disk: what a power cut may cost. A killed server loses
-        nothing.
-        """
+    def __init__(
+        self, folder: Folder, port: int, monitor_port: int, *, durability: Durability = Durability.ALWAYS
+    ) -> None:
+        """Listen on loopback ports: `port` for members, `monitor_port` for health and counters over HTTP."""
         self._folder = folder
-        self._sync = sync
+        self._durability = durability
         self.port = port
         self.monitor_port = monitor_port
         self.identity = Identity(folder.identity, self.name)
@@ -90,9 +98,10 @@ class Nats:
         return f"tls://127.0.0.1:{self.port}"
 
     async def prepare(self) -> None:
-        """Writes the settings."""
+        """Write the settings, and the first time the key of the data files. Raise ComponentError."""
         data = self._folder.data(self.name)
         data.mkdir(parents=True, exist_ok=True)
+        self._write_encryption()
         # NATS reads JSON as it reads its own format.
         settings = {
             "server_name": "octopus",
@@ -105,7 +114,7 @@ class Nats:
                 "store_dir": str(data),
                 "max_memory_store": 64 * 2**20,
                 "max_file_store": 8 * 2**30,
-                "sync_interval": f"{self._sync.total_seconds():.0f}s",
+                "sync_interval": _SYNC_INTERVAL[self._durability],
             },
             "tls": {
                 "cert_file": str(self.identity.cert),
@@ -117,7 +126,38 @@ class Nats:
             },
             "authorization": {"users": [*self._users()]},
         }
-        write(self._folder.config / "nats.conf", json.dumps(settings, indent=2) + "\n")
+        text = json.dumps(settings, indent=2).replace(
+            # The keys stay among the secrets. NATS resolves an include from the folder of the including file.
+            '"jetstream": {',
+            f'"jetstream": {{\n    include "../{self._folder.secrets.name}/{_ENCRYPTION}"',
+        )
+        write(self._folder.config / "nats.conf", text + "\n")
+
+    def _write_encryption(self) -> None:
+        """Write what the server encrypts its files with: the newest key, and the one that sealed them until now.
+
+        At its start the server seals everything under the newest key, and encrypts what lies in the clear.
+        """
+        keyring, mark = self._folder.secrets / _KEYRING, self._folder.secrets / _SEALED_WITH
+        if not keyring.exists():
+            add_key(keyring)
+        try:
+            keys = Keyring(keyring).encoded()
+        except KeyringError as error:
+            raise ComponentError(f"nats: {error}") from error
+        lines = ["cipher: aes", f'key: "{list(keys.values())[-1]}"']
+        sealed_with = mark.read_text() if mark.exists() else ""
+        if not sealed_with:
+            # The server seals an index only when it has something new to write; without one, it makes another.
+            for index in self._folder.data(self.name).rglob("index.db"):
+                index.unlink()
+        if sealed_with and sealed_with != list(keys)[-1]:
+            if sealed_with not in keys:
+                raise ComponentError(
+                    f"nats: its files are sealed with the key {sealed_with!r}, which {keyring} lacks; restore its line"
+                )
+            lines.append(f'prev_key: "{keys[sealed_with]}"')
+        write(self._folder.secrets / _ENCRYPTION, "\n".join(lines) + "\n", mode=0o600)
 
     def _users(self) -> Iterable[dict[str, object]]:
         for name, rights in RIGHTS.items():
@@ -147,7 +187,9 @@ class Nats:
             raise OSError(f"NATS is not healthy: {body.decode(errors='replace')[:200]}")
 
     async def complete(self) -> None:
-        """Nothing is left to do: who needs a stream makes it, from mesh/bus/streams.py."""
+        """Note with which key the files are sealed now. The streams are made by the control process."""
+        newest = list(Keyring(self._folder.secrets / _KEYRING).encoded())[-1]
+        write(self._folder.secrets / _SEALED_WITH, newest, mode=0o600)
 
 
 def _publish(name: str, rights: Rights) -> list[str]:
