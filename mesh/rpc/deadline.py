@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Final
 
 # Unary calls whose client sent no deadline get this much, in seconds.
@@ -28,3 +28,13 @@ def shrunk(wanted: float | None) -> float | None:
     if left is None:
         return wanted
     return left if wanted is None else min(wanted, left)
+
+
+def detached() -> Context:
+    """Return a copy of the current context without the deadline, for work that goes on after the running call.
+
+    `asyncio.create_task(work, context=deadline.detached())` keeps the trace and the caller.
+    """
+    context = copy_context()
+    context.run(ends_at.set, None)
+    return context

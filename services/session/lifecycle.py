@@ -52,9 +52,10 @@ class Lifecycle:
         raise WrongState("another session of yours is being opened and ended at this moment; try again")
 
     async def request_handoff(self, viewer: Viewer, session_id: int, reason: HandoffReason) -> Session:
-        """Let a session wait for a person, and offer it at once when one is free."""
-        # Before anything changes: without the queue nobody would come.
-        await self._assigner.ready(viewer.tenant_id)
+        """Let a session wait for a person, and offer it at once when one is free.
+
+        It waits from the moment the database has it; while the live queue is away it is offered later.
+        """
         async with self._store.unit_of_work(viewer.tenant_id) as work:
             before = viewer.must_see(await work.session(session_id))
             after = await work.save(before, before.ask_person(reason, work.now), SessionChanged.HANDOFF_REQUESTED)

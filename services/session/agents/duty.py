@@ -18,8 +18,6 @@ class Duty:
 
     async def set_status(self, viewer: Viewer, status: AgentStatus, *, name: str, capacity: int | None) -> Agent:
         """Set the calling agent's status, name and capacity (None: as it was). Away gives unaccepted offers back."""
-        if status is AgentStatus.AVAILABLE:
-            await self._assigner.ready(viewer.tenant_id)
         async with self._store.unit_of_work(viewer.tenant_id) as work:
             before = await work.agent_or_new(viewer.user_id, name)
             after = before.change(

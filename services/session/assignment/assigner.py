@@ -22,8 +22,9 @@ from datetime import timedelta
 
 import structlog
 
-from services.session.assignment.live_queue import LiveQueue, NotBuilt, Proposal
-from services.session.domain import LIVE, Agent, NotTaking, QueueDown, Session, SessionState
+from mesh.rpc import deadline
+from services.session.assignment.live_queue import LiveQueue, NotBuilt, Proposal, QueueDown
+from services.session.domain import LIVE, Agent, NotTaking, Session, SessionState
 from services.session.events import SessionChanged
 from services.session.store import Store
 
@@ -31,6 +32,8 @@ _log = structlog.get_logger(__name__)
 
 # Rounds of proposals in one go. More are left to the next reconciliation, so that no request pays for all others.
 _MOST_ROUNDS = 50
+# What a request waits for its own change to be settled, in seconds.
+_SETTLED_WITHIN_S = 2.0
 
 
 @dataclass(slots=True)
@@ -58,19 +61,14 @@ class Assigner:
         self._touched: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
 
-    async def ready(self, tenant_id: str) -> None:
-        """Make sure that the live queue can be reached and is built. Raises `QueueDown`."""
-        if not await self._queue.is_built(tenant_id):
-            await self._rebuild(tenant_id)
-
     async def settle(self, tenant_id: str, sessions: Iterable[Session] = (), agents: Iterable[Agent] = ()) -> None:
         """Bring rows that were just committed to the live queue, and carry out what follows from them.
 
-        Continue when the caller is cancelled: the rows are committed. Raise nothing when the live queue cannot be
-        reached: it catches up when it is back.
+        The rows are committed, so the work goes on when the caller is cancelled, or has waited for 2 s, and no failure
+        is the caller's: the live queue catches up when it is back.
         """
         first = _Round(sessions=[row for row in sessions if _is_live_or_over(row)], agents=list(agents))
-        await self._finish(self._settle(tenant_id, first))
+        await asyncio.wait((self._start(self._settle(tenant_id, first)),), timeout=_SETTLED_WITHIN_S)
 
     async def reconcile(self, tenant_id: str) -> None:
         """Compare the live queue with PostgreSQL and repair what differs. Raises `QueueDown`."""
@@ -87,7 +85,7 @@ class Assigner:
             _log.warning("the queue knows sessions that the database does not; it is built anew", tenant=tenant_id)
             await self._rebuild(tenant_id, force=True)
         self._behind.discard(tenant_id)
-        await self._finish(self._settle(tenant_id, _Round(sessions + over, agents), snapshot.stale))
+        await asyncio.shield(self._start(self._settle(tenant_id, _Round(sessions + over, agents), snapshot.stale)))
         if tenant_id not in self._behind and not sessions and not over:
             self._touched.discard(tenant_id)
 
@@ -105,11 +103,11 @@ class Assigner:
         if self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _finish(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.ensure_future(work)
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, context=deadline.detached())
         self._running.add(task)
         task.add_done_callback(self._ended)
-        await asyncio.shield(task)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

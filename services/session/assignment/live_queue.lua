@@ -1,4 +1,5 @@
--- The live queue of one shop: who waits, who is there to answer, and who sits with whom.
+-- The live queue of one shop: who waits, who is on duty, and which sessions each agent holds. `routing.lua`, which is
+-- loaded before it, chooses between agents.
 --
 -- A projection of PostgreSQL, which is the truth. Every row comes with its version and an older one changes nothing, so
 -- calls may be repeated and may come in any order. A proposal takes a place for a session before PostgreSQL
@@ -13,15 +14,17 @@
 -- <shop>:sessions       set of the sessions that wait or take a place
 -- <shop>:session:<id>   hash: version, order, agent (who it takes a place of), proposed (when, µs; only while proposed)
 -- <shop>:agents         set of all agents
--- <shop>:agent:<id>     hash: version, status, capacity, assigned (when last, µs)
+-- <shop>:agent:<id>     hash: version, status, capacity, assigned (when last, µs), rank (its member of `free`, if any)
+-- <shop>:free           sorted set of the agents with a free place, by `routing.rank`: the index that is chosen from
 -- <shop>:seats:<id>     set of the sessions that take the agent's places; its size is the load, so that it cannot drift
 -- <shop>:told           hash: session -> the position its customer was told last
 
 local shop = KEYS[1]
 local given = cjson.decode(ARGV[2])
 
-local QUEUE, SESSIONS, AGENTS, EPOCH, TOLD = shop .. ':queue', shop .. ':sessions', shop .. ':agents', shop .. ':epoch', shop .. ':told'
-local WAITING, ENDED, AVAILABLE = 2, 5, 1
+local QUEUE, SESSIONS, AGENTS, FREE = shop .. ':queue', shop .. ':sessions', shop .. ':agents', shop .. ':free'
+local EPOCH, TOLD = shop .. ':epoch', shop .. ':told'
+local WAITING, ENDED = 2, 5
 -- An ended session is remembered for so long, so that a late call cannot bring it back.
 local REMEMBERED_S = 3600
 
@@ -37,9 +40,33 @@ end
 -- Numbers above 2^31 are not written as integers by Lua's own conversion.
 local function whole(number) return string.format('%.0f', number) end
 
+-- Bring an agent's place in the index up to date, after its row or its load has changed.
+local function index(id)
+  local key = agent_key(id)
+  local known = redis.call('HMGET', key, 'status', 'capacity', 'assigned', 'rank')
+  if known[4] then redis.call('ZREM', FREE, known[4]) end
+  local load = redis.call('SCARD', seats_key(id))
+  if routing.takes(tonumber(known[1] or '0'), tonumber(known[2] or '0'), load) then
+    local rank = routing.rank(id, load, tonumber(known[3] or '0'))
+    redis.call('ZADD', FREE, 0, rank)
+    redis.call('HSET', key, 'rank', rank)
+  elseif known[4] then
+    redis.call('HDEL', key, 'rank')
+  end
+end
+
+local function seat(id, agent)
+  redis.call('HSET', session_key(id), 'agent', agent)
+  redis.call('SADD', seats_key(agent), id)
+  index(agent)
+end
+
 local function vacate(id)
   local agent = redis.call('HGET', session_key(id), 'agent')
-  if agent then redis.call('SREM', seats_key(agent), id) end
+  if agent then
+    redis.call('SREM', seats_key(agent), id)
+    index(agent)
+  end
   redis.call('HDEL', session_key(id), 'agent', 'proposed')
   redis.call('ZREM', QUEUE, id)
 end
@@ -62,8 +89,7 @@ local function project_session(session)
   if session.state == WAITING then
     redis.call('ZADD', QUEUE, whole(session.order), session.id)
   else
-    redis.call('HSET', key, 'agent', session.agent)
-    redis.call('SADD', seats_key(session.agent), session.id)
+    seat(session.id, session.agent)
     redis.call('HDEL', TOLD, session.id)
   end
 end
@@ -74,6 +100,7 @@ local function project_agent(agent)
   local assigned = math.max(agent.assigned, tonumber(redis.call('HGET', key, 'assigned') or '0'))
   redis.call('SADD', AGENTS, agent.id)
   redis.call('HSET', key, 'version', whole(agent.version), 'status', agent.status, 'capacity', agent.capacity, 'assigned', whole(assigned))
+  index(agent.id)
 end
 
 local function withdraw(proposal)
@@ -83,52 +110,26 @@ local function withdraw(proposal)
   redis.call('ZADD', QUEUE, known[4], proposal.id)
 end
 
--- The agents who can take one more, with what decides between them.
-local function free_agents()
-  local free = {}
-  for _, id in ipairs(redis.call('SMEMBERS', AGENTS)) do
-    local known = redis.call('HMGET', agent_key(id), 'status', 'capacity', 'assigned')
-    local load, capacity = redis.call('SCARD', seats_key(id)), tonumber(known[2] or '0')
-    if tonumber(known[1] or '0') == AVAILABLE and load < capacity then
-      free[#free + 1] = {id = id, load = load, capacity = capacity, assigned = tonumber(known[3])}
-    end
-  end
-  return free
-end
-
--- The least loaded; among equals the one who was given a session longest ago.
-local function before(one, other)
-  if one.load ~= other.load then return one.load < other.load end
-  if one.assigned ~= other.assigned then return one.assigned < other.assigned end
-  return one.id < other.id
-end
-
 local function propose()
-  local proposals = {}
-  if redis.call('ZCARD', QUEUE) == 0 then return proposals end
-  local free, time = free_agents(), now()
-  while #free > 0 do
-    local id = redis.call('ZRANGE', QUEUE, 0, 0)[1]
-    if not id then break end
-    local best = 1
-    for i = 2, #free do if before(free[i], free[best]) then best = i end end
-    local agent = free[best]
+  local proposals, time = {}, now()
+  while true do
+    local id, first = redis.call('ZRANGE', QUEUE, 0, 0)[1], redis.call('ZRANGE', FREE, 0, 0)[1]
+    if not id or not first then break end
+    local agent = routing.agent_of(first)
     -- Distinct times keep the turns of agents who are given sessions by one and the same call.
     time = time + 1
     redis.call('ZREM', QUEUE, id)
     redis.call('HDEL', TOLD, id)
-    redis.call('HSET', session_key(id), 'agent', agent.id, 'proposed', whole(time))
-    redis.call('SADD', seats_key(agent.id), id)
-    redis.call('HSET', agent_key(agent.id), 'assigned', whole(time))
-    proposals[#proposals + 1] = {id, redis.call('HGET', session_key(id), 'version'), agent.id}
-    agent.load, agent.assigned = agent.load + 1, time
-    if agent.load >= agent.capacity then table.remove(free, best) end
+    redis.call('HSET', session_key(id), 'proposed', whole(time))
+    redis.call('HSET', agent_key(agent), 'assigned', whole(time))
+    seat(id, agent)
+    proposals[#proposals + 1] = {id, redis.call('HGET', session_key(id), 'version'), agent}
   end
   return proposals
 end
 
 local function clear()
-  redis.call('DEL', EPOCH, QUEUE, TOLD)
+  redis.call('DEL', EPOCH, QUEUE, TOLD, FREE)
   for _, id in ipairs(redis.call('SMEMBERS', SESSIONS)) do redis.call('DEL', session_key(id)) end
   for _, id in ipairs(redis.call('SMEMBERS', AGENTS)) do redis.call('DEL', agent_key(id), seats_key(id)) end
   redis.call('DEL', SESSIONS, AGENTS)

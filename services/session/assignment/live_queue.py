@@ -1,9 +1,13 @@
-"""The live queue of each shop in Valkey: who waits, who answers, and who is proposed to whom (live_queue.lua)."""
+"""The live queue of each shop in Valkey: who waits, who answers, and who is proposed to whom.
+
+`live_queue.lua` keeps it, `routing.lua` is the policy that chooses.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,15 +19,21 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from mesh.stores.errors import Unavailable
-from services.session.domain import Agent, QueueDown, Session
+from services.session.domain import Agent, Session
 
 T = TypeVar("T")
 
 # Rows in one call: a script holds up everyone else's while it runs.
 _CHUNK = 500
 _TELLING_MS = 10_000
-# The client tries again by itself; a caller does not wait longer than this for it, in seconds.
-_PATIENCE_S = 2.0
+# What one call may take, and for how long none is tried after a failure, so that a frozen Valkey costs its callers
+# little. In seconds.
+_WITHIN_S = 1.0
+_REST_S = 0.5
+
+
+class QueueDown(Exception):
+    """The live queue cannot be reached. It catches up with PostgreSQL when it is back."""
 
 
 class NotBuilt(Exception):
@@ -52,7 +62,10 @@ class LiveQueue:
         """A proposal that was not carried out within `stale_s` belongs to an instance that died."""
         self._valkey = valkey
         self._stale_us = round(stale_s * 1_000_000)
-        self._script = valkey.register_script(files(__package__).joinpath("live_queue.lua").read_text())
+        self._not_before = 0.0
+        folder = files(__package__)
+        policy, queue = (folder.joinpath(name).read_text() for name in ("routing.lua", "live_queue.lua"))
+        self._script = valkey.register_script(policy + queue)
 
     async def project(
         self,
@@ -102,7 +115,7 @@ class LiveQueue:
 
     async def is_built(self, tenant_id: str) -> bool:
         """Whether the queue is there."""
-        async with _reaching():
+        async with self._reaching():
             return bool(await self._valkey.exists(f"{_shop(tenant_id)}:epoch"))
 
     async def snapshot(self, tenant_id: str) -> Snapshot:
@@ -126,28 +139,30 @@ class LiveQueue:
     async def telling(self, tenant_id: str) -> AsyncIterator[bool]:
         """Yield whether the caller alone, of all instances, may tell positions now: an older one must not come last."""
         key = f"{_shop(tenant_id)}:telling"
-        async with _reaching():
+        async with self._reaching():
             mine = bool(await self._valkey.set(key, "1", nx=True, px=_TELLING_MS))
         try:
             yield mine
         finally:
             if mine:
-                async with _reaching():
+                async with self._reaching():
                     await self._valkey.delete(key)
 
+    @asynccontextmanager
+    async def _reaching(self) -> AsyncIterator[None]:
+        """Turn every way in which Valkey can be away, or take too long, into `QueueDown`."""
+        if time.monotonic() < self._not_before:
+            raise QueueDown("the live queue did not answer a moment ago")
+        try:
+            async with asyncio.timeout(_WITHIN_S):
+                yield
+        except (Unavailable, RedisError, OSError) as error:
+            self._not_before = time.monotonic() + _REST_S
+            raise QueueDown("the live queue cannot be reached") from error
+
     async def _run(self, tenant_id: str, operation: str, **arguments: object) -> Any:
-        async with _reaching():
+        async with self._reaching():
             return await self._script(keys=[_shop(tenant_id)], args=[operation, json.dumps(arguments)])
-
-
-@asynccontextmanager
-async def _reaching() -> AsyncIterator[None]:
-    """Turn every way in which Valkey can be away, or take too long, into `QueueDown`."""
-    try:
-        async with asyncio.timeout(_PATIENCE_S):
-            yield
-    except (Unavailable, RedisError, OSError) as error:
-        raise QueueDown("the live queue cannot be reached; try again") from error
 
 
 def _shop(tenant_id: str) -> str:

@@ -11,8 +11,8 @@ from octopus.session.v1.session_events_pb2 import SessionNotice
 
 from mesh.bus import Bus, BusError
 from services.session import wire
-from services.session.assignment.live_queue import LiveQueue
-from services.session.domain import QueueDown, SessionState
+from services.session.assignment.live_queue import LiveQueue, QueueDown
+from services.session.domain import SessionState
 from services.session.store import Store
 
 _log = structlog.get_logger(__name__)

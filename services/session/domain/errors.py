@@ -6,8 +6,7 @@ SessionError
 ├── WrongState      the session is not in a state that allows this
 ├── Ended           it is over
 ├── VersionConflict it changed since it was read
-├── NotTaking       the agent takes no more sessions
-└── QueueDown       the live queue cannot be reached
+└── NotTaking       the agent takes no more sessions
 ```
 """
 
@@ -50,10 +49,3 @@ class NotTaking(SessionError):
     """The agent is not available or has no free place."""
 
     reason = "AGENT_NOT_AVAILABLE"
-
-
-class QueueDown(SessionError):
-    """The live queue cannot be reached; nothing was changed. `retry_after` is in seconds."""
-
-    reason = "UNAVAILABLE"
-    retry_after: ClassVar[float] = 1.0

@@ -50,7 +50,7 @@ class Person:
     def __getattr__(self, method: str) -> Any:
         self.calls.append(None)
         call = getattr(self.stubs[len(self.calls) % len(self.stubs)], method)
-        return lambda request: call(request, metadata=self.metadata, timeout=10)
+        return lambda request, timeout=10: call(request, metadata=self.metadata, timeout=timeout)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -162,3 +163,31 @@ async def test_shops_do_not_touch_each_other(one: Parts, tenant: str) -> None:
     await one.queue.build(elsewhere, sessions=[], agents=[available(elsewhere, 50)])
     assert await one.queue.project(tenant) == []
     assert await one.queue.project(elsewhere) == []
+
+
+async def test_the_index_of_free_agents_keeps_the_order_through_every_change(one: Parts, tenant: str) -> None:
+    """Agents come, go and fill up; each offer goes to the least loaded, then to who was given one longest ago."""
+    chance = random.Random(7)
+    agents = {number: available(tenant, number, capacity=3) for number in range(1, 8)}
+    load: dict[int, list[Session]] = {number: [] for number in agents}
+    given = dict.fromkeys(agents, 0)
+    await one.queue.build(tenant, sessions=[], agents=list(agents.values()))
+    for number in range(100, 400):
+        moved = chance.choice(list(agents))
+        if chance.random() < 0.3:
+            status = chance.choice(list(AgentStatus))
+            agents[moved] = agents[moved].change(status=status)
+            assert await one.queue.project(tenant, agents=[agents[moved]]) == []
+        elif load[moved] and chance.random() < 0.6:
+            over = load[moved].pop().end(EndReason.CUSTOMER, NOON)
+            assert await one.queue.project(tenant, sessions=[over]) == []
+        free = [each for each, agent in agents.items() if agent.status is AgentStatus.AVAILABLE and len(load[each]) < 3]
+        if not free:
+            continue
+        expected = min(free, key=lambda each: (len(load[each]), given[each], str(BASE + each)))
+        session = waiting(tenant, number)
+        (proposal,) = await one.queue.project(tenant, sessions=[session])
+        assert proposal.agent_id == BASE + expected
+        given[expected] = number
+        load[expected].append(taken(session, agents[expected]))
+        assert await one.queue.project(tenant, sessions=[load[expected][-1]]) == []

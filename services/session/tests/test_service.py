@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from octopus.session.v1.session_events_pb2 import AgentEvent, SessionEvent, Sess
 from octopus.user.v1.user_events_pb2 import UserEvent, UserMerged, UserUpdated
 from octopus.user.v1.user_pb2 import USER_KIND_CUSTOMER, USER_KIND_STAFF, User
 
+from mesh.errors import Refused
 from mesh.rpc.metadata import with_token
 from mesh.testing import Platform
 from mesh.testing.rpc import dialling
@@ -317,18 +319,46 @@ async def test_those_who_wait_are_told_their_place_by_themselves(running: Servic
     await eventually(told_so, "the third customer is told to be second now")
 
 
-async def test_without_valkey_a_handoff_says_when_to_try_again(
+async def test_a_handoff_asked_for_while_valkey_is_frozen_is_not_lost(
+    running: Service, migrated: Platform, tenant: str
+) -> None:
+    customer, agent = running.customer(tenant, 1), running.agent(tenant, AGENT)
+    session = await opened(customer)
+    migrated.valkey.pause()
+    try:
+        async with asyncio.timeout(3):
+            asked = (await customer.RequestHandoff(handoff(session))).session
+        assert (asked.state, asked.queue_position) == (session_pb2.SESSION_STATE_WAITING, 1)
+        async with asyncio.timeout(3):
+            assert (await agent.SetAgentStatus(available())).agent.status == session_pb2.AGENT_STATUS_AVAILABLE
+    finally:
+        migrated.valkey.resume()
+
+    async def offered() -> bool:
+        return [one.id for one in (await agent.ListOpenSessions(pb.ListOpenSessionsRequest())).sessions] == [session.id]
+
+    await eventually(offered, "the session is offered as soon as Valkey answers")
+
+
+async def test_a_frozen_database_is_told_in_time_and_nothing_is_lost(
     running: Service, migrated: Platform, tenant: str
 ) -> None:
     customer = running.customer(tenant, 1)
     session = await opened(customer)
-    await migrated.valkey.kill()
+    migrated.postgres.pause()
     try:
-        refused = await refusal(customer.RequestHandoff(handoff(session)))
+        async with asyncio.timeout(10):
+            refused = await refusal(customer.RequestHandoff(handoff(session), timeout=3))
+        # The service says so itself, before the caller's deadline.
         assert refused.reason == errors.REASON_UNAVAILABLE
-        assert refused.retry_after == 1.0
-        assert (await customer.GetSession(pb.GetSessionRequest(session_id=session.id))).session.id == session.id
     finally:
-        await migrated.valkey.start()
-    asked = (await customer.RequestHandoff(handoff(session))).session
-    assert asked.state == session_pb2.SESSION_STATE_WAITING
+        migrated.postgres.resume()
+
+    async def asked() -> bool:
+        try:
+            now = (await customer.RequestHandoff(handoff(session))).session
+        except Refused:
+            return False
+        return bool(now.state == session_pb2.SESSION_STATE_WAITING)
+
+    await eventually(asked, "a person can be asked for again")
