@@ -13,7 +13,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONPATH :=
 
 # What `make check` runs, side by side.
-CHECKS := check-format check-lint check-types check-imports check-contracts check-breaking check-gen check-web
+CHECKS := check-format check-lint check-types check-imports check-contracts check-breaking check-gen check-overview check-web
 # Hard links into a shared cache break packages that are later written to, and fail across file systems.
 export UV_LINK_MODE := copy
 
@@ -54,8 +54,9 @@ browser:
 	  command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] || { echo 'No browser found. Install chromium and fonts-noto-cjk for the browser tests.'; exit 0; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk > /dev/null; }
 
-gen: .venv/installed edge/web/node_modules/.package-lock.json ## write gen/ anew from proto/; works offline
+gen: .venv/installed edge/web/node_modules/.package-lock.json ## write gen/ anew from proto/, and the README's picture; works offline
 	python .ci/contracts.py generate
+	python -m mesh.platform.overview
 
 format: .venv/installed ## put the code into its one format
 	ruff format .
@@ -94,6 +95,9 @@ check-breaking:
 
 check-gen:
 	python .ci/contracts.py stale
+
+check-overview:
+	python -m mesh.platform.overview --check
 
 check-web:
 	cd edge/web && node_modules/.bin/tsc --noEmit

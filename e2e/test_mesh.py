@@ -23,8 +23,8 @@ from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2
 from e2e.clients.edge import Identity
 from e2e.people import Shop
 from e2e.running import Octopus
+from mesh.identity import names
 from mesh.identity.authority import Authority
-from mesh.identity.names import ALL
 from mesh.platform.folder import Folder
 from mesh.platform.launch import environment
 from mesh.platform.settings import write_settings
@@ -204,7 +204,9 @@ async def test_all_certificates_are_replaced_and_no_call_fails(octopus: Octopus,
     authority = Authority(folder.identity)
     # They are backdated by a minute, so half of their life is over, and the supervisor replaces them.
     short = timedelta(seconds=55)
-    serials = {each: each.certificate().serial_number for each in (authority.issue(name, short) for name in ALL)}
+    serials = {
+        each: each.certificate().serial_number for each in (authority.issue(name, short) for name in names.everybody())
+    }
     restarts = sum(process["restarts"] for process in octopus.status()["processes"])
 
     async def replaced() -> bool:

@@ -10,12 +10,12 @@ from octopus.mesh.v1.mesh_service_pb2_grpc import add_MeshServiceServicer_to_ser
 from edge.control.config import ControlConfig
 from edge.envoy.bootstrap import prepare
 from edge.envoy.resources import edge_resources
-from edge.envoy.routes import BRIDGE, PAGES
 from mesh.control import ads
 from mesh.control.contract import methods
 from mesh.control.plane import ControlPlane
 from mesh.control.servicer import MeshServicer
 from mesh.identity import names
+from mesh.manifest import manifests
 from mesh.process.member import Member
 
 
@@ -23,12 +23,14 @@ from mesh.process.member import Member
 async def app(member: Member, config: ControlConfig) -> AsyncIterator[None]:
     """Write what Envoy starts with, follow the registry, and serve the feed and MeshService."""
     prepare(config)
-    plane = ControlPlane(member.bus, edge_resources(config, methods()), expected=(*names.SERVICES, BRIDGE, PAGES))
+    plane = ControlPlane(
+        member.bus, edge_resources(config, methods()), expected=manifests().keys() - {member.config.name}
+    )
     member.spawn("control plane", plane.run())
     servicer = MeshServicer(plane.watcher, member.bus)
     await member.serve(
         lambda server: server.add_generic_rpc_handlers((plane.ads.handler(),)),
         lambda server: add_MeshServiceServicer_to_server(servicer, server),
-        others={ads.SERVICE: names.MEMBERS},
+        others={ads.SERVICE: names.members()},
     )
     yield

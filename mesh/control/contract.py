@@ -38,7 +38,7 @@ class Method:
 def methods() -> tuple[Method, ...]:
     """Returns the methods of all services of the mesh, by path."""
     found = []
-    for service in (*names.SERVICES, names.ECHO):
+    for service in (*names.services(), names.ECHO):
         package = importlib.import_module(f"octopus.{service}.v1")
         for module in pkgutil.iter_modules(package.__path__):
             if module.name.endswith("_service_pb2"):

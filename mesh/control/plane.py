@@ -34,7 +34,7 @@ class ControlPlane:
         bus: Bus,
         edge_resources: Callable[[Picture], Iterable[Resource]],
         *,
-        expected: Iterable[str] = names.SERVICES,
+        expected: Iterable[str],
     ) -> None:
         """Takes a connected bus, what makes the resources of Envoy, and the names of those that should be running."""
         self._dirty = asyncio.Event()
@@ -42,7 +42,7 @@ class ControlPlane:
         self._edge_resources = edge_resources
         self._edge, self._channels = Feed(), Feed()
         self._painter = Painter(tuple(expected))
-        self.ads = Ads({name: self._edge if name == "edge" else self._channels for name in names.MEMBERS})
+        self.ads = Ads({name: self._edge if name == "edge" else self._channels for name in names.members()})
 
     async def run(self) -> None:
         """Works until cancelled."""

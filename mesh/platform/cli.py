@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from mesh.platform.commands import COMMANDS
+from mesh.manifest import ManifestError
+from mesh.platform.commands import commands
 from mesh.platform.durability import Durability
 from mesh.platform.folder import REPOSITORY, ROOT_VARIABLE, Folder, running
 
@@ -54,18 +55,21 @@ def up(  # noqa: PLR0917 -- typer passes them by name
     ] = Durability.ALWAYS,
 ) -> None:
     """运行平台 Run the platform until Ctrl-C."""
-    from mesh.platform import fleet
+    from mesh.manifest import manifests
+    from mesh.platform import options
     from mesh.platform.supervisor import START_ERRORS, Supervisor
     from mesh.platform.terminal import Terminal
 
     terminal = Terminal()
 
     async def run() -> None:
+        programs = manifests()
         supervisor = Supervisor(
             _folder(root),
             edge_port=edge_port,
-            copies=fleet.copies(instances),
-            settings=fleet.settings(settings or ()),
+            programs=programs,
+            copies=options.copies(instances, programs),
+            settings=options.settings(settings or (), programs),
             demo=demo,
             durability=durability,
             terminal=terminal,
@@ -74,7 +78,7 @@ def up(  # noqa: PLR0917 -- typer passes them by name
 
     try:
         asyncio.run(run())
-    except (*START_ERRORS, fleet.FleetError) as error:
+    except (*START_ERRORS, options.OptionError, ManifestError) as error:
         terminal.wait("")
         terminal.fail(str(error))
         raise typer.Exit(1) from None
@@ -150,12 +154,13 @@ def _register(name: str, module: str, text: str) -> None:
         os.execv(sys.executable, [sys.executable, "-m", module, *context.args])  # noqa: S606 - it takes our place
 
 
-for _name, _module, _text in COMMANDS:
-    _register(_name, _module, _text)
-
-
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
+    try:
+        for command in commands():
+            _register(command.name, command.module, command.help)
+    except ManifestError as error:
+        sys.exit(str(error))
     app()
 
 

@@ -7,11 +7,19 @@ the operator's settings in `config/operator.toml` there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
-# Name, module, what it does.
-COMMANDS: Final = (
-    ("mesh", "mesh.platform.mesh_command", "网格与分流 See the mesh, shift traffic."),
-    ("knowledge", "services.knowledge.cli", "导入知识 Import answers."),
-    ("demo", "e2e.demo", "演示会话 Play a conversation."),
+from mesh.manifest import OctopusCommand, manifests
+
+_OWN: Final = (
+    OctopusCommand(name="mesh", module="mesh.platform.mesh_command", help="网格与分流 See the mesh, shift traffic."),
+    OctopusCommand(name="demo", module="e2e.demo", help="演示会话 Play a conversation."),
 )
+
+
+def commands() -> Iterator[OctopusCommand]:
+    """Yield the platform's own commands, then those of the manifests. Raise ManifestError."""
+    yield from _OWN
+    for program in manifests().values():
+        yield from program.commands

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 
@@ -33,7 +32,7 @@ class ComponentLaunch:
 
 
 class MemberLaunch:
-    """Starts a member of the mesh: ready when the registry says so, or when it listens if it does not register."""
+    """Starts a member of the mesh, which is ready when the registry says so."""
 
     def __init__(
         self,
@@ -42,19 +41,14 @@ class MemberLaunch:
         instance: str,
         module: str,
         settings: Callable[[], None],
-        serving: Callable[[], dict[str, int]] | None,
-        port: int,
+        serving: Callable[[], dict[str, int]],
     ) -> None:
-        """Takes what writes its settings file, and what tells the process id of each instance that serves.
-
-        Without the latter, the member is ready when it listens on `port`.
-        """
+        """Take what writes its settings file, and what tells the process id of each instance that serves."""
         self._folder = folder
         self._instance = instance
         self._module = module
         self._settings = settings
         self._serving = serving
-        self._port = port
 
     async def prepare(self) -> Command:
         """Writes its settings."""
@@ -69,11 +63,8 @@ class MemberLaunch:
         )
 
     async def probe(self, pid: int) -> None:
-        """Looks for it in the registry, or connects to it."""
-        if self._serving is None:
-            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
-            writer.close()
-        elif self._serving().get(self._instance) != pid:
+        """Look for it in the registry."""
+        if self._serving().get(self._instance) != pid:
             raise ConnectionError("it has not registered as serving")
 
     async def complete(self) -> None:

@@ -1,4 +1,4 @@
-"""What to start, in which order and with which settings: the process table made concrete for one runtime folder."""
+"""What to start, in which order and with which settings: the manifests made concrete for one runtime folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh.manifest import Demo, Manifest
 from mesh.platform.components.component import Component
 from mesh.platform.components.envoy import Envoy
 from mesh.platform.components.nats import Nats
 from mesh.platform.components.postgres import Postgres
 from mesh.platform.components.valkey import Valkey
 from mesh.platform.durability import Durability
-from mesh.platform.fleet import FLEET, Demo, Member
 from mesh.platform.folder import Folder
 from mesh.platform.launch import ComponentLaunch, MemberLaunch
 from mesh.platform.managed_process import Launch
@@ -45,14 +45,16 @@ class Plan:
         folder: Folder,
         state: State,
         *,
+        programs: Mapping[str, Manifest],
         edge_port: int,
         copies: Mapping[str, int],
         settings: Mapping[str, Mapping[str, object]],
         durability: Durability,
     ) -> None:
-        """Chooses the ports; writes nothing. `settings`, by member, replace the usual ones."""
+        """Chooses the ports; writes nothing. `settings`, by program, replace the usual ones."""
         self._folder = folder
         self._state = state
+        self._programs = programs
         self._copies = copies
         self._settings = settings
         self.edge_port = edge_port
@@ -74,14 +76,14 @@ class Plan:
         return [Planned(component.name, component.name, ComponentLaunch(component)) for component in needed]
 
     def stages(self, serving: Serving) -> list[list[Planned]]:
-        """Returns the members stage by stage, the edge in the last."""
-        numbers = sorted({member.stage for member in FLEET})
+        """Return the members stage by stage, the edge in the last."""
+        numbers = sorted({program.stage for program in self._programs.values()})
         stages = [
             [
-                self._planned(member, version, number, serving)
-                for member in FLEET
-                if member.stage == stage
-                for version, copies in self._versions(member)
+                self._planned(program, version, number, serving)
+                for program in self._programs.values()
+                if program.stage == stage
+                for version, copies in self._versions(program)
                 for number in range(1, copies + 1)
             ]
             for stage in numbers
@@ -89,29 +91,28 @@ class Plan:
         stages[-1].append(Planned(self.envoy.name, self.envoy.name, ComponentLaunch(self.envoy)))
         return stages
 
-    def _versions(self, member: Member) -> list[tuple[str, int]]:
+    def _versions(self, program: Manifest) -> list[tuple[str, int]]:
         """Returns how many copies of each version to run; the usual version has no name."""
         asked = [(key.partition("@"), copies) for key, copies in self._copies.items()]
-        return [(version, copies) for (name, _, version), copies in asked if name == member.name]
+        return [(version, copies) for (name, _, version), copies in asked if name == program.name]
 
-    def _planned(self, member: Member, version: str, number: int, serving: Serving) -> Planned:
-        instance = "-".join(filter(None, (member.name, version, str(number))))
+    def _planned(self, program: Manifest, version: str, number: int, serving: Serving) -> Planned:
+        instance = "-".join(filter(None, (program.name, version, str(number))))
         launch = MemberLaunch(
             self._folder,
             instance=instance,
-            module=member.module,
-            settings=lambda: self.write_member_settings(member, instance, version or "v1"),
-            serving=serving if member.registers else None,
-            port=self._control_port,
+            module=program.module,
+            settings=lambda: self.write_member_settings(program, instance, version or "v1"),
+            serving=serving,
         )
-        return Planned(instance, member.name, launch)
+        return Planned(instance, program.name, launch)
 
-    def write_member_settings(self, member: Member, instance: str, version: str) -> None:
+    def write_member_settings(self, program: Manifest, instance: str, version: str) -> None:
         """Writes the settings file of one copy of a member, and its key file when it is new."""
-        values = {**self._common(member.name, instance), "version": version}
+        values = {**self._common(program.name, instance), "version": version}
         # Kept from one start to the next, so that a collector's list of addresses stays true.
         values["metrics_port"] = self._state.port(f"{instance} metrics")
-        if member.name == "control":
+        if program.name == "control":
             values |= {
                 "port": self._control_port,
                 "envoy_folder": self.envoy.settings,
@@ -120,18 +121,18 @@ class Plan:
                 "public_folder": self._folder.edge,
                 "public_name": PUBLIC,
             }
-        if member.postgres:
+        if "postgres" in program.stores:
             values["postgres"] = self.postgres.conninfo
-        if member.valkey:
+        if "valkey" in program.stores:
             values["valkey_url"] = self.valkey.url
-            values["valkey_password_file"] = self.valkey.password_file(member.name)
-        if member.keyring:
-            keyring = self._folder.secrets / f"keyring-{member.name}"
+            values["valkey_password_file"] = self.valkey.password_file(program.name)
+        if "keyring" in program.stores:
+            keyring = self._folder.secrets / f"keyring-{program.name}"
             if not keyring.exists():
                 add_key(keyring)
             values["keyring_file"] = keyring
-        values |= {key: self.fill(value) for key, value in member.settings.items()}
-        values |= self._settings.get(member.name, {})
+        values |= {key: self.fill(value) for key, value in program.settings.items()}
+        values |= self._settings.get(program.name, {})
         write_settings(self._folder.config / f"{instance}.toml", values)
 
     def write_operator_settings(self) -> Path:
@@ -149,9 +150,14 @@ class Plan:
             "xds": f"127.0.0.1:{self._control_port}",
         }
 
-    def demo_arguments(self, demo: Demo) -> list[str]:
-        """Returns the command line of a demo program after `python -m`."""
-        settings = self._folder.config / f"{demo.member}-1.toml"
+    def demos(self) -> list[tuple[str, Demo]]:
+        """Return the demo programs in their order, each with the name of the program whose settings it gets."""
+        found = [(name, program.demo) for name, program in self._programs.items() if program.demo is not None]
+        return sorted(found, key=lambda each: each[1].order)
+
+    def demo_arguments(self, name: str, demo: Demo) -> list[str]:
+        """Return the command line of a demo program after `python -m`."""
+        settings = self._folder.config / f"{name}-1.toml"
         return [demo.module, "--config", str(settings), *(str(self.fill(argument)) for argument in demo.arguments)]
 
     def fill(self, value: object) -> object:

@@ -25,11 +25,11 @@ from mesh.identity import names
 from mesh.identity.authority import Authority, BrokenAuthorityError
 from mesh.identity.files import Identity
 from mesh.identity.rotation import Leaf, Rotation
+from mesh.manifest import Demo, Manifest
 from mesh.platform import lock, orphans, ports
 from mesh.platform.child import Child, Command
 from mesh.platform.components.component import ComponentError
 from mesh.platform.durability import Durability
-from mesh.platform.fleet import DEMO, Demo
 from mesh.platform.folder import REPOSITORY, Folder
 from mesh.platform.launch import environment
 from mesh.platform.logs import keep_small, log_to
@@ -79,6 +79,7 @@ class Supervisor:
         self,
         folder: Folder,
         *,
+        programs: Mapping[str, Manifest],
         edge_port: int,
         copies: Mapping[str, int],
         settings: Mapping[str, Mapping[str, object]],
@@ -88,6 +89,7 @@ class Supervisor:
     ) -> None:
         """Does nothing yet."""
         self._folder = folder
+        self._programs = programs
         self._edge_port = edge_port
         self._copies = copies
         self._settings = settings
@@ -132,6 +134,7 @@ class Supervisor:
         plan = Plan(
             self._folder,
             self._state,
+            programs=self._programs,
             edge_port=self._edge_port,
             copies=self._copies,
             settings=self._settings,
@@ -156,7 +159,7 @@ class Supervisor:
     def _prepare_rotation(self, plan: Plan) -> Rotation:
         mesh = Authority(self._folder.identity)
         edge = Authority(self._folder.edge, "Octopus edge authority")
-        leaves = [_member_leaf(mesh, Identity(self._folder.identity, name)) for name in sorted(names.ALL)]
+        leaves = [_member_leaf(mesh, Identity(self._folder.identity, name)) for name in sorted(names.everybody())]
         public = Identity(self._folder.edge, PUBLIC)
         leaves.append(Leaf(public, lambda: edge.issue_public(PUBLIC), lambda: edge.holds(public)))
 
@@ -187,26 +190,26 @@ class Supervisor:
         """Runs what fills a new platform, each once; a failure is told and leaves the platform running."""
         marks = self._folder.root / "data" / "demo.json"
         loaded: list[str] = json.loads(marks.read_text()) if marks.exists() else []
-        for demo in DEMO:
-            if demo.name in loaded:
+        for name, demo in plan.demos():
+            if demo.title in loaded:
                 continue
-            self._terminal.wait(f"loading {demo.name}")
+            self._terminal.wait(f"loading {demo.title}")
             began = time.monotonic()
-            if await self._unless_stopped(self._run_demo(plan, demo)):
-                loaded.append(demo.name)
+            if await self._unless_stopped(self._run_demo(plan, name, demo)):
+                loaded.append(demo.title)
                 write(marks, json.dumps(loaded))
-                self._terminal.done(f"loaded {demo.name} ({time.monotonic() - began:.1f} s)")
+                self._terminal.done(f"loaded {demo.title} ({time.monotonic() - began:.1f} s)")
             else:
                 self._terminal.warn(
-                    f"the demo data '{demo.name}' could not be loaded; the platform runs without it. "
+                    f"the demo data '{demo.title}' could not be loaded; the platform runs without it. "
                     f"See {self._demo_log}; it is tried again at the next start"
                 )
 
-    async def _run_demo(self, plan: Plan, demo: Demo) -> bool:
+    async def _run_demo(self, plan: Plan, name: str, demo: Demo) -> bool:
         child = Child(
             Command(
                 name="demo",
-                argv=(sys.executable, "-m", *plan.demo_arguments(demo)),
+                argv=(sys.executable, "-m", *plan.demo_arguments(name, demo)),
                 log=self._demo_log,
                 env=environment(),
                 cwd=REPOSITORY,

@@ -51,7 +51,7 @@ def of(path: str) -> Method | None:
     """The rules of a method, by its HTTP/2 path; None when no such method is known. Raises `PolicyError`."""
     service, _, name = path.removeprefix("/").rpartition("/")
     if service in OPEN_SERVICES:
-        return Method(path, frozenset(), names.MEMBERS, frozenset(), open=True)
+        return Method(path, frozenset(), names.members(), frozenset(), open=True)
     try:
         descriptor = descriptor_pool.Default().FindServiceByName(service).FindMethodByName(name)
     except KeyError:
@@ -83,11 +83,13 @@ def check(services: Iterable[str]) -> None:
         f"{method.path} allows {', '.join(sorted(unknown))}, which is no member of the mesh"
         for full_name in services
         for method in service(full_name)
-        if (unknown := method.callers - names.MEMBERS)
+        if (unknown := method.callers - names.members())
     ]
     if wrong:
-        known = ", ".join(sorted(names.MEMBERS))
-        raise PolicyError(f"{'; '.join(wrong)}. Members are: {known}. Correct the contract or mesh/identity/names.py")
+        known = ", ".join(sorted(names.members()))
+        raise PolicyError(
+            f"{'; '.join(wrong)}. Members are: {known}. Correct the contract, or give the new program a manifest"
+        )
 
 
 @cache

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
+from mesh.manifest import manifests
 from mesh.platform import ports
 from mesh.platform.child import Child
 from mesh.platform.components.component import Component, until_ready
@@ -236,7 +237,7 @@ class Platform:
         self.folder = Folder(root)
         self.folder.make()
         self.authority = Authority(self.folder.identity)
-        for name in names.ALL:
+        for name in names.everybody():
             self.authority.issue(name, timedelta(hours=12))
         taken: list[int] = []
         for _ in range(4):
@@ -277,8 +278,10 @@ class Platform:
             "nats_url": self.nats_url,
             "shutdown_grace_s": 2.0,
         }
-        if name in names.SERVICES:
+        stores = manifests()[name].stores if name in manifests() else ()
+        if "postgres" in stores:
             values["postgres"] = self.postgres.conninfo
+        if "valkey" in stores:
             values["valkey_url"] = self.valkey_url
             values["valkey_password_file"] = self._valkey.password_file(name)
         return cls(**{**values, **extra})

@@ -53,10 +53,10 @@ def picture() -> Picture:
             weight=100,
             health=registry_pb2.HEALTH_SERVING,
         )
-        for service in (*names.SERVICES, "bridge", "pages")
+        for service in (*names.services(), "bridge", "pages")
         for version in ("v1", "v2")
     ]
-    return Painter(names.SERVICES).paint(instances, {"chat": {"v1": 90, "v2": 10}}, None)
+    return Painter(names.services()).paint(instances, {"chat": {"v1": 90, "v2": 10}}, None)
 
 
 def inlined(config: EdgeConfig) -> Bootstrap:

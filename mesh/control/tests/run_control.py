@@ -21,7 +21,7 @@ from mesh.rpc.tokens import TokenVerifier
 async def main(config: ServiceConfig) -> None:
     identity = Identity(config.identity, config.name)
     async with bus.connect(config.nats_url, config.name, tls=identity.client_context) as connected:
-        plane = ControlPlane(connected, lambda _: [])
+        plane = ControlPlane(connected, lambda _: [], expected=names.services())
         servicer = MeshServicer(plane.watcher, connected)
         server = build(
             identity,
@@ -29,7 +29,7 @@ async def main(config: ServiceConfig) -> None:
             lambda server: server.add_generic_rpc_handlers((plane.ads.handler(),)),
             lambda server: add_MeshServiceServicer_to_server(servicer, server),
             port=config.port,
-            others={ads.SERVICE: names.MEMBERS},
+            others={ads.SERVICE: names.members()},
         )
         await server.start()
         await plane.run()

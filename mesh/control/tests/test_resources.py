@@ -12,7 +12,7 @@ from mesh.identity import names
 
 pytestmark = pytest.mark.unit
 
-SERVICES = sorted(names.SERVICES)
+SERVICES = sorted(names.services())
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def resources() -> list[Resource]:
     with warnings.catch_warnings():
         # gRPC reads a field that Envoy has deprecated; `_cluster` says why.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return channel_resources(Painter(names.SERVICES).paint((), {}, None), methods())
+        return channel_resources(Painter(names.services()).paint((), {}, None), methods())
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mesh.atomic_file import write
 from mesh.identity import names
 from mesh.identity.files import Identity
+from mesh.manifest import manifests
 from mesh.platform.child import Command
 from mesh.platform.components.component import ComponentError, executable, get
 from mesh.platform.durability import Durability
@@ -32,28 +33,19 @@ class Rights:
     write: tuple[str, ...] = ()
 
 
-# Who may do what. A service that publishes or consumes something new gets its line here, in the same commit.
-RIGHTS: dict[str, Rights] = {
-    "user": Rights(publish=("event.user.>",), write=("keys", "workers")),
-    "chat": Rights(
-        publish=("log.>", "live.*.*.signal"),
-        subscribe=("live.>", "notice.>"),
-        read=("LOG",),
-        write=("workers",),
-    ),
-    "session": Rights(
-        publish=("event.session.>", "event.agent.>", "log.>", "notice.>"),
-        read=("EVENT", "LOG"),
-        write=("workers",),
-    ),
-    "archive": Rights(read=("LOG", "EVENT")),
-    "knowledge": Rights(write=("workers",)),
-    "bot": Rights(read=("LOG",)),
-    "bridge": Rights(),
-    "pages": Rights(),
-    names.ECHO: Rights(),
-    "control": Rights(subscribe=("$KV.registry.>",), write=("traffic",)),
-}
+def rights() -> dict[str, Rights]:
+    """Return who may do what, from the manifests."""
+    found = {
+        name: Rights(
+            publish=program.bus.publishes,
+            subscribe=program.bus.subscribes,
+            read=tuple(program.bus.reads),
+            write=program.bus.writes,
+        )
+        for name, program in manifests().items()
+    }
+    return {**found, names.ECHO: Rights()}
+
 
 # Everyone finds instances, splits, keys and worker ids here.
 _BUCKETS = ("registry", "traffic", "keys", "workers")
@@ -160,12 +152,12 @@ class Nats:
         write(self._folder.secrets / _ENCRYPTION, "\n".join(lines) + "\n", mode=0o600)
 
     def _users(self) -> Iterable[dict[str, object]]:
-        for name, rights in RIGHTS.items():
+        for name, each in rights().items():
             yield {
                 "user": names.dns_name(name),
                 "permissions": {
-                    "publish": {"allow": _publish(name, rights)},
-                    "subscribe": {"allow": [f"{inbox(name)}.>", *rights.subscribe]},
+                    "publish": {"allow": _publish(name, each)},
+                    "subscribe": {"allow": [f"{inbox(name)}.>", *each.subscribe]},
                 },
             }
         # The machine's owner at the `octopus` command.

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 from mesh.atomic_file import write
-from mesh.identity import names
 from mesh.identity.files import Identity
+from mesh.manifest import manifests
 from mesh.platform import ports
 from mesh.platform.child import Command
 from mesh.platform.components.component import ComponentError, missing, packaged
@@ -64,6 +64,11 @@ _SETTINGS = {
     "log_min_error_statement": "panic",
     "log_parameter_max_length_on_error": "0",
 }
+
+
+def database_users() -> list[str]:
+    """Return who has a role in the database, `octopus_<name>`, from the manifests."""
+    return [name for name, program in manifests().items() if "postgres" in program.stores]
 
 
 class Postgres:
@@ -109,7 +114,7 @@ class Postgres:
             settings |= {"fsync": "off", "full_page_writes": "off"}
         self._own("postgresql.conf", "".join(f"{key} = {value}\n" for key, value in settings.items()))
         self._own("pg_hba.conf", "hostssl all all 127.0.0.1/32 cert map=octopus\n")
-        users = [f"octopus {name} octopus_{name}" for name in names.SERVICES]
+        users = [f"octopus {name} octopus_{name}" for name in database_users()]
         self._own("pg_ident.conf", "\n".join([*users, f"octopus operator {OWNER}"]) + "\n")
         self.install_certificate()
 
@@ -176,11 +181,21 @@ class Postgres:
         await self._execute("postgres", "SELECT 1")
 
     async def complete(self) -> None:
-        """Creates the database when it is not there."""
+        """Create the database and the services' roles where they are not there; migrations grant them their tables."""
         from psycopg import errors
 
         with contextlib.suppress(errors.DuplicateDatabase):
             await self._execute("postgres", f"CREATE DATABASE {DATABASE}")
+        for name in database_users():
+            # No password, for the certificate is the proof; owns no table and does not pass row-level security.
+            role = f"octopus_{name}"
+            with contextlib.suppress(errors.DuplicateObject):
+                await self._execute(
+                    DATABASE, f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS"
+                )
+            await self._execute(
+                DATABASE, f"GRANT CONNECT ON DATABASE {DATABASE} TO {role}; GRANT USAGE ON SCHEMA public TO {role}"
+            )
 
     async def _execute(self, database: str, statement: str) -> None:
         from psycopg import AsyncConnection

@@ -7,13 +7,18 @@ import signal
 from pathlib import Path
 
 from mesh.atomic_file import write
-from mesh.identity import names
+from mesh.manifest import manifests
 from mesh.platform.child import Command
 from mesh.platform.components.component import packaged
 from mesh.platform.folder import Folder
 
 # Services may do anything to their own keys, but not to the server.
 _SERVICE_RULES = "+@all -@admin -@dangerous"
+
+
+def valkey_users() -> list[str]:
+    """Return who has a user in Valkey, from the manifests."""
+    return [name for name, program in manifests().items() if "valkey" in program.stores]
 
 
 class Valkey:
@@ -42,7 +47,7 @@ class Valkey:
         users = [
             "user default off",
             f"user operator on #{self._digest('operator')} ~* &* +@all",
-            *(f"user {name} on #{self._digest(name)} ~{name}:* &{name}:* {_SERVICE_RULES}" for name in names.SERVICES),
+            *(f"user {name} on #{self._digest(name)} ~{name}:* &{name}:* {_SERVICE_RULES}" for name in valkey_users()),
         ]
         write(self._folder.config / "valkey-users.acl", "\n".join(users) + "\n", mode=0o600)
         settings = [

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from mesh.manifest import manifests
 from mesh.platform import doctor, lock, ports
 from mesh.platform.components.component import ComponentError, executable, packaged
-from mesh.platform.fleet import FleetError, copies, settings
 from mesh.platform.folder import Folder, place_for_other_user
 from mesh.platform.logs import set_aside
+from mesh.platform.options import OptionError, copies, settings
 from mesh.platform.settings import write_settings
 from mesh.platform.state import ProcessState, State
 from mesh.platform.status import as_text, status
@@ -88,28 +89,30 @@ with lock.held(Folder(Path({str(folder.root)!r}))):
         assert before is None
 
 
-def test_copies_of_members() -> None:
-    assert copies("chat=2, bridge=3")["chat"] == 2
-    assert copies("")["session"] == 1
-    assert copies("chat@v2=1") == {**copies(""), "chat@v2": 1}
-    with pytest.raises(FleetError, match="'new' is no version; write chat@v2=1"):
-        copies("chat@new=1")
-    with pytest.raises(FleetError, match=r"no 'chta'; there are .*chat"):
-        copies("chta=2")
-    with pytest.raises(FleetError, match="chat=N"):
-        copies("chat=many")
-    with pytest.raises(FleetError, match="control runs once"):
-        copies("control=2")
+def test_copies_of_programs() -> None:
+    programs = manifests()
+    assert copies("chat=2, bridge=3", programs)["chat"] == 2
+    assert copies("", programs)["session"] == 1
+    assert copies("chat@v2=1", programs) == {**copies("", programs), "chat@v2": 1}
+    with pytest.raises(OptionError, match="'new' is no version; write chat@v2=1"):
+        copies("chat@new=1", programs)
+    with pytest.raises(OptionError, match=r"no 'chta'; there are .*chat"):
+        copies("chta=2", programs)
+    with pytest.raises(OptionError, match="chat=N"):
+        copies("chat=many", programs)
+    with pytest.raises(OptionError, match="control runs once"):
+        copies("control=2", programs)
 
 
-def test_settings_are_given_by_member_and_typed() -> None:
-    given = settings(["chat.rate_burst=100", "chat.log_level=warning", "bridge.ping_interval_s=0.5"])
+def test_settings_are_given_by_program_and_typed() -> None:
+    programs = manifests()
+    given = settings(["chat.rate_burst=100", "chat.log_level=warning", "bridge.ping_interval_s=0.5"], programs)
     assert given == {"chat": {"rate_burst": 100, "log_level": "warning"}, "bridge": {"ping_interval_s": 0.5}}
-    with pytest.raises(FleetError, match=r"no 'chta'; there are .*chat"):
-        settings(["chta.rate_burst=1"])
+    with pytest.raises(OptionError, match=r"no 'chta'; there are .*chat"):
+        settings(["chta.rate_burst=1"], programs)
     for wrong in ("chat.rate_burst", "chat=1", "rate_burst=1"):
-        with pytest.raises(FleetError, match=r"MEMBER\.SETTING=VALUE"):
-            settings([wrong])
+        with pytest.raises(OptionError, match=r"PROGRAM\.SETTING=VALUE"):
+            settings([wrong], programs)
 
 
 def test_settings_are_read_back_as_they_were_written(tmp_path: Path) -> None:

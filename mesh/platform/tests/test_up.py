@@ -22,8 +22,8 @@ from cryptography import x509
 from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
+from mesh.manifest import manifests
 from mesh.platform import ports
-from mesh.platform.fleet import FLEET
 from mesh.platform.folder import Folder
 from mesh.platform.orphans import runs, until_ended
 from mesh.platform.plan import PUBLIC
@@ -105,7 +105,7 @@ def octopus(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_everything_in_the_table_runs(up: Up) -> None:
     found = up.status()
     running = {row["name"] for row in found["processes"]}
-    assert running == {member.name for member in FLEET} | {"postgres", "valkey", "nats", "edge"}
+    assert running == set(manifests()) | {"postgres", "valkey", "nats", "edge"}
     assert all(row["memory_mb"] > 0 for row in found["processes"])
     assert found["memory_mb"] < 2500
 
@@ -171,7 +171,7 @@ def test_certificates_past_half_their_life_are_replaced_and_connections_stand(up
     assert before
     # They were backdated by a minute, so half of their life is over.
     short = timedelta(seconds=55)
-    old = [edge.issue_public(PUBLIC, lifetime=short), *(mesh.issue(name, short) for name in sorted(names.ALL))]
+    old = [edge.issue_public(PUBLIC, lifetime=short), *(mesh.issue(name, short) for name in sorted(names.everybody()))]
     serials = {identity: identity.certificate().serial_number for identity in old}
     up.until(lambda: all(identity.certificate().serial_number != serials[identity] for identity in old), 15)
     for identity in old:
@@ -220,7 +220,7 @@ def test_a_log_can_be_read(up: Up) -> None:
 
 def test_everything_dies_with_a_killed_supervisor_and_the_next_start_is_quick(up: Up) -> None:
     family = psutil.Process(up.process.pid).children(recursive=True)
-    assert len(family) > len(FLEET)
+    assert len(family) > len(manifests())
     up.process.kill()
     up.process.wait()
     assert until_ended(family, 20) == []

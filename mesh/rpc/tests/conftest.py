@@ -71,7 +71,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with everyone's certificate."""
     folder = tmp_path_factory.mktemp("identity")
     authority = Authority(folder)
-    for name in names.ALL:
+    for name in names.everybody():
         authority.issue(name)
     return folder
 

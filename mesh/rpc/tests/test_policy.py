@@ -44,7 +44,7 @@ def test_every_method_says_who_may_call_it(service: str) -> None:
     for method in policy.service(service):
         assert method.roles, method.path
         assert method.callers, method.path
-        assert method.callers <= names.MEMBERS, method.path
+        assert method.callers <= names.members(), method.path
         assert options_pb2.ROLE_UNSPECIFIED not in method.roles, method.path
 
 

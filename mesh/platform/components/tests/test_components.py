@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
-from mesh.platform.components.nats import RIGHTS, inbox
+from mesh.platform.components.nats import inbox, rights
 from mesh.testing import Platform
 
 pytestmark = pytest.mark.store
@@ -52,9 +52,14 @@ async def test_nobody_enters_the_database_without_certificate(migrated: Platform
 
 
 async def test_a_service_owns_nothing_and_makes_no_tables(migrated: Platform) -> None:
-    async with await database(migrated, **as_member(migrated, "chat")) as connection:
+    async with await database(migrated, **as_member(migrated, "archive")) as connection:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await connection.execute("CREATE TABLE mine (id int)")
+
+
+async def test_a_program_whose_manifest_names_no_database_gets_none(migrated: Platform) -> None:
+    with pytest.raises(psycopg.OperationalError, match="certificate authentication failed"):
+        await database(migrated, **as_member(migrated, "chat"))
 
 
 async def test_vectors_are_there(migrated: Platform) -> None:
@@ -163,7 +168,7 @@ async def test_chat_writes_the_log_and_bot_reads_it(platform: Platform) -> None:
 
 
 def test_rights_are_of_members() -> None:
-    assert set(RIGHTS) < names.MEMBERS
+    assert set(rights()) < names.members()
 
 
 async def test_bot_may_not_write_the_log(platform: Platform) -> None:
