@@ -11,7 +11,7 @@ from typing import Final
 
 import grpc
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -47,6 +47,22 @@ def serving(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
         set_status_on_exception=False,
     ) as span:
         yield span
+
+
+def enter(method: str, metadata: Mapping[str, str]) -> None:
+    """Make the current context part of the caller's trace, or of a new one, until the context is dropped.
+
+    For what is too long and too silent to be a span: what happens in it is below the caller's own span.
+    """
+    span = _tracer.start_span(
+        method.removeprefix("/"),
+        context=_propagator.extract(metadata, context=Context()),
+        kind=SpanKind.SERVER,
+        attributes=_attributes(method),
+    )
+    # Ended at once: it says that the conversation was opened.
+    span.end()
+    attach(trace.set_span_in_context(span))
 
 
 def outcome(span: Span, code: grpc.StatusCode, *, server: bool = True) -> None:

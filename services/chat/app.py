@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from octopus.chat.v1 import chat_service_pb2_grpc
+from octopus.chat.v1 import chat_service_pb2_grpc, relay_service_pb2_grpc
 
 from mesh.process.member import Member
+from mesh.rpc.admission import Admission
 from services.chat.config import ChatConfig
 from services.chat.conversation import Conversation
 from services.chat.posting import Posting
 from services.chat.registry import ConnectionRegistry
+from services.chat.relay_servicer import RelayServicer
 from services.chat.servicer import ChatServicer
 from services.chat.sessions import SessionClient
 from services.chat.store import Receipts
+from services.chat.streams import Streams
 
 
 @asynccontextmanager
@@ -30,9 +33,17 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
         burst=config.rate_burst,
         per_second=config.rate_per_second,
     )
-    servicer = ChatServicer(config, registry, conversation)
+    streams = Streams(config, registry, conversation)
+    servicer = ChatServicer(streams, conversation)
+    relay = RelayServicer(
+        streams, Admission("/octopus.chat.v1.ChatService/Converse", member.keys, caller="bridge"), config.instance
+    )
     bus.on_reconnect(registry.repair)
-    member.spawn("watch-connections", servicer.watch())
-    member.on_stop(servicer.drain)
-    await member.serve(lambda server: chat_service_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server))
+    member.spawn("watch-connections", streams.watch())
+    member.on_stop(streams.drain)
+    member.on_stop(relay.drain)
+    await member.serve(
+        lambda server: chat_service_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server),
+        lambda server: relay_service_pb2_grpc.add_RelayServiceServicer_to_server(relay, server),
+    )
     yield

@@ -120,6 +120,11 @@ class Connection:
         return self._ending is None
 
     @property
+    def waiting(self) -> bool:
+        """Whether there are frames to take."""
+        return bool(self._queue)
+
+    @property
     def ending(self) -> Ending | None:
         """Why the stream ends, as soon as it does; frames pushed before may still wait."""
         return self._ending

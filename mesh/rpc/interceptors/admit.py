@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from octopus.errors.v1 import errors_pb2
@@ -12,6 +13,7 @@ from mesh.errors import Refused
 from mesh.identity import names
 from mesh.rpc import metadata
 from mesh.rpc.call import Call, Interceptor, Proceed
+from mesh.rpc.policy import Method
 from mesh.rpc.principal import Principal, current_principal
 from mesh.rpc.tokens import TokenVerifier
 
@@ -43,7 +45,7 @@ class Token(Interceptor):
     async def around(self, call: Call, proceed: Proceed) -> None:
         """Raises TOKEN_MISSING, TOKEN_INVALID or TOKEN_EXPIRED. Sets `principal.current()`."""
         if call.method.needs_principal:
-            call.principal = self._principal(call)
+            call.principal = principal_of(call.method, call.metadata, call.caller, self._verifier)
         elif not call.method.open:
             # A token that happens to come along, perhaps an expired one at refresh, is not looked at.
             call.principal = Principal("", 0, frozenset({options_pb2.ROLE_ANYONE}), caller=call.caller)
@@ -56,51 +58,62 @@ class Token(Interceptor):
         finally:
             current_principal.reset(before)
 
-    def _principal(self, call: Call) -> Principal:
-        header = call.metadata.get(metadata.AUTHORIZATION)
-        if header is not None:
-            scheme, _, token = header.partition(" ")
-            if scheme.lower() != "bearer" or not token:
-                raise Refused(
-                    errors_pb2.REASON_TOKEN_INVALID, "the authorization header must be: Bearer <access token>"
-                )
-            claims = self._verifier.verify(token)
-            return Principal(
-                tenant_id=claims.tenant_id,
-                user_id=claims.user_id,
-                roles=claims.roles,
-                scopes=claims.scopes,
-                display_name=claims.display_name,
-                caller=call.caller,
-                expires_at=claims.expires_at,
-                token=token,
-            )
-        tenant = call.metadata.get(metadata.TENANT)
-        if options_pb2.ROLE_SERVICE in call.method.roles and (tenant or call.caller == _PLATFORM):
-            if tenant and not _TENANT.fullmatch(tenant):
-                raise Refused(errors_pb2.REASON_INVALID_ARGUMENT, "octopus-tenant is not the id of a shop")
-            return Principal(tenant or "", 0, frozenset({options_pb2.ROLE_SERVICE}), caller=call.caller)
-        raise Refused(errors_pb2.REASON_TOKEN_MISSING, "the call needs an access token in the authorization header")
-
 
 class Roles(Interceptor):
     """Lets in the roles and scopes that the contract names."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
         """Raises ROLE_NOT_ALLOWED."""
-        if call.method.needs_principal and not _allowed(call):
-            raise Refused(
-                errors_pb2.REASON_ROLE_NOT_ALLOWED, f"your roles or scopes do not allow {call.method.path[1:]}"
-            )
+        if call.method.needs_principal:
+            check_roles(call.method, call.principal)
         await proceed()
 
 
-def _allowed(call: Call) -> bool:
-    principal = call.principal
-    if principal is None:
-        return False
-    fitting = principal.roles & call.method.roles
+def check_roles(method: Method, principal: Principal | None) -> None:
+    """Let in the roles and scopes that the contract names.
+
+    Raises:
+        Refused: ROLE_NOT_ALLOWED.
+
+    """
+    if principal is None or not _allowed(method, principal):
+        raise Refused(errors_pb2.REASON_ROLE_NOT_ALLOWED, f"your roles or scopes do not allow {method.path[1:]}")
+
+
+def _allowed(method: Method, principal: Principal) -> bool:
+    fitting = principal.roles & method.roles
     if not fitting:
         return False
     # A partner's role alone opens nothing; it needs one of the method's scopes as well.
-    return fitting != {options_pb2.ROLE_PARTNER} or not principal.scopes.isdisjoint(call.method.scopes)
+    return fitting != {options_pb2.ROLE_PARTNER} or not principal.scopes.isdisjoint(method.scopes)
+
+
+def principal_of(method: Method, sent: Mapping[str, str], caller: str, verifier: TokenVerifier) -> Principal:
+    """Return for whom a call is made, from its metadata.
+
+    Raises:
+        Refused: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, or INVALID_ARGUMENT for a tenant that is none.
+
+    """
+    header = sent.get(metadata.AUTHORIZATION)
+    if header is not None:
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Refused(errors_pb2.REASON_TOKEN_INVALID, "the authorization header must be: Bearer <access token>")
+        claims = verifier.verify(token)
+        return Principal(
+            tenant_id=claims.tenant_id,
+            user_id=claims.user_id,
+            roles=claims.roles,
+            scopes=claims.scopes,
+            display_name=claims.display_name,
+            caller=caller,
+            expires_at=claims.expires_at,
+            token=token,
+        )
+    tenant = sent.get(metadata.TENANT)
+    if options_pb2.ROLE_SERVICE in method.roles and (tenant or caller == _PLATFORM):
+        if tenant and not _TENANT.fullmatch(tenant):
+            raise Refused(errors_pb2.REASON_INVALID_ARGUMENT, "octopus-tenant is not the id of a shop")
+        return Principal(tenant or "", 0, frozenset({options_pb2.ROLE_SERVICE}), caller=caller)
+    raise Refused(errors_pb2.REASON_TOKEN_MISSING, "the call needs an access token in the authorization header")

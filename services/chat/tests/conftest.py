@@ -13,13 +13,21 @@ from typing import Any
 
 import grpc
 import pytest
-from octopus.chat.v1 import chat_events_pb2, chat_service_pb2, chat_service_pb2_grpc, frame_pb2, message_pb2
+from octopus.chat.v1 import (
+    chat_events_pb2,
+    chat_service_pb2,
+    chat_service_pb2_grpc,
+    frame_pb2,
+    message_pb2,
+    relay_service_pb2_grpc,
+)
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_events_pb2, session_pb2, session_service_pb2, session_service_pb2_grpc
 
 from mesh.bus import Bus, connect
 from mesh.errors import Refused
 from mesh.identity.files import Identity
+from mesh.rpc.admission import Admission
 from mesh.rpc.channel import connect as dial
 from mesh.rpc.metadata import as_service, with_token
 from mesh.rpc.principal import current
@@ -30,9 +38,11 @@ from services.chat.config import ChatConfig
 from services.chat.conversation import Conversation
 from services.chat.posting import Posting
 from services.chat.registry import ConnectionRegistry
+from services.chat.relay_servicer import RelayServicer
 from services.chat.servicer import ChatServicer
 from services.chat.sessions import SessionClient
 from services.chat.store import Receipts
+from services.chat.streams import Streams
 
 TENANT = "chat-tests"
 _session_ids = itertools.count(int(time.time() * 1000))
@@ -172,7 +182,9 @@ class Chat:
     keys: Keys
     sessions: KnownSessions
     addresses: list[str]
-    servicers: list[ChatServicer]
+    streams: list[Streams]
+    relays: list[RelayServicer]
+    registries: list[ConnectionRegistry]
     bus: Bus
     stack: AsyncExitStack
 
@@ -235,7 +247,10 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
         )
         config = platform.config("chat", ChatConfig, **settings)
         assert config.valkey_password_file is not None
-        addresses, servicers = [], []
+        addresses: list[str] = []
+        running_streams: list[Streams] = []
+        relays: list[RelayServicer] = []
+        registries: list[ConnectionRegistry] = []
         for _ in range(instances):
             chat_bus = await stack.enter_async_context(
                 connect(platform.nats_url, "chat", tls=Identity(platform.identity, "chat").client_context)
@@ -255,8 +270,11 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
                 burst=config.rate_burst,
                 per_second=config.rate_per_second,
             )
-            servicer = ChatServicer(config, registry, conversation)
-            watch = asyncio.create_task(servicer.watch())
+            streams = Streams(config, registry, conversation)
+            servicer = ChatServicer(streams, conversation)
+            admission = Admission("/octopus.chat.v1.ChatService/Converse", keys.verifier(), caller="bridge")
+            relay = RelayServicer(streams, admission, f"chat-{len(addresses) + 1}")
+            watch = asyncio.create_task(streams.watch())
             stack.callback(watch.cancel)
             addresses.append(
                 await stack.enter_async_context(
@@ -265,11 +283,14 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
                         "chat",
                         keys,
                         functools.partial(chat_service_pb2_grpc.add_ChatServiceServicer_to_server, servicer),
+                        functools.partial(relay_service_pb2_grpc.add_RelayServiceServicer_to_server, relay),
                     )
                 )
             )
-            servicers.append(servicer)
-        yield Chat(platform, keys, sessions, addresses, servicers, bus, stack)
+            running_streams.append(streams)
+            relays.append(relay)
+            registries.append(registry)
+        yield Chat(platform, keys, sessions, addresses, running_streams, relays, registries, bus, stack)
 
 
 @pytest.fixture

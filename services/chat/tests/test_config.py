@@ -1,7 +1,7 @@
 import pytest
 
 from services.chat.config import ChatConfig
-from services.chat.servicer import BEATS_MISSED, LOOKS_PER_BEAT
+from services.chat.streams import BEATS_MISSED, LOOKS_PER_BEAT
 
 pytestmark = pytest.mark.unit
 

@@ -255,7 +255,7 @@ async def test_a_stream_ends_with_its_age_and_with_its_token(platform: Platform)
 
 async def test_a_stopping_instance_says_goodbye(chats: Chat) -> None:
     customer = await chats.converse(CUSTOMER, instance=0)
-    chats.servicers[0].drain()
+    chats.streams[0].drain()
     assert await customer.end() is None
     goodbye = customer.frames[-1].goodbye
     assert goodbye.reason == errors_pb2.REASON_UNAVAILABLE

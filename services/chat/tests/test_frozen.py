@@ -52,7 +52,7 @@ async def test_without_valkey_people_connect_and_talk(
                 # A page reports how far it has read after every message; the next one must not wait for that.
                 await customer.send(receipt=frame_pb2.Receipt(session_id=first.id, read_seq=number + 1))
             assert len(await customer.next("ack", 10)) == 10
-            assert [message.text.text for message in await agent.next("message", 10)] == list("0123456789")
+            assert [message.content.text.text for message in await agent.next("message", 10)] == list("0123456789")
             assert len(await agent.next("receipt", 10)) == 10
 
     async def kept() -> bool:

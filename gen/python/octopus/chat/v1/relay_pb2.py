@@ -22,12 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from octopus.errors.v1 import errors_pb2 as octopus_dot_errors_dot_v1_dot_errors__pb2
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1boctopus/chat/v1/relay.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1eoctopus/errors/v1/errors.proto\x1a octopus/options/v1/options.proto\"N\n\tRelayOpen\x12\"\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80 \x90\xb5\x18\x06\x12\x1d\n\x0btraceparent\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"\x0b\n\tRelayGone\"8\n\x0bRelayClosed\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\"\xba\x01\n\nFromClient\x12\x1b\n\nconnection\x18\x01 \x01(\rB\x07\xbaH\x04*\x02 \x00\x12*\n\x04open\x18\x02 \x01(\x0b\x32\x1a.octopus.chat.v1.RelayOpenH\x00\x12\x17\n\x07message\x18\x03 \x01(\x0c\x42\x04\x90\xb5\x18\x05H\x00\x12\x0f\n\x05taken\x18\x04 \x01(\rH\x00\x12*\n\x04gone\x18\x05 \x01(\x0b\x32\x1a.octopus.chat.v1.RelayGoneH\x00\x42\r\n\x04item\x12\x05\xbaH\x02\x08\x01\"\x80\x01\n\x08ToClient\x12\x12\n\nconnection\x18\x01 \x01(\r\x12\x17\n\x07message\x18\x02 \x01(\x0c\x42\x04\x90\xb5\x18\x05H\x00\x12\x0f\n\x05taken\x18\x03 \x01(\rH\x00\x12.\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x1c.octopus.chat.v1.RelayClosedH\x00\x42\x06\n\x04itemb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1boctopus/chat/v1/relay.proto\x12\x0foctopus.chat.v1\x1a\x1eoctopus/errors/v1/errors.proto\x1a octopus/options/v1/options.proto\"<\n\tRelayOpen\x12\x1a\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x04\x90\xb5\x18\x06\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\"\x0b\n\tRelayGone\"8\n\x0bRelayClosed\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\"\xaa\x01\n\nFromClient\x12\x12\n\nconnection\x18\x01 \x01(\r\x12*\n\x04open\x18\x02 \x01(\x0b\x32\x1a.octopus.chat.v1.RelayOpenH\x00\x12\x17\n\x07message\x18\x03 \x01(\x0c\x42\x04\x90\xb5\x18\x05H\x00\x12\x0f\n\x05taken\x18\x04 \x01(\rH\x00\x12*\n\x04gone\x18\x05 \x01(\x0b\x32\x1a.octopus.chat.v1.RelayGoneH\x00\x42\x06\n\x04item\"\x80\x01\n\x08ToClient\x12\x12\n\nconnection\x18\x01 \x01(\r\x12\x17\n\x07message\x18\x02 \x01(\x0c\x42\x04\x90\xb5\x18\x05H\x00\x12\x0f\n\x05taken\x18\x03 \x01(\rH\x00\x12.\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x1c.octopus.chat.v1.RelayClosedH\x00\x42\x06\n\x04itemb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,25 +34,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.chat.v1.relay_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RELAYOPEN'].fields_by_name['access_token']._loaded_options = None
-  _globals['_RELAYOPEN'].fields_by_name['access_token']._serialized_options = b'\272H\005r\003\030\200 \220\265\030\006'
-  _globals['_RELAYOPEN'].fields_by_name['traceparent']._loaded_options = None
-  _globals['_RELAYOPEN'].fields_by_name['traceparent']._serialized_options = b'\272H\005r\003\030\200\001'
-  _globals['_FROMCLIENT'].oneofs_by_name['item']._loaded_options = None
-  _globals['_FROMCLIENT'].oneofs_by_name['item']._serialized_options = b'\272H\002\010\001'
-  _globals['_FROMCLIENT'].fields_by_name['connection']._loaded_options = None
-  _globals['_FROMCLIENT'].fields_by_name['connection']._serialized_options = b'\272H\004*\002 \000'
+  _globals['_RELAYOPEN'].fields_by_name['access_token']._serialized_options = b'\220\265\030\006'
   _globals['_FROMCLIENT'].fields_by_name['message']._loaded_options = None
   _globals['_FROMCLIENT'].fields_by_name['message']._serialized_options = b'\220\265\030\005'
   _globals['_TOCLIENT'].fields_by_name['message']._loaded_options = None
   _globals['_TOCLIENT'].fields_by_name['message']._serialized_options = b'\220\265\030\005'
-  _globals['_RELAYOPEN']._serialized_start=143
-  _globals['_RELAYOPEN']._serialized_end=221
-  _globals['_RELAYGONE']._serialized_start=223
-  _globals['_RELAYGONE']._serialized_end=234
-  _globals['_RELAYCLOSED']._serialized_start=236
-  _globals['_RELAYCLOSED']._serialized_end=292
-  _globals['_FROMCLIENT']._serialized_start=295
-  _globals['_FROMCLIENT']._serialized_end=481
-  _globals['_TOCLIENT']._serialized_start=484
-  _globals['_TOCLIENT']._serialized_end=612
+  _globals['_RELAYOPEN']._serialized_start=114
+  _globals['_RELAYOPEN']._serialized_end=174
+  _globals['_RELAYGONE']._serialized_start=176
+  _globals['_RELAYGONE']._serialized_end=187
+  _globals['_RELAYCLOSED']._serialized_start=189
+  _globals['_RELAYCLOSED']._serialized_end=245
+  _globals['_FROMCLIENT']._serialized_start=248
+  _globals['_FROMCLIENT']._serialized_end=418
+  _globals['_TOCLIENT']._serialized_start=421
+  _globals['_TOCLIENT']._serialized_end=549
 # @@protoc_insertion_point(module_scope)

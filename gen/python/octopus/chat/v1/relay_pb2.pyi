@@ -84,7 +84,9 @@ Global___RelayClosed: _TypeAlias = RelayClosed  # noqa: Y015
 
 @_typing.final
 class FromClient(_message.Message):
-    """One thing about one conversation, from the bridge."""
+    """One thing about one conversation, from the bridge. There are no rules to check here: what came from a client is checked
+    where it is decoded, and one client's mistake must not end the stream of all.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -53,9 +53,9 @@ class RelayServiceServicer:
         The stream itself is for nobody, so it needs no token; every conversation on it does. It has no age. The answer's
         initial metadata names the instance in `octopus-instance`: a bridge that has a stream to it already needs no other.
 
-        Each side may have 128 KiB of messages under way in a conversation (the one that goes beyond included) until the
-        other side says what it has `taken`. So a reader that is slow holds up itself only; chat cuts it off as it does on
-        `Converse`.
+        Each side sends messages of a conversation as long as less than 128 KiB of them, and of 64 bytes more for each, are
+        under way: not yet `taken` by the other side. So a slow reader holds up itself only, and chat cuts it off as it does
+        on `Converse`.
 
         When nothing has come for a second the bridge sends a request without items, which chat answers in kind; a bridge
         that hears nothing for 5 seconds gives the stream up. When the stream ends, its conversations have ended.

@@ -4,7 +4,6 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import { file_buf_validate_validate } from "../../../buf/validate/validate_pb";
 import type { Reason } from "../../errors/v1/errors_pb";
 import { file_octopus_errors_v1_errors } from "../../errors/v1/errors_pb";
 import { file_octopus_options_v1_options } from "../../options/v1/options_pb";
@@ -14,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/chat/v1/relay.proto.
  */
 export const file_octopus_chat_v1_relay: GenFile = /*@__PURE__*/
-  fileDesc("ChtvY3RvcHVzL2NoYXQvdjEvcmVsYXkucHJvdG8SD29jdG9wdXMuY2hhdC52MSJOCglSZWxheU9wZW4SIgoMYWNjZXNzX3Rva2VuGAEgASgJQgy6SAVyAxiAIJC1GAYSHQoLdHJhY2VwYXJlbnQYAiABKAlCCLpIBXIDGIABIgsKCVJlbGF5R29uZSI4CgtSZWxheUNsb3NlZBIpCgZyZWFzb24YASABKA4yGS5vY3RvcHVzLmVycm9ycy52MS5SZWFzb24iugEKCkZyb21DbGllbnQSGwoKY29ubmVjdGlvbhgBIAEoDUIHukgEKgIgABIqCgRvcGVuGAIgASgLMhoub2N0b3B1cy5jaGF0LnYxLlJlbGF5T3BlbkgAEhcKB21lc3NhZ2UYAyABKAxCBJC1GAVIABIPCgV0YWtlbhgEIAEoDUgAEioKBGdvbmUYBSABKAsyGi5vY3RvcHVzLmNoYXQudjEuUmVsYXlHb25lSABCDQoEaXRlbRIFukgCCAEigAEKCFRvQ2xpZW50EhIKCmNvbm5lY3Rpb24YASABKA0SFwoHbWVzc2FnZRgCIAEoDEIEkLUYBUgAEg8KBXRha2VuGAMgASgNSAASLgoGY2xvc2VkGAQgASgLMhwub2N0b3B1cy5jaGF0LnYxLlJlbGF5Q2xvc2VkSABCBgoEaXRlbWIGcHJvdG8z", [file_buf_validate_validate, file_octopus_errors_v1_errors, file_octopus_options_v1_options]);
+  fileDesc("ChtvY3RvcHVzL2NoYXQvdjEvcmVsYXkucHJvdG8SD29jdG9wdXMuY2hhdC52MSI8CglSZWxheU9wZW4SGgoMYWNjZXNzX3Rva2VuGAEgASgJQgSQtRgGEhMKC3RyYWNlcGFyZW50GAIgASgJIgsKCVJlbGF5R29uZSI4CgtSZWxheUNsb3NlZBIpCgZyZWFzb24YASABKA4yGS5vY3RvcHVzLmVycm9ycy52MS5SZWFzb24iqgEKCkZyb21DbGllbnQSEgoKY29ubmVjdGlvbhgBIAEoDRIqCgRvcGVuGAIgASgLMhoub2N0b3B1cy5jaGF0LnYxLlJlbGF5T3BlbkgAEhcKB21lc3NhZ2UYAyABKAxCBJC1GAVIABIPCgV0YWtlbhgEIAEoDUgAEioKBGdvbmUYBSABKAsyGi5vY3RvcHVzLmNoYXQudjEuUmVsYXlHb25lSABCBgoEaXRlbSKAAQoIVG9DbGllbnQSEgoKY29ubmVjdGlvbhgBIAEoDRIXCgdtZXNzYWdlGAIgASgMQgSQtRgFSAASDwoFdGFrZW4YAyABKA1IABIuCgZjbG9zZWQYBCABKAsyHC5vY3RvcHVzLmNoYXQudjEuUmVsYXlDbG9zZWRIAEIGCgRpdGVtYgZwcm90bzM", [file_octopus_errors_v1_errors, file_octopus_options_v1_options]);
 
 /**
  * Opens a conversation, as `Converse` does. Its first message is a `RelayedMessage` of its own.
@@ -81,7 +80,8 @@ export const RelayClosedSchema: GenMessage<RelayClosed> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_relay, 2);
 
 /**
- * One thing about one conversation, from the bridge.
+ * One thing about one conversation, from the bridge. There are no rules to check here: what came from a client is checked
+ * where it is decoded, and one client's mistake must not end the stream of all.
  *
  * @generated from message octopus.chat.v1.FromClient
  */
