@@ -1,9 +1,10 @@
-"""What an archived message is, who may read it, and how pages follow each other: without I/O.
+"""What an archived message is, and how pages follow each other: without I/O.
+
+Who may read it is the session service's rule.
 
 The errors, each with its reason (octopus.errors.v1.Reason):
 
     ArchiveError
-    ├── NotFound    NOT_FOUND: no such session, or somebody else's
     └── Invalid     INVALID_ARGUMENT, names the field
 """
 
@@ -19,15 +20,6 @@ class ArchiveError(Exception):
     """A rule of this module says no."""
 
     reason: ClassVar[str]
-
-
-class NotFound(ArchiveError):
-    """There is no such session for this reader."""
-
-    reason = "NOT_FOUND"
-
-    def __init__(self) -> None:
-        super().__init__("there is no such session")
 
 
 class Invalid(ArchiveError):

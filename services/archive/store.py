@@ -51,16 +51,6 @@ class ArchiveStore:
         ids = [message.message_id for message in messages]
         return set(await (await conn.execute(query, [sessions, ids, tenant_id])).fetchall())
 
-    async def customer(self, conn: Connection, tenant_id: str, session_id: int) -> int | None:
-        """Return the customer to whom the session belongs now, or None when nothing of it is here."""
-        query = """
-            SELECT coalesce(v.customer_id, m.customer_id) FROM cs_message m
-            LEFT JOIN cs_merged_visitor v ON v.tenant_id = m.tenant_id AND v.visitor_id = m.customer_id
-            WHERE m.tenant_id = %s AND m.session_id = %s ORDER BY m.seq DESC LIMIT 1
-        """
-        row = await (await conn.execute(query, [tenant_id, session_id])).fetchone()
-        return row[0] if row else None
-
     async def page(
         self, conn: Connection, tenant_id: str, session_id: int, *, before_seq: int | None, limit: int
     ) -> list[Archived]:

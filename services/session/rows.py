@@ -14,7 +14,7 @@ from services.session.domain import Agent, AgentStatus, EndReason, HandoffReason
 # What changes when a session changes; `active_at` is bookkeeping and no part of it.
 _CHANGING: Final = (
     "customer_id", "customer_name", "state", "version", "agent_id", "agent_name", "handoff_at", "handoff_reason",
-    "offered_until", "accepted_at", "ended_at", "end_reason",
+    "offered_until", "accepted_at", "former_agents", "ended_at", "end_reason",
 )  # fmt: skip
 _FIXED: Final = ("id", "tenant_id", "channel", "locale", "opened_at")
 _COLUMNS: Final = ", ".join((*_FIXED, *_CHANGING))
@@ -41,14 +41,17 @@ SELECT: Final = (
     f"SELECT {_COLUMNS}, CASE WHEN s.state = 2 THEN {_POSITION} ELSE 0 END AS queue_position"
     " FROM cs_session s WHERE s.tenant_id = %(tenant)s"
 )
+# `Viewer.sees` for a member of staff who is no supervisor.
+VISIBLE: Final = "(s.agent_id = %(user)s OR s.state = 2 OR s.former_agents @> ARRAY[%(user)s]::bigint[])"
 SELECT_AGENT: Final = """
-    SELECT a.tenant_id, a.user_id, a.display_name, a.status, a.capacity, a.version, a.last_assigned_at,
+    SELECT a.tenant_id, a.user_id, a.display_name, a.status, a.capacity, a.version,
+           a.token_generation, a.last_assigned_at,
            (SELECT count(*) FROM cs_session s
             WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.user_id AND s.state IN (3, 4)) AS load
     FROM cs_agent a WHERE a.tenant_id = %(tenant)s"""
 UPDATE_AGENT: Final = """
     UPDATE cs_agent SET display_name = %(display_name)s, status = %(status)s, capacity = %(capacity)s,
-           version = %(version)s, last_assigned_at = %(last_assigned_at)s
+           version = %(version)s, token_generation = %(token_generation)s, last_assigned_at = %(last_assigned_at)s
     WHERE tenant_id = %(tenant_id)s AND user_id = %(user_id)s"""
 
 
@@ -65,6 +68,7 @@ def session_of(row: DictRow) -> Session:
         **{
             **row,
             "state": SessionState(row["state"]),
+            "former_agents": tuple(row["former_agents"]),
             "handoff_reason": HandoffReason(row["handoff_reason"]),
             "end_reason": EndReason(row["end_reason"]),
         }
@@ -79,6 +83,7 @@ def agent_of(row: DictRow) -> Agent:
 def session_values(session: Session) -> dict[str, object]:
     """Give the parameters of INSERT and UPDATE."""
     values = {name: getattr(session, name) for name in (*_FIXED, *_CHANGING)}
+    values["former_agents"] = list(session.former_agents)
     return {name: int(value) if isinstance(value, int) else value for name, value in values.items()}
 
 
@@ -91,5 +96,6 @@ def agent_values(agent: Agent) -> dict[str, object]:
         "status": int(agent.status),
         "capacity": agent.capacity,
         "version": agent.version,
+        "token_generation": agent.token_generation,
         "last_assigned_at": agent.last_assigned_at,
     }

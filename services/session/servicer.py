@@ -130,7 +130,7 @@ def _viewer() -> Viewer:
         user_id=caller.user_id,
         shopper=caller.has(options.ROLE_VISITOR, options.ROLE_CUSTOMER),
         agent=caller.has(options.ROLE_AGENT),
-        supervisor=caller.has(options.ROLE_SUPERVISOR),
+        supervisor=caller.has(options.ROLE_SUPERVISOR, options.ROLE_ADMIN),
         service=caller.is_service,
     )
 

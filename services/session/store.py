@@ -13,7 +13,7 @@ from psycopg.rows import DictRow
 from mesh.stores.postgres import Database
 from services.session.domain import LIVE, Agent, Session, SessionState, Viewer
 from services.session.events import Announcer
-from services.session.rows import LIVE_SESSIONS, SELECT, SELECT_AGENT, agent_of, fetch, session_of
+from services.session.rows import LIVE_SESSIONS, SELECT, SELECT_AGENT, VISIBLE, agent_of, fetch, session_of
 from services.session.unit_of_work import UnitOfWork
 
 
@@ -90,7 +90,7 @@ class Store:
         """
         return await self._sessions(
             SELECT
-            + ("" if viewer.supervisor else " AND (s.agent_id = %(user)s OR s.state = 2)")
+            + ("" if viewer.supervisor else f" AND {VISIBLE}")
             + (" AND s.id < %(before)s" if before_id else "")
             + (" AND s.state = ANY(%(states)s)" if states else "")
             + (" AND s.customer_id = %(customer)s" if customer_id else "")

@@ -20,13 +20,23 @@ from services.session.domain.errors import (
     VersionConflict,
     WrongState,
 )
-from services.session.domain.session import LIVE, SEATED, EndReason, HandoffReason, Session, SessionState, kept_of
+from services.session.domain.session import (
+    LIVE,
+    SEATED,
+    TRANSITIONS,
+    EndReason,
+    HandoffReason,
+    Session,
+    SessionState,
+    kept_of,
+)
 from services.session.domain.visibility import Viewer
 
 __all__ = [
     "DEFAULT_CAPACITY",
     "LIVE",
     "SEATED",
+    "TRANSITIONS",
     "Agent",
     "AgentStatus",
     "EndReason",

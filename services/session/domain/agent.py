@@ -28,6 +28,8 @@ class Agent:
     capacity: int = DEFAULT_CAPACITY
     version: int = 0
     load: int = 0
+    # Of the tokens the agent acts with; a log-out everywhere raises it.
+    token_generation: int = 0
     last_assigned_at: datetime | None = None
 
     def change(self, **values: object) -> Agent:

@@ -3,17 +3,21 @@
 ```
           ask for a person        offer             accept
    BOT ───────────────────► WAITING ────► ASSIGNED ────────► ACTIVE
-    │                          ▲   requeue    │                 │
-    │                          └──────────────┘                 │
-    └───────────────────── end, from any state ─────────────────┴──► ENDED
+    │                          ▲              │   requeue       │
+    │                          └──────────────┴─────────────────┤
+    └───────────────────── end, from any open state ────────────┴──► ENDED
 ```
+
+`TRANSITIONS` is the table of it, and nothing changes a state past it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
+from typing import Final
 
 from services.session.domain.agent import Agent
 from services.session.domain.errors import Ended, NotTaking, WrongState
@@ -28,6 +32,15 @@ class SessionState(IntEnum):
     ACTIVE = 4
     ENDED = 5
 
+
+# What can follow on each state.
+TRANSITIONS: Final[Mapping[SessionState, frozenset[SessionState]]] = {
+    SessionState.BOT: frozenset({SessionState.WAITING, SessionState.ENDED}),
+    SessionState.WAITING: frozenset({SessionState.ASSIGNED, SessionState.ENDED}),
+    SessionState.ASSIGNED: frozenset({SessionState.WAITING, SessionState.ACTIVE, SessionState.ENDED}),
+    SessionState.ACTIVE: frozenset({SessionState.WAITING, SessionState.ENDED}),
+    SessionState.ENDED: frozenset(),
+}
 
 # A session in one of these states takes one of its agent's places.
 SEATED = (SessionState.ASSIGNED, SessionState.ACTIVE)
@@ -72,7 +85,10 @@ class Session:
     handoff_at: datetime | None = None
     handoff_reason: HandoffReason = HandoffReason.NONE
     offered_until: datetime | None = None
+    # When an agent accepted, the last time. Kept when the session goes back to the queue: a person has talked.
     accepted_at: datetime | None = None
+    # Agents who talked in it before it went back to the queue.
+    former_agents: tuple[int, ...] = ()
     ended_at: datetime | None = None
     end_reason: EndReason = EndReason.NONE
     # While waiting: 1 is next. Not part of the state: it changes without the session changing.
@@ -83,38 +99,42 @@ class Session:
         self._must_be_open()
         if self.state is not SessionState.BOT:
             return self
-        return self._change(state=SessionState.WAITING, handoff_at=now, handoff_reason=reason)
+        return self._move(SessionState.WAITING, handoff_at=now, handoff_reason=reason)
 
     def offer(self, agent: Agent, until: datetime) -> Session:
         """Offer it to an agent, who has until then to accept. Raises `WrongState`, `NotTaking`."""
-        if self.state is not SessionState.WAITING:
-            raise WrongState("only a waiting session can be offered")
+        self._must_allow(SessionState.ASSIGNED, "only a waiting session can be offered")
         if not agent.takes:
             raise NotTaking("the agent is not available or has no free place")
-        return self._change(
-            state=SessionState.ASSIGNED, agent_id=agent.user_id, agent_name=agent.display_name, offered_until=until
+        return self._move(
+            SessionState.ASSIGNED, agent_id=agent.user_id, agent_name=agent.display_name, offered_until=until
         )
 
     def requeue(self) -> Session:
-        """Let it wait again, where it stood: before all who asked later. Raises `WrongState`."""
-        if self.state is not SessionState.ASSIGNED:
-            raise WrongState("only an offer that was not accepted can go back to the queue")
-        return self._change(state=SessionState.WAITING, agent_id=0, agent_name="", offered_until=None)
+        """Take it from its agent and let it wait again, where it stood: before all who asked later.
+
+        An agent who had accepted becomes a former agent. Raises `WrongState`.
+        """
+        self._must_be_seated("only a session that an agent holds can go back to the queue")
+        former = self.former_agents
+        if self.state is SessionState.ACTIVE and self.agent_id not in former:
+            former = (*former, self.agent_id)
+        return self._move(SessionState.WAITING, agent_id=0, agent_name="", offered_until=None, former_agents=former)
 
     def accept(self, agent_id: int, now: datetime) -> Session:
-        """The agent takes the offer. Raises `Ended`, and `WrongState` when it is not offered to this agent."""
+        """Let the agent take the offer. Raises `Ended`, and `WrongState` when it is not offered to this agent."""
         self._must_be_open()
         if self.agent_id != agent_id:
             raise WrongState("the session is not offered to you; it may have gone back to the queue or to a colleague")
         if self.state is SessionState.ACTIVE:
             return self
-        return self._change(state=SessionState.ACTIVE, accepted_at=now, offered_until=None)
+        return self._move(SessionState.ACTIVE, accepted_at=now, offered_until=None)
 
     def end(self, reason: EndReason, now: datetime) -> Session:
         """End it. It keeps its agent, who may still look at it."""
         if self.state is SessionState.ENDED:
             return self
-        return self._change(state=SessionState.ENDED, ended_at=now, end_reason=reason, offered_until=None)
+        return self._move(SessionState.ENDED, ended_at=now, end_reason=reason, offered_until=None)
 
     def give_to(self, customer_id: int, customer_name: str) -> Session:
         """Make it another customer's."""
@@ -127,6 +147,18 @@ class Session:
     def _must_be_open(self) -> None:
         if self.state is SessionState.ENDED:
             raise Ended("the session has ended; open a new one")
+
+    def _must_be_seated(self, refusal: str) -> None:
+        if self.state not in SEATED:
+            raise WrongState(refusal)
+
+    def _must_allow(self, state: SessionState, refusal: str) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise WrongState(refusal)
+
+    def _move(self, state: SessionState, **values: object) -> Session:
+        self._must_allow(state, f"a session cannot go from {self.state.name} to {state.name}")
+        return self._change(state=state, **values)
 
     def _change(self, **values: object) -> Session:
         return replace(self, version=self.version + 1, queue_position=0, **values)  # type: ignore[arg-type]  # our own fields

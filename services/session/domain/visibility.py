@@ -1,4 +1,16 @@
-"""Who may see a session, and what they may do with it."""
+"""Who may see a session, and what they may do with it: the one rule that every reader asks.
+
+| who | sees |
+| --- | --- |
+| a visitor or customer | their own sessions |
+| an agent | the sessions offered to them, theirs, those in which they talked before, and those that wait |
+| a supervisor or an administrator of the shop | all sessions of the shop |
+| a service (the bot, chat, the archive for a partner) | all sessions of the shop |
+
+Seeing a session means its state and its history. Whoever may not see it is told NOT_FOUND. Taking part (to follow it
+live, to speak, to send signs) is less: chat leaves it to the customer and the agent who has it now. The list of
+sessions asks the same rule in SQL (`rows.VISIBLE`); a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +22,7 @@ from services.session.domain.session import EndReason, Session, SessionState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """Who asks: what a person or service may see and do with a session."""
+    """Who asks. `supervisor` stands for supervisors and administrators of the shop."""
 
     tenant_id: str
     user_id: int
@@ -20,14 +32,21 @@ class Viewer:
     service: bool = False
 
     def sees(self, session: Session) -> bool:
-        """Shoppers see their own, agents their own and those that wait, supervisors and services all of the shop."""
+        """Return whether they may see the session and its history."""
         if session.tenant_id != self.tenant_id:
             return False
         return (
             self.supervisor
             or self.service
             or (self.shopper and session.customer_id == self.user_id)
-            or (self.agent and (session.agent_id == self.user_id or session.state is SessionState.WAITING))
+            or (self.agent and self._has_or_may_take(session))
+        )
+
+    def _has_or_may_take(self, session: Session) -> bool:
+        return (
+            session.agent_id == self.user_id
+            or self.user_id in session.former_agents
+            or session.state is SessionState.WAITING
         )
 
     def must_see(self, session: Session | None) -> Session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
@@ -13,6 +14,7 @@ from octopus.session.v1 import session_pb2 as pb
 
 from services.session import domain, wire
 from services.session.domain import (
+    TRANSITIONS,
     Agent,
     AgentStatus,
     Ended,
@@ -87,6 +89,39 @@ def test_a_requeued_session_waits_where_it_stood() -> None:
     assert (requeued.agent_id, requeued.agent_name, requeued.offered_until) == (0, "", None)
 
 
+def test_a_session_taken_from_its_agent_waits_where_it_stood_and_remembers_who_talked() -> None:
+    requeued = active().requeue()
+    assert (requeued.state, requeued.handoff_at, requeued.accepted_at) == (SessionState.WAITING, NOW, NOW)
+    assert (requeued.agent_id, requeued.former_agents) == (0, (AGENT,))
+    # An offer that was not accepted leaves no trace, a second conversation with the same agent no second one.
+    assert assigned().requeue().former_agents == ()
+    again = requeued.offer(agent(), LATER).accept(AGENT, LATER).requeue()
+    assert again.former_agents == (AGENT,)
+
+
+@pytest.mark.parametrize("state", SessionState)
+def test_the_table_of_transitions_is_what_can_happen(state: SessionState) -> None:
+    session = {
+        SessionState.BOT: bot_session,
+        SessionState.WAITING: waiting,
+        SessionState.ASSIGNED: assigned,
+        SessionState.ACTIVE: active,
+        SessionState.ENDED: ended,
+    }[state]()
+    steps: list[Callable[[], Session]] = [
+        lambda: session.ask_person(HandoffReason.BUTTON, NOW),
+        lambda: session.offer(agent(), LATER),
+        session.requeue,
+        lambda: session.accept(AGENT, NOW),
+        lambda: session.end(EndReason.CUSTOMER, NOW),
+    ]
+    reached = set()
+    for step in steps:
+        with suppress(SessionError):
+            reached.add(step().state)
+    assert reached - {state} == TRANSITIONS[state]
+
+
 @pytest.mark.parametrize("session", [waiting(), assigned(), active()])
 def test_asking_for_a_person_again_changes_nothing(session: Session) -> None:
     assert session.ask_person(HandoffReason.WORDS, LATER) is session
@@ -115,7 +150,8 @@ def test_a_session_can_end_from_any_state_and_keeps_its_agent(session: Session) 
         (lambda: waiting().accept(AGENT, NOW), WrongState),
         (lambda: assigned().accept(OTHER, NOW), WrongState),
         (lambda: active().accept(OTHER, NOW), WrongState),
-        (lambda: active().requeue(), WrongState),
+        (lambda: bot_session().requeue(), WrongState),
+        (lambda: ended().requeue(), WrongState),
         (lambda: waiting().requeue(), WrongState),
         (lambda: waiting().offer(agent(status=AgentStatus.BUSY), LATER), NotTaking),
         (lambda: waiting().offer(agent(status=AgentStatus.AWAY), LATER), NotTaking),
@@ -150,11 +186,12 @@ SERVICE = Viewer(tenant_id="qingshan", user_id=0, service=True)
 @pytest.mark.parametrize(
     ("viewer", "seen"),
     [
-        (SHOPPER, {"bot", "waiting", "assigned", "active", "ended"}),
-        (ANSWERS, {"waiting", "assigned", "active", "ended"}),
-        (COLLEAGUE, {"waiting"}),
-        (SUPERVISOR, {"bot", "waiting", "assigned", "active", "ended"}),
-        (SERVICE, {"bot", "waiting", "assigned", "active", "ended"}),
+        (SHOPPER, {"bot", "waiting", "assigned", "active", "ended", "once theirs"}),
+        (ANSWERS, {"waiting", "assigned", "active", "ended", "once theirs"}),
+        (COLLEAGUE, {"waiting", "once theirs"}),
+        (replace(COLLEAGUE, user_id=103), {"waiting"}),
+        (SUPERVISOR, {"bot", "waiting", "assigned", "active", "ended", "once theirs"}),
+        (SERVICE, {"bot", "waiting", "assigned", "active", "ended", "once theirs"}),
         (replace(SHOPPER, user_id=8), set()),
         # A shopper whose id is 0 or whose role is missing sees nothing, not everything.
         (replace(SHOPPER, shopper=False), set()),
@@ -168,6 +205,7 @@ def test_everyone_sees_what_concerns_them(viewer: Viewer, seen: set[str]) -> Non
         "assigned": assigned(),
         "active": active(),
         "ended": ended(),
+        "once theirs": replace(ended(), former_agents=(OTHER,)),
     }
     assert {name for name, session in sessions.items() if viewer.sees(session)} == seen
 

@@ -18,7 +18,8 @@ from mesh.errors import Refused
 from mesh.rpc.metadata import with_token
 from mesh.testing import Platform
 from mesh.testing.rpc import dialling
-from services.session.tests.parts import eventually
+from services.session.events import SessionChanged
+from services.session.tests.parts import Parts, eventually
 from services.session.tests.service import Person, Service, refusal, service
 
 pytestmark = pytest.mark.service
@@ -145,6 +146,60 @@ async def test_nobody_sees_what_is_not_theirs(running: Service, tenant: str) -> 
     assert (await refusal(stranger.EndSession(ending))).reason == errors.REASON_NOT_FOUND
     await running.customer(tenant, 1).RequestHandoff(handoff(session))
     assert (await running.agent(tenant, AGENT).GetSession(wanted)).session.queue_position == 1
+
+
+async def test_the_list_of_sessions_and_the_rule_of_who_sees_one_agree(
+    running: Service, one: Parts, tenant: str
+) -> None:
+    """Sessions in every state, with agents now and before; everybody lists exactly what they can get."""
+    agents = [running.agent(tenant, number) for number in (AGENT, COLLEAGUE)]
+    staff = [
+        *agents,
+        running.agent(tenant, 902),
+        running.person(tenant, SUPERVISOR, "SUPERVISOR"),
+        running.person(tenant, SUPERVISOR, "ADMIN"),
+        running.person(f"{tenant}-b", SUPERVISOR, "SUPERVISOR"),
+    ]
+    await agents[0].SetAgentStatus(available())
+    sessions = [await opened(running.customer(tenant, number)) for number in range(1, 8)]
+    for number in range(2, 8):
+        await running.customer(tenant, number).RequestHandoff(handoff(sessions[number - 1]))
+    for number in range(2, 6):
+        await agents[0].AcceptSession(pb.AcceptSessionRequest(session_id=sessions[number - 1].id))
+    await agents[0].EndSession(pb.EndSessionRequest(session_id=sessions[1].id))
+    await requeue(one, sessions[2])
+    await requeue(one, sessions[3])
+    await agents[0].SetAgentStatus(pb.SetAgentStatusRequest(status=session_pb2.AGENT_STATUS_AWAY))
+    await agents[1].SetAgentStatus(available())
+    await agents[1].EndSession(pb.EndSessionRequest(session_id=sessions[3].id))
+    listed = []
+    for person in staff:
+        shown = {found.id for found in (await person.ListSessions(pb.ListSessionsRequest())).sessions}
+        got = set()
+        for session in sessions:
+            try:
+                got.add((await person.GetSession(pb.GetSessionRequest(session_id=session.id))).session.id)
+            except Refused as refused:
+                if refused.reason != errors.REASON_NOT_FOUND:
+                    raise
+        assert shown == got
+        listed.append([number for number, session in enumerate(sessions, 1) if session.id in shown])
+    everything = list(range(1, 8))
+    first, second, third, *rest = listed
+    # Their own, now and before; for the second all that was offered after the first had gone; for the third nothing.
+    assert first == [2, 3, 4, 5]
+    assert second == [3, 4, 6, 7]
+    assert third == []
+    assert rest == [everything, everything, []]
+
+
+async def requeue(part: Parts, session: session_pb2.Session) -> None:
+    """Take a session from its agent, as happens when the agent leaves duty."""
+    async with part.store.unit_of_work(session.tenant_id) as work:
+        before = await work.session(session.id)
+        assert before is not None
+        after = await work.save(before, before.requeue(), SessionChanged.REQUEUED)
+    await part.assigner.settle(session.tenant_id, [after])
 
 
 async def test_what_the_state_does_not_allow_says_so(running: Service, tenant: str) -> None:

@@ -66,7 +66,8 @@ export function changeText({ content }: Message, words: Words): string {
     case SessionState.BOT:
       return previousState === SessionState.UNSPECIFIED ? text.opened : "";
     case SessionState.WAITING:
-      return previousState === SessionState.ASSIGNED ? text.requeued : handoffText(session, words);
+      if (previousState === SessionState.ASSIGNED) return text.requeued;
+      return previousState === SessionState.ACTIVE ? text.left : handoffText(session, words);
     case SessionState.ASSIGNED:
       return text.assigned(session.agentName);
     case SessionState.ACTIVE:

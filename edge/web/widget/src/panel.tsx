@@ -443,7 +443,7 @@ function changeText(session: Session | undefined, before: SessionState, words: W
     case SessionState.ACTIVE:
       return words.joined(session.agentName);
     case SessionState.WAITING:
-      return before === SessionState.ASSIGNED ? words.requeued : "";
+      return before === SessionState.ASSIGNED || before === SessionState.ACTIVE ? words.requeued : "";
     case SessionState.ENDED:
       return words.ended;
     default:

@@ -27,7 +27,7 @@ from octopus.chat.v1 import message_pb2 as octopus_dot_chat_dot_v1_dot_message__
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(octopus/archive/v1/archive_service.proto\x12\x12octopus.archive.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/options/v1/options.proto\"\x8c\x01\n\x13ListMessagesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\nsession_id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1b\n\nbefore_seq\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"[\n\x14ListMessagesResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.octopus.chat.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x95\x01\n\x0e\x41rchiveService\x12\x82\x01\n\x0cListMessages\x12\'.octopus.archive.v1.ListMessagesRequest\x1a(.octopus.archive.v1.ListMessagesResponse\"\x1f\x90\x02\x01\x8a\xb5\x18\x18\n\x05\x03\x04\x05\x06\t\x12\x04\x65\x64ge\x1a\tchat.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(octopus/archive/v1/archive_service.proto\x12\x12octopus.archive.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/options/v1/options.proto\"\x8c\x01\n\x13ListMessagesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\nsession_id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1b\n\nbefore_seq\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"[\n\x14ListMessagesResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.octopus.chat.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x96\x01\n\x0e\x41rchiveService\x12\x83\x01\n\x0cListMessages\x12\'.octopus.archive.v1.ListMessagesRequest\x1a(.octopus.archive.v1.ListMessagesResponse\" \x90\x02\x01\x8a\xb5\x18\x19\n\x06\x03\x04\x05\x06\x08\t\x12\x04\x65\x64ge\x1a\tchat.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,11 +43,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['before_seq']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['before_seq']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_ARCHIVESERVICE'].methods_by_name['ListMessages']._loaded_options = None
-  _globals['_ARCHIVESERVICE'].methods_by_name['ListMessages']._serialized_options = b'\220\002\001\212\265\030\030\n\005\003\004\005\006\t\022\004edge\032\tchat.read'
+  _globals['_ARCHIVESERVICE'].methods_by_name['ListMessages']._serialized_options = b'\220\002\001\212\265\030\031\n\006\003\004\005\006\010\t\022\004edge\032\tchat.read'
   _globals['_LISTMESSAGESREQUEST']._serialized_start=159
   _globals['_LISTMESSAGESREQUEST']._serialized_end=299
   _globals['_LISTMESSAGESRESPONSE']._serialized_start=301
   _globals['_LISTMESSAGESRESPONSE']._serialized_end=392
   _globals['_ARCHIVESERVICE']._serialized_start=395
-  _globals['_ARCHIVESERVICE']._serialized_end=544
+  _globals['_ARCHIVESERVICE']._serialized_end=545
 # @@protoc_insertion_point(module_scope)

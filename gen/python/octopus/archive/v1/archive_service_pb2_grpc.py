@@ -48,7 +48,8 @@ class ArchiveServiceServicer:
 
     def ListMessages(self, request, context):
         """Pages through the messages of a session, newest first. A message is here within a second of its
-        acknowledgement. NOT_FOUND unless the caller is the session's customer or staff of the shop.
+        acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
+        octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

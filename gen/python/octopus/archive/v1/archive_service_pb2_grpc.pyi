@@ -18,7 +18,8 @@ class ArchiveServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListMessages: _aio.UnaryUnaryMultiCallable[_archive_service_pb2.ListMessagesRequest, _archive_service_pb2.ListMessagesResponse]
     """Pages through the messages of a session, newest first. A message is here within a second of its
-    acknowledgement. NOT_FOUND unless the caller is the session's customer or staff of the shop.
+    acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
+    octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
     """
 
 class ArchiveServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -31,7 +32,8 @@ class ArchiveServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_archive_service_pb2.ListMessagesRequest, _archive_service_pb2.ListMessagesResponse],
     ) -> _abc.Awaitable[_archive_service_pb2.ListMessagesResponse]:
         """Pages through the messages of a session, newest first. A message is here within a second of its
-        acknowledgement. NOT_FOUND unless the caller is the session's customer or staff of the shop.
+        acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
+        octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
         """
 
 def add_ArchiveServiceServicer_to_server(servicer: ArchiveServiceServicer, server: _aio.Server) -> None: ...

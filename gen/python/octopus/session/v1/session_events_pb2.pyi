@@ -58,7 +58,9 @@ class SessionEvent(_message.Message):
 
     @_builtins.property
     def requeued(self) -> Global___SessionRequeued:
-        """The offer lapsed or was taken back; it waits again, before those who came later."""
+        """It was taken back from its agent: the offer lapsed, or the agent left duty. It waits again, before those who
+        asked later.
+        """
 
     @_builtins.property
     def accepted(self) -> Global___SessionAccepted:
@@ -155,7 +157,7 @@ class SessionRequeued(_message.Message):
 
     AGENT_ID_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.int
-    """The agent who did not accept."""
+    """The agent who had it."""
     def __init__(
         self,
         *,

@@ -38,7 +38,8 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
     """Where a session stands. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
-    any state, WAITING can follow ASSIGNED when the offer was not accepted, and a session without a bot starts WAITING.
+    any state, and a session without a bot starts WAITING. WAITING follows ASSIGNED when the offer was not accepted, and
+    follows ASSIGNED or ACTIVE when the agent was disabled or logged out everywhere.
     """
 
 SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
@@ -195,7 +196,9 @@ class Session(_message.Message):
 
     @_builtins.property
     def accepted_at(self) -> _timestamp_pb2.Timestamp:
-        """When an agent accepted; absent when not."""
+        """When an agent last accepted; absent while none has. Kept when the session goes back to the queue: from the first
+        acceptance on, the bot is silent.
+        """
 
     @_builtins.property
     def ended_at(self) -> _timestamp_pb2.Timestamp:

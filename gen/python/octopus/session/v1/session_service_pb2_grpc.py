@@ -99,8 +99,15 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """Returns one session. NOT_FOUND unless the caller may see it: shoppers see their own, agents their own
-        and those that wait, supervisors and services every session of the shop.
+        """Returns one session.
+
+        NOT_FOUND unless the caller may see it. This is the one rule of who sees a session and its history, and every
+        reader keeps it (ListSessions here, ListMessages of the archive):
+        - visitors and customers see their own;
+        - agents see those offered to them, their own, those in which they talked before, and those that wait;
+        - supervisors and administrators see every session of the shop, and so do services.
+
+        To follow a session live and to speak in it is for those who take part: the customer, and the agent who has it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +122,7 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists the shop's sessions, newest first. Agents see their own and those that wait; supervisors see all.
+        """Lists the sessions of the shop that the caller may see (see GetSession), newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +131,9 @@ class SessionServiceServicer:
     def RequestHandoff(self, request, context):
         """Asks for a person: the session is assigned to the least loaded available agent with free capacity,
         or waits in order. Asking again changes nothing.
+
+        The request is durable when the call returns. While the live queue is out of reach the session stays WAITING,
+        and is assigned when the queue is back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

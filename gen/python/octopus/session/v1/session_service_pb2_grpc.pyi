@@ -19,18 +19,28 @@ class SessionServiceStub:
     OpenSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.OpenSessionRequest, _session_service_pb2.OpenSessionResponse]
     """Returns the caller's open session, or opens one in the care of the bot."""
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
-    """Returns one session. NOT_FOUND unless the caller may see it: shoppers see their own, agents their own
-    and those that wait, supervisors and services every session of the shop.
+    """Returns one session.
+
+    NOT_FOUND unless the caller may see it. This is the one rule of who sees a session and its history, and every
+    reader keeps it (ListSessions here, ListMessages of the archive):
+    - visitors and customers see their own;
+    - agents see those offered to them, their own, those in which they talked before, and those that wait;
+    - supervisors and administrators see every session of the shop, and so do services.
+
+    To follow a session live and to speak in it is for those who take part: the customer, and the agent who has it.
     """
     ListOpenSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListOpenSessionsRequest, _session_service_pb2.ListOpenSessionsResponse]
     """Lists the open sessions in which the caller takes part: a shopper's own, or those assigned to an
     agent. At most 100, oldest first; no more can be open for one person.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """Lists the shop's sessions, newest first. Agents see their own and those that wait; supervisors see all."""
+    """Lists the sessions of the shop that the caller may see (see GetSession), newest first."""
     RequestHandoff: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RequestHandoffRequest, _session_service_pb2.RequestHandoffResponse]
     """Asks for a person: the session is assigned to the least loaded available agent with free capacity,
     or waits in order. Asking again changes nothing.
+
+    The request is durable when the call returns. While the live queue is out of reach the session stays WAITING,
+    and is assigned when the queue is back.
     """
     AcceptSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.AcceptSessionRequest, _session_service_pb2.AcceptSessionResponse]
     """Accepts a session that was offered to the calling agent. Accepting again changes nothing.
@@ -62,8 +72,15 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetSessionRequest,
         context: _aio.ServicerContext[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse],
     ) -> _abc.Awaitable[_session_service_pb2.GetSessionResponse]:
-        """Returns one session. NOT_FOUND unless the caller may see it: shoppers see their own, agents their own
-        and those that wait, supervisors and services every session of the shop.
+        """Returns one session.
+
+        NOT_FOUND unless the caller may see it. This is the one rule of who sees a session and its history, and every
+        reader keeps it (ListSessions here, ListMessages of the archive):
+        - visitors and customers see their own;
+        - agents see those offered to them, their own, those in which they talked before, and those that wait;
+        - supervisors and administrators see every session of the shop, and so do services.
+
+        To follow a session live and to speak in it is for those who take part: the customer, and the agent who has it.
         """
 
     @_abc_1.abstractmethod
@@ -82,7 +99,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _aio.ServicerContext[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse],
     ) -> _abc.Awaitable[_session_service_pb2.ListSessionsResponse]:
-        """Lists the shop's sessions, newest first. Agents see their own and those that wait; supervisors see all."""
+        """Lists the sessions of the shop that the caller may see (see GetSession), newest first."""
 
     @_abc_1.abstractmethod
     def RequestHandoff(
@@ -92,6 +109,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_session_service_pb2.RequestHandoffResponse]:
         """Asks for a person: the session is assigned to the least loaded available agent with free capacity,
         or waits in order. Asking again changes nothing.
+
+        The request is durable when the call returns. While the live queue is out of reach the session stays WAITING,
+        and is assigned when the queue is back.
         """
 
     @_abc_1.abstractmethod

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/archive/v1/archive_service.proto.
  */
 export const file_octopus_archive_v1_archive_service: GenFile = /*@__PURE__*/
-  fileDesc("CihvY3RvcHVzL2FyY2hpdmUvdjEvYXJjaGl2ZV9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLmFyY2hpdmUudjEijAEKE0xpc3RNZXNzYWdlc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACEhsKCnNlc3Npb25faWQYAyABKANCB7pIBCICIAASGwoKYmVmb3JlX3NlcRgEIAEoA0IHukgEIgIoACJbChRMaXN0TWVzc2FnZXNSZXNwb25zZRIqCghtZXNzYWdlcxgBIAMoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTKVAQoOQXJjaGl2ZVNlcnZpY2USggEKDExpc3RNZXNzYWdlcxInLm9jdG9wdXMuYXJjaGl2ZS52MS5MaXN0TWVzc2FnZXNSZXF1ZXN0Gigub2N0b3B1cy5hcmNoaXZlLnYxLkxpc3RNZXNzYWdlc1Jlc3BvbnNlIh+QAgGKtRgYCgUDBAUGCRIEZWRnZRoJY2hhdC5yZWFkYgZwcm90bzM", [file_buf_validate_validate, file_octopus_chat_v1_message, file_octopus_options_v1_options]);
+  fileDesc("CihvY3RvcHVzL2FyY2hpdmUvdjEvYXJjaGl2ZV9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLmFyY2hpdmUudjEijAEKE0xpc3RNZXNzYWdlc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACEhsKCnNlc3Npb25faWQYAyABKANCB7pIBCICIAASGwoKYmVmb3JlX3NlcRgEIAEoA0IHukgEIgIoACJbChRMaXN0TWVzc2FnZXNSZXNwb25zZRIqCghtZXNzYWdlcxgBIAMoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTKWAQoOQXJjaGl2ZVNlcnZpY2USgwEKDExpc3RNZXNzYWdlcxInLm9jdG9wdXMuYXJjaGl2ZS52MS5MaXN0TWVzc2FnZXNSZXF1ZXN0Gigub2N0b3B1cy5hcmNoaXZlLnYxLkxpc3RNZXNzYWdlc1Jlc3BvbnNlIiCQAgGKtRgZCgYDBAUGCAkSBGVkZ2UaCWNoYXQucmVhZGIGcHJvdG8z", [file_buf_validate_validate, file_octopus_chat_v1_message, file_octopus_options_v1_options]);
 
 /**
  * Selects a page of history.
@@ -94,7 +94,8 @@ export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@_
 export const ArchiveService: GenService<{
   /**
    * Pages through the messages of a session, newest first. A message is here within a second of its
-   * acknowledgement. NOT_FOUND unless the caller is the session's customer or staff of the shop.
+   * acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
+   * octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
    *
    * @generated from rpc octopus.archive.v1.ArchiveService.ListMessages
    */

@@ -74,7 +74,8 @@ export type SessionEvent = Message<"octopus.session.v1.SessionEvent"> & {
     case: "assigned";
   } | {
     /**
-     * The offer lapsed or was taken back; it waits again, before those who came later.
+     * It was taken back from its agent: the offer lapsed, or the agent left duty. It waits again, before those who
+     * asked later.
      *
      * @generated from field: octopus.session.v1.SessionRequeued requeued = 7;
      */
@@ -166,7 +167,7 @@ export const SessionAssignedSchema: GenMessage<SessionAssigned> = /*@__PURE__*/
  */
 export type SessionRequeued = Message<"octopus.session.v1.SessionRequeued"> & {
   /**
-   * The agent who did not accept.
+   * The agent who had it.
    *
    * @generated from field: int64 agent_id = 1;
    */

@@ -113,7 +113,8 @@ export type Session = Message<"octopus.session.v1.Session"> & {
   handoffAt?: Timestamp | undefined;
 
   /**
-   * When an agent accepted; absent when not.
+   * When an agent last accepted; absent while none has. Kept when the session goes back to the queue: from the first
+   * acceptance on, the bot is silent.
    *
    * @generated from field: google.protobuf.Timestamp accepted_at = 14;
    */
@@ -199,7 +200,8 @@ export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
 
 /**
  * Where a session stands. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
- * any state, WAITING can follow ASSIGNED when the offer was not accepted, and a session without a bot starts WAITING.
+ * any state, and a session without a bot starts WAITING. WAITING follows ASSIGNED when the offer was not accepted, and
+ * follows ASSIGNED or ACTIVE when the agent was disabled or logged out everywhere.
  *
  * @generated from enum octopus.session.v1.SessionState
  */
