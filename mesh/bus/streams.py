@@ -22,6 +22,9 @@ EVENT = "EVENT"
 NOTICE = "NOTICE"
 DEAD = "DEAD"
 
+# The bucket of `mesh.bus.lease`.
+LEASES = "leases"
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -128,6 +131,7 @@ BUCKETS: tuple[Bucket, ...] = (
     Bucket("registry", ttl=3, description="Running instances: <service>.<instance id>, renewed every second."),
     Bucket("traffic", description="How traffic is split between versions: <service>."),
     Bucket("keys", description="The public keys of access tokens: jwks."),
+    Bucket(LEASES, ttl=3, description="Which instance does a job that only one may do: <service>.<job>."),
     Bucket("workers", description="Leases of Snowflake worker ids: worker.<number>."),
 )
 

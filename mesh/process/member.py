@@ -14,10 +14,13 @@ from octopus.mesh.v1 import registry_pb2
 
 from mesh import bus
 from mesh.bus.ids import IdSource, lease
+from mesh.bus.lease import Lease
+from mesh.bus.streams import LEASES
 from mesh.control import bootstrap
 from mesh.control.registration import Registration
 from mesh.identity.files import Identity
 from mesh.process.config import ConfigError, ServiceConfig
+from mesh.process.periodic import Step, periodic
 from mesh.rpc import channel, server
 from mesh.rpc.server import PortTaken, Register
 from mesh.rpc.tokens import TokenVerifier
@@ -168,6 +171,15 @@ class Member:
         self._tasks.append(task)
         task.add_done_callback(self._on_task_done)
         return task
+
+    def periodic(self, name: str, step: Step, *, every: float, alone: bool = False) -> asyncio.Task[None]:
+        """Take a step again and again, with a pause of `every` seconds, for as long as the process runs.
+
+        `alone` lets one instance of the service do it; when that one ends, is killed or freezes, another goes on within
+        seconds. Its manifest then writes the bucket `leases`. A step may be begun twice and must bear that.
+        """
+        held = Lease(self.bus.kv(LEASES), f"{self.config.name}.{name.replace(' ', '-')}", self.config.instance)
+        return self.spawn(name, periodic(name, step, every=every, lease=held if alone else None))
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Calls back when the process begins to stop, while calls still run: long streams say goodbye then."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.atomic_file import write
+from mesh.bus import streams
 from mesh.identity import names
 from mesh.identity.files import Identity
 from mesh.manifest import manifests
@@ -48,8 +49,10 @@ def rights() -> dict[str, Rights]:
 
 
 # Everyone finds instances, splits, keys and worker ids here.
-_BUCKETS = ("registry", "traffic", "keys", "workers")
-_STREAMS = ("LOG", "EVENT", "NOTICE", "DEAD")
+_BUCKETS = tuple(bucket.name for bucket in streams.BUCKETS)
+# In these, everybody who may write has keys of their own: `<name>.>`.
+_OWN_KEYS = ("registry", streams.LEASES)
+_STREAMS = tuple(stream.name for stream in streams.STREAMS)
 
 # Messages are at most 8 KB of text and some hundred bytes around it.
 _MAX_PAYLOAD = 1_048_576
@@ -187,7 +190,7 @@ class Nats:
 def _publish(name: str, rights: Rights) -> list[str]:
     """Returns the subjects an identity may publish to, those that carry JetStream requests included."""
     subjects = [*rights.publish, f"$KV.registry.{name}.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.FC.>"]
-    subjects += [f"$KV.{bucket}.>" for bucket in rights.write]
+    subjects += [f"$KV.{bucket}.{name}.>" if bucket in _OWN_KEYS else f"$KV.{bucket}.>" for bucket in rights.write]
     for stream in (*_STREAMS, *(f"KV_{bucket}" for bucket in _BUCKETS)):
         # Whoever starts first makes what is missing; nobody may delete or purge.
         subjects += [f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]

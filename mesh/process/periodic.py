@@ -1,0 +1,43 @@
+"""Recurring work: a step again and again, by every instance or by one of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from mesh.bus.lease import Lease
+
+_log = structlog.get_logger(__name__)
+
+Step = Callable[[], Awaitable[None]]
+
+
+async def periodic(name: str, step: Step, *, every: float, lease: Lease | None = None) -> None:
+    """Take a step, pause for `every` seconds, and so on until cancelled.
+
+    With a lease, only the instance that holds it takes steps. A step that fails is logged, once until one succeeds
+    again, and the next one comes after the same pause.
+    """
+    if lease is None:
+        await _repeat(name, step, every, lambda: True)
+    else:
+        await lease.hold(lambda: _repeat(name, step, every, lambda: lease.held))
+
+
+async def _repeat(name: str, step: Step, every: float, allowed: Callable[[], bool]) -> None:
+    failing = False
+    while True:
+        if allowed():
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001 -- whatever is away now may be back at the next step
+                if not failing:
+                    _log.warning("periodic job failed, retrying", job=name, error=repr(error))
+                failing = True
+            else:
+                if failing:
+                    _log.info("periodic job succeeded again", job=name)
+                failing = False
+        await asyncio.sleep(every)
