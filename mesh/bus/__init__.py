@@ -2,7 +2,7 @@
 
 from mesh.bus.bus import Bus, Subscription
 from mesh.bus.connection import connect
-from mesh.bus.consume import Delivery
+from mesh.bus.delivery import Delivery
 from mesh.bus.errors import BusError, Conflict, NotStored, Poison, Rejected, Unavailable
 from mesh.bus.kv import Entry, KeyValue
 from mesh.bus.payload import decode

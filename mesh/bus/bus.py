@@ -11,7 +11,8 @@ from nats.errors import Error as NatsError
 
 from mesh.bus import measure, payload, read, streams, tracing
 from mesh.bus.client import Client
-from mesh.bus.consume import BatchHandler, Consumer, Handler
+from mesh.bus.consume import DEADLINE_S, Consumer
+from mesh.bus.delivery import BatchHandler, Handler
 from mesh.bus.errors import NotStored
 from mesh.bus.kv import KeyValue
 from mesh.bus.publish import PubAck, Publisher
@@ -43,8 +44,9 @@ class Subscription:
 class Bus:
     """Everything a member does with NATS. Made by `mesh.bus.connect`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, handler_deadline: float = DEADLINE_S) -> None:
         self._client = client
+        self._handler_deadline = handler_deadline
         self._connected = asyncio.Event()
         self._replies = Replies(client)
         self._publisher = Publisher(self._replies, self._connected)
@@ -127,6 +129,7 @@ class Bus:
         wanted: Callable[[M], bool] = lambda _message: True,
         max_deliveries: int = 8,
         deliver_new: bool = False,
+        deadline: float | None = None,
     ) -> None:
         """Runs a durable consumer until cancelled; spawn it as a task.
 
@@ -136,8 +139,9 @@ class Bus:
         handled at once; with `key`, those with the same key one after the other and in the stream's order (within
         this instance: another instance may handle the next message of the key). What is not `wanted` is acknowledged
         where it arrives, at a fraction of the cost; the function must not raise. `deliver_new` makes a consumer that
-        is created now begin with the next message instead of the oldest. A cancelled consumer lets running handlers
-        finish for 5 s and gives the rest back.
+        is created now begin with the next message instead of the oldest. A handler that takes longer than `deadline`
+        seconds (by default what `connect` was told) is cancelled, and its message tried again. A cancelled consumer
+        lets running handlers finish for 5 s and gives the rest back.
         """
         consumer = Consumer(
             self._client,
@@ -146,10 +150,11 @@ class Bus:
             message_type,
             stream=stream,
             durable=durable,
-            subjects=subjects,
+            subjects=list(subjects),
             max_in_flight=max_in_flight,
             max_deliveries=max_deliveries,
             deliver_new=deliver_new,
+            deadline=deadline or self._handler_deadline,
         )
         forget = self.on_reconnect(consumer.feed.restart)
         try:
@@ -170,6 +175,7 @@ class Bus:
         max_in_flight: int | None = None,
         max_deliveries: int = 8,
         deliver_new: bool = False,
+        deadline: float | None = None,
     ) -> None:
         """As `consume`, with up to `batch` messages at once, gathered for at most `wait` seconds; one batch at a time.
 
@@ -183,10 +189,11 @@ class Bus:
             message_type,
             stream=stream,
             durable=durable,
-            subjects=subjects,
+            subjects=list(subjects),
             max_in_flight=max_in_flight or 2 * batch,
             max_deliveries=max_deliveries,
             deliver_new=deliver_new,
+            deadline=deadline or self._handler_deadline,
         )
         forget = self.on_reconnect(consumer.feed.restart)
         try:

@@ -11,6 +11,7 @@ from nats.errors import Error as NatsError
 from mesh.bus import streams
 from mesh.bus.bus import Bus
 from mesh.bus.client import Client
+from mesh.bus.consume import DEADLINE_S
 from mesh.bus.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -32,16 +33,18 @@ async def connect(
     server_name: str = SERVER_NAME,
     timeout: float = 10.0,
     ensure: bool = True,
+    handler_deadline: float = DEADLINE_S,
 ) -> AsyncIterator[Bus]:
     """A bus on the NATS server at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`, closed in the end.
 
     `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each
     new connection. With `ensure`, streams and buckets are created where missing, after each reconnection as well.
+    `handler_deadline` is how many seconds a handler of a consumer may take unless that consumer says otherwise.
     Raises Unavailable when the server cannot be reached within `timeout` seconds; afterwards a lost connection is
     taken up again for as long as it takes.
     """
     client = Client(tls)
-    bus = Bus(client)
+    bus = Bus(client, handler_deadline=handler_deadline)
     problems: list[str] = []
     restoring: list[asyncio.Task[None]] = []
 

@@ -56,6 +56,8 @@ class ServiceConfig(BaseModel):
     trace_ratio: float = Field(default=0.01, ge=0, le=1)
     # The least severe line that is written.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    # How long the handling of one message, or batch, from the bus may take before it is cancelled and tried again.
+    handler_deadline_s: float = Field(default=30, gt=0, le=600)
     # How long running calls may take to finish after SIGTERM, in seconds.
     shutdown_grace_s: float = Field(default=10, ge=0, le=300)
 

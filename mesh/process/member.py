@@ -86,7 +86,12 @@ class Member:
             except OSError as error:
                 raise PortTaken(f"127.0.0.1:{config.metrics_port}") from error
             self.bus = await stack.enter_async_context(
-                bus.connect(config.nats_url, config.name, tls=self.identity.client_context)
+                bus.connect(
+                    config.nats_url,
+                    config.name,
+                    tls=self.identity.client_context,
+                    handler_deadline=config.handler_deadline_s,
+                )
             )
             if config.xds is not None:
                 bootstrap.install(xds=config.xds, identity=config.identity, name=config.name, instance=config.instance)

@@ -1,16 +1,16 @@
 """How a consumer goes on after a handler failed: which errors pass by themselves, and how long to wait."""
 
-import random
 from typing import Final, NamedTuple
 
 import orjson
+import tenacity
 from octopus.errors.v1 import errors_pb2 as reasons
 
 from mesh.bus.errors import Poison
 from mesh.errors import refused_from
 
 LONGEST_PAUSE_S: Final = 10.0
-_FIRST_PAUSE_S: Final = 0.1
+_PAUSES: Final = tenacity.wait_exponential_jitter(multiplier=0.1, max=LONGEST_PAUSE_S, jitter=0.02)
 _PASSING: Final = frozenset({reasons.REASON_UNAVAILABLE, reasons.REASON_RATE_LIMITED})
 
 
@@ -22,19 +22,20 @@ class Judgement(NamedTuple):
 
 
 def judge(error: Exception, failures: int) -> Judgement:
-    """What to do about the error of a handler that has failed so often."""
+    """Return what to do about the error of a handler that has failed so often."""
     if isinstance(error, Poison):
         return Judgement(passing=False, pause=0.0)
     refused = refused_from(error)
     return Judgement(refused.reason in _PASSING, max(pause(failures), refused.retry_after or 0.0))
 
 
-def pause(count: int) -> float:
-    """Grows from a tenth of a second by doubling to ten seconds, with a tenth of chance in it."""
-    nominal: float = min(_FIRST_PAUSE_S * 2 ** min(count - 1, 10), LONGEST_PAUSE_S)
-    return nominal * random.uniform(0.9, 1.1)  # noqa: S311  # spreads retries, guards nothing
+def pause(failures: int) -> float:
+    """Return how long to wait after the n-th failure: from 0.1 s, doubled each time, up to `LONGEST_PAUSE_S`."""
+    state = tenacity.RetryCallState(tenacity.AsyncRetrying(), None, (), {})
+    state.attempt_number = failures
+    return _PAUSES(state)
 
 
 def nak(seconds: float) -> bytes:
-    """The answer that gives a message back, to be delivered again after a pause."""
+    """Return the answer that gives a message back, to be delivered again after a pause."""
     return b"-NAK " + orjson.dumps({"delay": int(seconds * 1_000_000_000)})

@@ -1,0 +1,117 @@
+"""The messages that a consumer has been given and not yet answered for, and the answers.
+
+The server gives a message to somebody else when it hears nothing of it for `ACK_WAIT_S`, so `keep_alive` sends news of
+everything that is held.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from nats.errors import Error as NatsError
+
+from mesh.bus import measure
+from mesh.bus.client import Client
+from mesh.bus.dead import DeadLetters
+from mesh.bus.pull import Pulled
+from mesh.bus.retry import LONGEST_PAUSE_S, nak
+
+_log = structlog.get_logger(__name__)
+
+# How long the server waits for news of a message before it gives it to somebody else, in seconds. News is sent three
+# times as often, so a handler may take its time, and what a killed process held is soon somebody else's.
+ACK_WAIT_S: Final = 6.0
+_OUTCOMES: Final = {b"+ACK": "done", b"-NAK": "again", b"+TER": "dead"}
+
+
+class Held:
+    """The unanswered messages of one consumer. `on_room` is called when one of them was answered."""
+
+    def __init__(
+        self, client: Client, dead: DeadLetters, stream: str, durable: str, on_room: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._dead = dead
+        self._stream = stream
+        self._durable = durable
+        self._on_room = on_room
+        self._held: dict[str, Pulled] = {}
+        # Those behind a handler that ignores its cancellation: they take no room from others.
+        self._parked: set[str] = set()
+        self._unwanted: deque[Pulled] = deque()
+
+    @property
+    def working(self) -> int:
+        """How many messages take room."""
+        return len(self._held) - len(self._parked)
+
+    def add(self, pulled: Pulled) -> None:
+        """Take a message that was delivered."""
+        self._held[pulled.ack_subject] = pulled
+
+    def park(self, messages: Iterable[Pulled]) -> None:
+        """Give the room of these messages to others; they stay held."""
+        self._parked.update(each.ack_subject for each in messages)
+        self._on_room()
+
+    def unpark(self, messages: Iterable[Pulled]) -> None:
+        """Count these messages again."""
+        self._parked.difference_update(each.ack_subject for each in messages)
+
+    async def acknowledge(self, pulled: Pulled) -> None:
+        """Say that a message is done with."""
+        await self._answer(pulled, b"+ACK")
+
+    async def give_back(self, pulled: Pulled, *, pause: float = 0.0) -> None:
+        """Have a message delivered again, after `pause` seconds, to whoever has room."""
+        await self._answer(pulled, nak(pause) if pause else b"-NAK")
+
+    async def give_all_back(self) -> None:
+        """Have everything that is held delivered again."""
+        for pulled in list(self._held.values()):
+            await self.give_back(pulled)
+
+    async def bury(self, pulled: Pulled, error: Exception) -> None:
+        """Move a message to the dead letters. When they do not take it, it is given back."""
+        stored = await self._dead.store(pulled, error)
+        await self._answer(pulled, b"+TERM" if stored else nak(LONGEST_PAUSE_S))
+
+    def pass_over(self, pulled: Pulled) -> bool:
+        """Note a message that nobody wants; return whether `acknowledge_unwanted` has to be started."""
+        self._unwanted.append(pulled)
+        return len(self._unwanted) == 1
+
+    async def acknowledge_unwanted(self) -> None:
+        """Acknowledge what was passed over: one task for all that came together."""
+        while self._unwanted:
+            await self.acknowledge(self._unwanted[0])
+            self._unwanted.popleft()
+
+    async def keep_alive(self) -> None:
+        """Tell the server that held messages are being worked on, until cancelled."""
+        while True:
+            await asyncio.sleep(ACK_WAIT_S / 3)
+            with suppress(NatsError, OSError):
+                if self._client.is_connected:
+                    for ack_subject in list(self._held):
+                        await self._client.publish(ack_subject, b"+WPI")
+
+    async def _answer(self, pulled: Pulled, verdict: bytes) -> None:
+        """Tell the server what became of a message. If that is lost, the message is delivered again."""
+        self._held.pop(pulled.ack_subject, None)
+        self._parked.discard(pulled.ack_subject)
+        measure.handled_as(self._durable, _OUTCOMES[verdict[:4]]).inc()
+        try:
+            await self._client.publish(pulled.ack_subject, verdict)
+        except (NatsError, OSError) as error:
+            _log.warning(
+                "consumer answer not sent",
+                stream=self._stream,
+                durable=self._durable,
+                seq=pulled.seq,
+                error=repr(error),
+            )
+        self._on_room()
