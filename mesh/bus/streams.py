@@ -17,6 +17,9 @@ _MINUTE_S = 60.0
 _HOUR_S = 60 * _MINUTE_S
 _DAY_S = 24 * _HOUR_S
 
+# An access token lives 15 minutes; clocks may differ a little.
+REVOCATION_S = 20 * _MINUTE_S
+
 LOG = "LOG"
 EVENT = "EVENT"
 NOTICE = "NOTICE"
@@ -132,6 +135,11 @@ BUCKETS: tuple[Bucket, ...] = (
     Bucket("traffic", description="How traffic is split between versions: <service>."),
     Bucket("keys", description="The public keys of access tokens: jwks."),
     Bucket(LEASES, ttl=3, description="Which instance does a job that only one may do: <service>.<job>."),
+    Bucket(
+        "revocations",
+        ttl=REVOCATION_S,
+        description="Whose tokens were taken back, as long as such a token may live: <tenant>.<user>.",
+    ),
     Bucket("workers", description="Leases of Snowflake worker ids: worker.<number>."),
 )
 

@@ -57,7 +57,7 @@ class Member:
     """
 
     bus: bus.Bus
-    # Verifies access tokens; fed with the public keys from the bucket `keys`.
+    # Verifies access tokens; fed from the buckets `keys` and `revocations`.
     keys: TokenVerifier
 
     def __init__(self, config: ServiceConfig) -> None:
@@ -96,13 +96,17 @@ class Member:
             if config.xds is not None:
                 bootstrap.install(xds=config.xds, identity=config.identity, name=config.name, instance=config.instance)
             self.keys = TokenVerifier()
+            self.keys.revocations.known = False
             stack.push_async_callback(self._end_tasks)
-            arrived = asyncio.Event()
-            self.spawn("token keys", self._watch_keys(arrived))
+            keys, revocations = asyncio.Event(), asyncio.Event()
+            self.spawn("token keys", self._watch_keys(keys))
+            self.spawn("token revocations", self._watch_revocations(revocations))
             try:
-                await asyncio.wait_for(arrived.wait(), _KEYS)
+                async with asyncio.timeout(_KEYS):
+                    await keys.wait()
+                    await revocations.wait()
             except TimeoutError:
-                _log.warning("no token keys yet; calls with a token are refused until they arrive")
+                _log.warning("no token keys or revocations yet; calls with a token are refused until they arrive")
             self._stack = stack.pop_all()
         return self
 
@@ -286,6 +290,14 @@ class Member:
             elif entry.value is not None:
                 # A deleted key set is somebody's mistake; the keys we have stay good.
                 self.keys.load(entry.value)
+
+    async def _watch_revocations(self, arrived: asyncio.Event) -> None:
+        async for entry in self.bus.kv("revocations").watch():
+            if entry is None:
+                self.keys.revocations.known = True
+                arrived.set()
+            else:
+                self.keys.revocations.take(entry.key, entry.value)
 
     async def _once(self, name: str, open_it: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         if name not in self._opened:

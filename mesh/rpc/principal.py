@@ -14,7 +14,8 @@ class Principal:
 
     `tenant_id` is the shop. `user_id` is 0 for a service that acts for itself, and `roles` are values of
     `octopus.options.v1.Role`. `caller` is the mesh name on the certificate of whoever is connected, e.g. "edge".
-    `expires_at` is when the token ends, in seconds since the epoch.
+    `expires_at` is when the token ends, in seconds since the epoch. `generation` is the token's: a revocation names
+    the lowest one that is still good.
     """
 
     tenant_id: str
@@ -24,6 +25,7 @@ class Principal:
     display_name: str = field(default="", repr=False)
     caller: str = ""
     expires_at: float | None = None
+    generation: int = 0
     token: str = field(default="", repr=False)
 
     @property

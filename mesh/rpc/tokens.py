@@ -1,4 +1,4 @@
-"""Verifies access tokens against the public keys that the user service publishes."""
+"""Verifies access tokens against the public keys and the revocations that the user service publishes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from octopus.errors.v1 import errors_pb2
 from octopus.options.v1 import options_pb2
 
 from mesh.errors import Refused
+from mesh.rpc.revocations import Revocations
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +33,7 @@ _NEVER_FROM_TOKEN: Final = frozenset({options_pb2.ROLE_UNSPECIFIED, options_pb2.
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says. `expires_at` is in seconds since the epoch."""
+    """What a verified token says. `expires_at` is in seconds since the epoch, `generation` counts revocations."""
 
     tenant_id: str
     user_id: int
@@ -40,23 +41,28 @@ class Claims:
     scopes: frozenset[str]
     display_name: str = field(repr=False)
     expires_at: float
+    generation: int = 0
 
 
 class TokenVerifier:
-    """Holds the public keys and remembers which tokens they have verified.
+    """Holds the public keys and the revocations, and remembers which tokens were verified.
 
-    Keys come in by `load`, from whoever watches them; while NATS is away the last ones stay good.
+    Both come in from whoever watches them. While NATS is away the last ones stay in force: tokens live 15 minutes, and
+    refusing everybody would be worse than one who was disabled meanwhile. Before the first ones have arrived, nobody
+    is let in.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, *, revocations: Revocations | None = None) -> None:
         self._clock = clock
+        # Whose tokens were taken back before their end.
+        self.revocations: Final = Revocations() if revocations is None else revocations
         self._keys: dict[str, jwt.PyJWK] = {}
         self._cache: dict[str, Claims] = {}
 
     @property
     def ready(self) -> bool:
-        """Whether any key has arrived."""
-        return bool(self._keys)
+        """Whether tokens can be judged: keys and revocations have arrived."""
+        return bool(self._keys) and self.revocations.known
 
     def load(self, jwks: bytes | str) -> None:
         """Takes a JSON Web Key Set (RFC 7517) in place of the keys so far.
@@ -81,7 +87,8 @@ class TokenVerifier:
         """Returns what a token says.
 
         Raises `Refused`: TOKEN_INVALID when it is malformed, forged, or not signed with EdDSA by a key we know,
-        TOKEN_EXPIRED, or UNAVAILABLE before any key has arrived.
+        TOKEN_EXPIRED, TOKEN_REVOKED or DISABLED when it was taken back, or UNAVAILABLE before any key, or word of what
+        was revoked, has arrived.
         """
         claims = self._cache.get(token)
         if claims is None:
@@ -93,6 +100,7 @@ class TokenVerifier:
         if claims.expires_at <= self._clock():
             self._cache.pop(token, None)
             raise _expired()
+        self.revocations.check(claims.tenant_id, claims.user_id, claims.generation)
         return claims
 
     def _verified(self, token: str) -> Claims:
@@ -134,6 +142,10 @@ def _claims(claims: Mapping[str, Any]) -> Claims:
         raise _invalid("claim roles")
     if not isinstance(claims["exp"], int | float):
         raise _invalid("claim exp")
+    # Tokens from before there were generations have none, and are older than any revocation.
+    generation = claims.get("gen", 0)
+    if not isinstance(generation, int) or generation < 0:
+        raise _invalid("claim gen")
     known = options_pb2.Role.items()
     # Roles newer than this code are left out: they grant nothing here.
     values = frozenset(value for name, value in known if name.removeprefix("ROLE_") in roles) - _NEVER_FROM_TOKEN
@@ -144,6 +156,7 @@ def _claims(claims: Mapping[str, Any]) -> Claims:
         scopes=frozenset(str(claims.get("scope") or "").split()),
         display_name=str(claims.get("name") or ""),
         expires_at=float(claims["exp"]),
+        generation=generation,
     )
 
 

@@ -27,6 +27,7 @@ from jwt.algorithms import OKPAlgorithm
 
 from mesh.identity.files import Identity
 from mesh.rpc.channel import connect
+from mesh.rpc.revocations import Revocations
 from mesh.rpc.server import Register, Server, build
 from mesh.rpc.tokens import ALGORITHM, AUDIENCE, ISSUER, TokenVerifier
 
@@ -44,9 +45,9 @@ class Keys:
         key = json.loads(OKPAlgorithm.to_jwk(self.private.public_key()))
         return json.dumps({"keys": [{**key, "kid": self.key_id, "alg": ALGORITHM, "use": "sig"}]})
 
-    def verifier(self) -> TokenVerifier:
-        """A verifier that knows this key."""
-        verifier = TokenVerifier()
+    def verifier(self, revocations: Revocations | None = None) -> TokenVerifier:
+        """Return a verifier that knows this key, and what was revoked."""
+        verifier = TokenVerifier(revocations=revocations)
         verifier.load(self.jwks())
         return verifier
 
@@ -70,9 +71,16 @@ class Keys:
 
 
 @asynccontextmanager
-async def serving(identity: Path, name: str, keys: Keys, *register: Register, grace: float = 1.0) -> AsyncIterator[str]:
-    """Runs a server under a member's name on a free port; gives `host:port`."""
-    server: Server = build(Identity(identity, name), keys.verifier(), *register)
+async def serving(
+    identity: Path,
+    name: str,
+    keys: Keys,
+    *register: Register,
+    grace: float = 1.0,
+    revocations: Revocations | None = None,
+) -> AsyncIterator[str]:
+    """Run a server under a member's name on a free port; give `host:port`."""
+    server: Server = build(Identity(identity, name), keys.verifier(revocations), *register)
     await server.start()
     try:
         yield f"127.0.0.1:{server.port}"

@@ -33,7 +33,8 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
         burst=config.rate_burst,
         per_second=config.rate_per_second,
     )
-    streams = Streams(config, registry, conversation)
+    streams = Streams(config, registry, conversation, member.keys.revocations)
+    member.keys.revocations.listen(streams.log_out)
     servicer = ChatServicer(streams, conversation)
     relay = RelayServicer(
         streams, Admission("/octopus.chat.v1.ChatService/Converse", member.keys, caller="bridge"), config.instance

@@ -75,6 +75,11 @@ class ConnectionRegistry:
         """All open connections."""
         return [connection for user in self._users.values() for connection in user.connections]
 
+    def connections_of(self, tenant_id: str, user_id: int) -> list[Connection]:
+        """All open connections of one user."""
+        user = self._users.get((tenant_id, user_id))
+        return [] if user is None else list(user.connections)
+
     async def attach(self, connection: Connection, cursors: Mapping[int, int]) -> Sequence[session_pb2.Session]:
         """Connect a person: hear their notices, follow their open sessions, replay what they missed.
 

@@ -17,6 +17,7 @@ from octopus.errors.v1 import errors_pb2
 
 from mesh.errors import Refused, refused_from
 from mesh.rpc.principal import Principal
+from mesh.rpc.revocations import Revocations
 from mesh.rpc.validation import Invalid, violations_of
 from services.chat import metrics
 from services.chat.config import ChatConfig
@@ -44,8 +45,15 @@ CLIENT_DONE: Final = Ending(errors_pb2.REASON_UNSPECIFIED, "the client ended the
 class Streams:
     """Opens streams, deals with their frames, and ends those that are too old, dead, or in the way of a stop."""
 
-    def __init__(self, config: ChatConfig, registry: ConnectionRegistry, conversation: Conversation) -> None:
+    def __init__(
+        self,
+        config: ChatConfig,
+        registry: ConnectionRegistry,
+        conversation: Conversation,
+        revocations: Revocations,
+    ) -> None:
         self._config = config
+        self._revocations = revocations
         self._registry = registry
         self._conversation = conversation
         self.draining = False
@@ -78,6 +86,9 @@ class Streams:
         """Connect a person to their sessions, and queue the welcome before what they have missed."""
         cursors = {cursor.session_id: cursor.seq for cursor in hello.cursors}
         sessions = await self._registry.attach(connection, cursors)
+        # `log_out` ends the connections it finds; this one may have come in between.
+        principal = connection.principal
+        self._revocations.check(principal.tenant_id, principal.user_id, principal.generation)
         welcome = frame_pb2.Welcome(user_id=connection.principal.user_id, sessions=sessions)
         welcome.receipts.extend(await self._conversation.receipts(connection.principal, sessions))
         welcome.heartbeat.FromMilliseconds(int(self._config.heartbeat_s * 1000))
@@ -164,6 +175,12 @@ class Streams:
                     connection.pinged_at = now
                     ping = frame_pb2.Ping(nonce=int(now * 1000))
                     connection.push(frame_pb2.ServerFrame(ping=ping))
+
+    def log_out(self, tenant_id: str, user_id: int, generation: int, refused: Refused) -> None:
+        """Say goodbye to a user's connections whose token was taken back."""
+        for connection in self._registry.connections_of(tenant_id, user_id):
+            if connection.principal.generation < generation:
+                connection.end(Ending(refused.reason, refused.description, None))
 
     def drain(self) -> None:
         """Say goodbye to everybody: this instance stops, another one takes over."""

@@ -45,6 +45,7 @@ def sign(user: User, key: SigningKey, now: datetime, *, scopes: Sequence[str] = 
         "roles": [role.name for role in user.roles],
         "scope": " ".join(scopes),
         "name": user.display_name,
+        "gen": user.token_generation,
         "iat": int(now.timestamp()),
         "exp": int(ends.timestamp()),
         "jti": secrets.token_urlsafe(12),

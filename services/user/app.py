@@ -16,6 +16,7 @@ from mesh.process.member import Member
 from mesh.stores.errors import StoreError
 from mesh.stores.keyring import Keyring
 from mesh.stores.postgres import Database
+from services.user import signing_keys
 from services.user.auth_servicer import AuthServicer
 from services.user.config import UserConfig
 from services.user.directory import Directory
@@ -24,8 +25,9 @@ from services.user.key_store import KeyStore
 from services.user.lockout import LockOut
 from services.user.passwords import Passwords
 from services.user.refresh_tokens import RefreshTokens
+from services.user.revocation import BUCKET, Revocations
 from services.user.sign_in import SignIn
-from services.user.signing_keys import BUCKET, SigningKeys
+from services.user.signing_keys import SigningKeys
 from services.user.store import UserStore
 from services.user.user_servicer import UserServicer
 
@@ -41,10 +43,12 @@ async def app(member: Member, config: UserConfig) -> AsyncIterator[None]:
     # Nobody can verify a token before the keys are published.
     await parts.keys.turn()
     member.bus.on_reconnect(parts.keys.wake)
+    member.bus.on_reconnect(parts.revocations.wake)
     member.spawn("signing keys", parts.keys.run())
     member.spawn("outbox relay", parts.outbox.relay(member.bus))
-    member.spawn("refresh token sweep", _sweep(parts.refresh_tokens))
-    auth = AuthServicer(parts.sign_in)
+    member.spawn("token revocations published", parts.revocations.run())
+    member.spawn("token sweep", _sweep(parts.refresh_tokens, parts.revocations))
+    auth = AuthServicer(parts.sign_in, parts.directory)
     users = UserServicer(parts.directory)
     await member.serve(
         lambda server: auth_service_pb2_grpc.add_AuthServiceServicer_to_server(auth, server),
@@ -62,6 +66,7 @@ class Parts:
     directory: Directory
     sign_in: SignIn
     refresh_tokens: RefreshTokens
+    revocations: Revocations
     keys: SigningKeys
     outbox: Outbox
 
@@ -84,16 +89,18 @@ async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], da
     keys = SigningKeys(
         db=db,
         store=KeyStore(keyring),
-        bucket=member.bus.kv(BUCKET),
+        bucket=member.bus.kv(signing_keys.BUCKET),
         rotate_after=timedelta(days=config.signing_key_days),
         clock=clock,
     )
+    revocations = Revocations(db=db, events=events, outbox=outbox, bucket=member.bus.kv(BUCKET), ids=ids, clock=clock)
     directory = Directory(
         db=db,
         users=users,
         passwords=passwords,
         refresh_tokens=refresh_tokens,
         events=events,
+        revocations=revocations,
         ids=ids,
         clock=clock,
     )
@@ -105,6 +112,7 @@ async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], da
         keys=keys,
         refresh_tokens=refresh_tokens,
         events=events,
+        revocations=revocations,
         ids=ids,
         clock=clock,
     )
@@ -114,19 +122,20 @@ async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], da
         directory=directory,
         sign_in=sign_in,
         refresh_tokens=refresh_tokens,
+        revocations=revocations,
         keys=keys,
         outbox=outbox,
     )
 
 
-async def _sweep(refresh_tokens: RefreshTokens) -> None:
-    """Delete ended refresh tokens every hour; when the database is away, the next hour does."""
+async def _sweep(refresh_tokens: RefreshTokens, revocations: Revocations) -> None:
+    """Delete ended refresh tokens and revocations every hour; when the database is away, the next hour does."""
     while True:
         try:
-            deleted = await refresh_tokens.sweep()
+            deleted = await refresh_tokens.sweep() + await revocations.sweep()
         except StoreError as error:
-            _log.warning("refresh tokens not swept; the next sweep takes them along", error=repr(error))
+            _log.warning("ended tokens not swept; the next sweep takes them along", error=repr(error))
         else:
             if deleted:
-                _log.info("refresh tokens swept", deleted=deleted)
+                _log.info("ended tokens swept", deleted=deleted)
         await asyncio.sleep(_SWEEP_SECONDS)

@@ -8,11 +8,12 @@ from datetime import datetime
 
 from mesh.bus.ids import IdSource
 from mesh.stores.postgres import Database
-from services.user import domain, token_store
-from services.user.domain import AlreadyExists, CredentialsWrong, Kind, Role, User, found
+from services.user import domain, revocation_store, token_store
+from services.user.domain import Action, AlreadyExists, CredentialsWrong, Kind, LogOutCause, Role, User, found
 from services.user.events import UserEvents
 from services.user.passwords import Passwords
 from services.user.refresh_tokens import RefreshTokens, tenant_of
+from services.user.revocation import Revocations
 from services.user.store import UserStore
 
 
@@ -49,6 +50,7 @@ class Directory:
     passwords: Passwords
     refresh_tokens: RefreshTokens
     events: UserEvents
+    revocations: Revocations
     ids: IdSource
     clock: Callable[[], datetime]
 
@@ -93,8 +95,8 @@ class Directory:
             raise AlreadyExists(f"{new.external_id!r} is taken in this shop; choose another name")
         return made
 
-    async def change(self, tenant_id: str, user_id: int, change: UserChange) -> User:
-        """Change the given fields of a user; disabling revokes all refresh tokens."""
+    async def change(self, tenant_id: str, user_id: int, change: UserChange, *, actor_id: int) -> User:
+        """Change the given fields of a user; disabling takes back all tokens."""
         async with self.db.tenant(tenant_id) as conn:
             before = found(await self.users.user(conn, tenant_id, user_id, lock=True))
             if change.capacity is not None:
@@ -109,9 +111,26 @@ class Directory:
             if after != before:
                 await self.users.change(conn, after)
                 await self.events.updated(conn, after)
-            if after.disabled:
-                await token_store.revoke_user(conn, tenant_id, user_id, self.clock())
+            if after.disabled and not before.disabled:
+                await self.revocations.revoke(conn, after, LogOutCause.DISABLED, actor_id=actor_id)
+            elif before.disabled and not after.disabled:
+                await revocation_store.audit(
+                    conn,
+                    self.ids.next(),
+                    tenant_id,
+                    actor_id=actor_id,
+                    user_id=user_id,
+                    action=Action.ENABLED,
+                    at=self.clock(),
+                )
             return after
+
+    async def log_out(self, tenant_id: str, user_id: int, *, actor_id: int) -> None:
+        """Take back all tokens of a user: their own wish, or an administrator's."""
+        cause = LogOutCause.SELF if user_id == actor_id else LogOutCause.ADMIN
+        async with self.db.tenant(tenant_id) as conn:
+            user = found(await self.users.user(conn, tenant_id, user_id, lock=True))
+            await self.revocations.revoke(conn, user, cause, actor_id=actor_id)
 
     async def set_tags(self, tenant_id: str, user_id: int, tags: Sequence[str]) -> User:
         """Replace the labels of a user."""

@@ -19,7 +19,7 @@ import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum, IntEnum, auto
+from enum import Enum, IntEnum, StrEnum, auto
 from itertools import pairwise
 from typing import ClassVar, TypeVar
 
@@ -56,6 +56,31 @@ class Role(IntEnum):
     ADMIN = 8
     PARTNER = 9
 
+
+class LogOutCause(IntEnum):
+    """Why a user's tokens were taken back; the numbers of octopus.user.v1.LogOutCause."""
+
+    SELF = 1
+    ADMIN = 2
+    PASSWORD_CHANGED = 3
+    DISABLED = 4
+
+
+class Action(StrEnum):
+    """What the audit says was done to an account."""
+
+    DISABLED = "disabled"
+    ENABLED = "enabled"
+    LOGGED_OUT = "logged_out"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105  # the name of an action, not a password
+
+
+ACTION_OF_CAUSE = {
+    LogOutCause.SELF: Action.LOGGED_OUT,
+    LogOutCause.ADMIN: Action.LOGGED_OUT,
+    LogOutCause.PASSWORD_CHANGED: Action.PASSWORD_CHANGED,
+    LogOutCause.DISABLED: Action.DISABLED,
+}
 
 ROLES_OF_KIND = {
     Kind.VISITOR: frozenset({Role.VISITOR}),
@@ -139,7 +164,10 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person or a system that belongs to one shop; `phone` is E.164, `merged_into` 0 unless merged."""
+    """A person or a system that belongs to one shop; `phone` is E.164, `merged_into` 0 unless merged.
+
+    `token_generation` grows each time all of the user's tokens are taken back.
+    """
 
     id: int
     tenant_id: str
@@ -155,6 +183,18 @@ class User:
     merged_into: int = 0
     locale: str = ""
     capacity: int = 0
+    token_generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Tokens of the user from before `generation` are refused."""
+
+    tenant_id: str
+    user_id: int
+    generation: int
+    cause: LogOutCause
+    revoked_at: datetime
 
 
 T = TypeVar("T")
@@ -205,6 +245,12 @@ def may_log_in(user: User, tenant: Tenant) -> None:
         raise Disabled("the user is disabled; ask the shop's administrator")
     if user.merged_into:
         raise TokenInvalid("this visitor has become a customer; identify as the customer")
+
+
+def check_new_password(old: str, new: str) -> None:
+    """Raise `Invalid` when the new password is no new one."""
+    if old == new:
+        raise Invalid("new_password", "the new password must differ from the old one")
 
 
 def granted_scopes(held: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:

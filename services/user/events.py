@@ -11,7 +11,7 @@ from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
 from mesh.stores.postgres import Connection
 from services.user import wire
-from services.user.domain import User
+from services.user.domain import LogOutCause, User
 
 
 class UserEvents:
@@ -23,17 +23,22 @@ class UserEvents:
         self._clock = clock
 
     async def created(self, conn: Connection, user: User) -> None:
-        """A user came to be."""
+        """Announce a new user."""
         await self._add(conn, user, pb.UserEvent(created=pb.UserCreated()))
 
     async def updated(self, conn: Connection, user: User) -> None:
-        """A user's fields or labels changed; `user` is how it is now."""
+        """Announce changed fields or labels; `user` is how it is now."""
         await self._add(conn, user, pb.UserEvent(updated=pb.UserUpdated()))
 
     async def merged(self, conn: Connection, customer: User, visitor_id: int) -> None:
-        """A visitor became part of the customer."""
+        """Announce that a visitor became part of the customer."""
         merged = pb.UserMerged(visitor_id=visitor_id, customer_id=customer.id)
         await self._add(conn, customer, pb.UserEvent(merged=merged))
+
+    async def logged_out(self, conn: Connection, user: User, cause: LogOutCause, generation: int) -> None:
+        """Announce that every token which the user had was taken back."""
+        change = pb.UserLoggedOut(cause=pb.LogOutCause.ValueType(int(cause)), generation=generation)
+        await self._add(conn, user, pb.UserEvent(logged_out=change))
 
     async def _add(self, conn: Connection, user: User, event: pb.UserEvent) -> None:
         event.event_id = self._ids.next()

@@ -9,11 +9,12 @@ from datetime import datetime
 from mesh.bus.ids import IdSource
 from mesh.stores.postgres import Connection, Database
 from services.user import access_tokens, domain, metrics, token_store
-from services.user.domain import CredentialsWrong, Kind, Role, SignedShopper, TokenInvalid, User
+from services.user.domain import CredentialsWrong, Kind, LogOutCause, Role, SignedShopper, TokenInvalid, User
 from services.user.events import UserEvents
 from services.user.lockout import LockOut
 from services.user.passwords import Passwords
 from services.user.refresh_tokens import Issued, RefreshTokens, tenant_of
+from services.user.revocation import Revocations
 from services.user.signing_keys import SigningKeys
 from services.user.store import UserStore
 
@@ -41,19 +42,35 @@ class SignIn:
     keys: SigningKeys
     refresh_tokens: RefreshTokens
     events: UserEvents
+    revocations: Revocations
     ids: IdSource
     clock: Callable[[], datetime]
 
     async def log_in(self, tenant_id: str, login: str, password: str) -> tuple[User, Tokens]:
         """Log a member of staff in."""
-        user = await self._proven(tenant_id, Kind.STAFF, login, password)
-        return await self._start(tenant_id, user.id, proof="password")
+        user, hashed = await self._proven(tenant_id, Kind.STAFF, login, password)
+        return await self._start(tenant_id, user.id, proof="password", hashed=hashed)
+
+    async def change_password(self, tenant_id: str, user_id: int, old: str, new: str) -> Tokens:
+        """Give a member of staff another password, take back all tokens, and return a new pair."""
+        domain.check_new_password(old, new)
+        async with self.db.tenant(tenant_id) as conn:
+            known = domain.found(await self.users.user(conn, tenant_id, user_id))
+        _, proven = await self._proven(tenant_id, Kind.STAFF, known.external_id, old)
+        # Outside of a transaction: it takes long, and must not keep a connection.
+        hashed = await self.passwords.hash(new)
+        async with self.db.tenant(tenant_id) as conn:
+            user = await self._allowed(conn, tenant_id, user_id, hashed=proven)
+            await token_store.put_credential(conn, tenant_id, user_id, hashed)
+            generation = await self.revocations.revoke(conn, user, LogOutCause.PASSWORD_CHANGED, actor_id=user_id)
+            issued = await self.refresh_tokens.issue(conn, tenant_id, user_id, self.ids.next())
+        return self._tokens(replace(user, token_generation=generation), issued)
 
     async def client_token(
         self, tenant_id: str, client_id: str, secret: str, scopes: Sequence[str]
     ) -> tuple[tuple[str, ...], Tokens]:
         """Return the granted scopes and the token of a partner."""
-        user = await self._proven(tenant_id, Kind.PARTNER, client_id, secret)
+        user, _ = await self._proven(tenant_id, Kind.PARTNER, client_id, secret)
         granted = domain.granted_scopes(user.scopes, scopes)
         metrics.SIGN_INS.labels("secret").inc()
         return granted, Tokens(*access_tokens.sign(user, self.keys.current(), self.clock(), scopes=granted))
@@ -78,7 +95,8 @@ class SignIn:
         # Refused only here, after the family's end is committed.
         raise TokenInvalid("the refresh token was used before, so its family is revoked; log in again")
 
-    async def _proven(self, tenant_id: str, kind: Kind, name: str, password: str) -> User:
+    async def _proven(self, tenant_id: str, kind: Kind, name: str, password: str) -> tuple[User, str]:
+        """Return whose password it is, and the hash that is kept of it."""
         attempts = f"{kind.name} {name}"
         await self.lockout.attempt(tenant_id, attempts, self.ids.next())
         async with self.db.tenant(tenant_id) as conn:
@@ -93,8 +111,9 @@ class SignIn:
         if self.passwords.outdated(kept):
             hashed = await self.passwords.hash(password)
             async with self.db.tenant(tenant_id) as conn:
-                await token_store.put_credential(conn, tenant_id, user.id, hashed)
-        return user
+                if await token_store.replace_credential(conn, tenant_id, user.id, before=kept, after=hashed):
+                    kept = hashed
+        return user, kept
 
     async def _visitor(self, tenant_id: str, locale: str) -> int:
         async with self.db.tenant(tenant_id) as conn:
@@ -145,21 +164,26 @@ class SignIn:
                 await self.events.updated(conn, known)
             return known.id
 
-    async def _start(self, tenant_id: str, user_id: int, *, proof: str) -> tuple[User, Tokens]:
+    async def _start(
+        self, tenant_id: str, user_id: int, *, proof: str, hashed: str | None = None
+    ) -> tuple[User, Tokens]:
         """Begin a family of refresh tokens.
 
-        The user's row is locked, so that disabling the user comes before or after, not in between.
+        The user's row is locked, so that disabling the user and a new password come before or after, not in between.
         """
         async with self.db.tenant(tenant_id) as conn:
-            user = await self._allowed(conn, tenant_id, user_id)
+            user = await self._allowed(conn, tenant_id, user_id, hashed=hashed)
             issued = await self.refresh_tokens.issue(conn, tenant_id, user.id, self.ids.next())
         metrics.SIGN_INS.labels(proof).inc()
         return user, self._tokens(user, issued)
 
-    async def _allowed(self, conn: Connection, tenant_id: str, user_id: int) -> User:
+    async def _allowed(self, conn: Connection, tenant_id: str, user_id: int, *, hashed: str | None = None) -> User:
+        """Return the user, locked. With `hashed`, that must still be what is kept of the password."""
         tenant = domain.found(await self.users.tenant(conn, tenant_id))
         user = domain.found(await self.users.user(conn, tenant_id, user_id, lock=True))
         domain.may_log_in(user, tenant)
+        if hashed is not None and hashed != await token_store.credential(conn, tenant_id, user_id):
+            raise CredentialsWrong("the password was changed meanwhile; log in with the new one")
         return user
 
     def _tokens(self, user: User, issued: Issued) -> Tokens:

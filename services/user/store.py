@@ -14,6 +14,7 @@ from services.user.domain import Kind, Role, Tenant, User
 _USER = """
     SELECT u.tenant_id, u.id AS user_id, u.kind, u.roles, u.display_name, coalesce(u.external_id, '') AS external_id,
            u.phone, u.scopes, u.disabled, coalesce(u.merged_into, 0) AS merged_into, u.locale, u.capacity, u.created_at,
+           u.token_generation,
            ARRAY(SELECT t.tag FROM cs_user_tag t
                  WHERE t.tenant_id = u.tenant_id AND t.user_id = u.id ORDER BY t.tag) AS tags
     FROM cs_user u WHERE u.tenant_id = %(tenant_id)s
@@ -136,6 +137,7 @@ class UserStore:
         merged_into: int,
         locale: str,
         capacity: int,
+        token_generation: int,
     ) -> User:
         return User(
             id=user_id,
@@ -152,6 +154,7 @@ class UserStore:
             merged_into=merged_into,
             locale=locale,
             capacity=capacity,
+            token_generation=token_generation,
         )
 
     def _sealed_phone(self, user: User) -> bytes | None:

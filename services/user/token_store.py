@@ -26,6 +26,14 @@ async def put_credential(conn: Connection, tenant_id: str, user_id: int, hashed:
     await conn.execute(query, [user_id, tenant_id, hashed])
 
 
+async def replace_credential(conn: Connection, tenant_id: str, user_id: int, *, before: str, after: str) -> bool:
+    """Replace the hash that is kept; return False and change nothing when another one stands there."""
+    query = """
+        UPDATE cs_credential SET hash = %s, changed_at = now() WHERE tenant_id = %s AND user_id = %s AND hash = %s
+    """
+    return (await conn.execute(query, [after, tenant_id, user_id, before])).rowcount == 1
+
+
 async def add(conn: Connection, token_hash: bytes, token: RefreshToken) -> None:
     """Keep a new refresh token."""
     query = """

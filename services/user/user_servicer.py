@@ -29,7 +29,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def GetMe(
         self, request: pb.GetMeRequest, context: Context[pb.GetMeRequest, pb.GetMeResponse]
     ) -> pb.GetMeResponse:
-        """See the contract."""
+        """Return the caller."""
         caller = principal.current()
         user = await self._directory.find(caller.tenant_id, caller.user_id)
         return pb.GetMeResponse(user=wire.user(user, unmasked=True))
@@ -37,14 +37,14 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def GetUser(
         self, request: pb.GetUserRequest, context: Context[pb.GetUserRequest, pb.GetUserResponse]
     ) -> pb.GetUserResponse:
-        """See the contract."""
+        """Return one user of the caller's shop."""
         user = await self._directory.find(principal.current().tenant_id, request.user_id)
         return pb.GetUserResponse(user=wire.user(user))
 
     async def ListUsers(
         self, request: pb.ListUsersRequest, context: Context[pb.ListUsersRequest, pb.ListUsersResponse]
     ) -> pb.ListUsersResponse:
-        """See the contract."""
+        """Return a page of the shop's users."""
         users, more = await self._directory.page(
             principal.current().tenant_id,
             after_id=wire.position(request.page_token),
@@ -58,7 +58,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def CreateUser(
         self, request: pb.CreateUserRequest, context: Context[pb.CreateUserRequest, pb.CreateUserResponse]
     ) -> pb.CreateUserResponse:
-        """See the contract."""
+        """Create a member of staff or a partner."""
         new = NewUser(
             request_id=request.request_id,
             kind=Kind(request.kind),
@@ -75,27 +75,36 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def UpdateUser(
         self, request: pb.UpdateUserRequest, context: Context[pb.UpdateUserRequest, pb.UpdateUserResponse]
     ) -> pb.UpdateUserResponse:
-        """See the contract."""
+        """Change the given fields of a user."""
         change = UserChange(
             display_name=request.display_name if request.HasField("display_name") else None,
             disabled=request.disabled if request.HasField("disabled") else None,
             phone=request.phone if request.HasField("phone") else None,
             capacity=request.capacity if request.HasField("capacity") else None,
         )
-        user = await self._directory.change(principal.current().tenant_id, request.user_id, change)
+        caller = principal.current()
+        user = await self._directory.change(caller.tenant_id, request.user_id, change, actor_id=caller.user_id)
         return pb.UpdateUserResponse(user=wire.user(user))
 
     async def SetTags(
         self, request: pb.SetTagsRequest, context: Context[pb.SetTagsRequest, pb.SetTagsResponse]
     ) -> pb.SetTagsResponse:
-        """See the contract."""
+        """Replace the labels of a user."""
         user = await self._directory.set_tags(principal.current().tenant_id, request.user_id, request.tags)
         return pb.SetTagsResponse(user=wire.user(user))
+
+    async def LogOutUser(
+        self, request: pb.LogOutUserRequest, context: Context[pb.LogOutUserRequest, pb.LogOutUserResponse]
+    ) -> pb.LogOutUserResponse:
+        """End every session of a user, for an administrator."""
+        caller = principal.current()
+        await self._directory.log_out(caller.tenant_id, request.user_id, actor_id=caller.user_id)
+        return pb.LogOutUserResponse()
 
     async def MergeVisitor(
         self, request: pb.MergeVisitorRequest, context: Context[pb.MergeVisitorRequest, pb.MergeVisitorResponse]
     ) -> pb.MergeVisitorResponse:
-        """See the contract."""
+        """Make the visitor part of the calling customer."""
         caller = principal.current()
         customer = await self._directory.merge(caller.tenant_id, caller.user_id, request.visitor_refresh_token)
         return pb.MergeVisitorResponse(user=wire.user(customer, unmasked=True))

@@ -16,6 +16,7 @@ import pytest
 from octopus.bot.v1 import bot_service_pb2, bot_service_pb2_grpc
 from octopus.errors.v1 import errors_pb2
 from octopus.mesh.v1 import registry_pb2
+from octopus.user.v1 import user_events_pb2
 
 from mesh import bus
 from mesh.errors import Refused
@@ -130,6 +131,34 @@ async def test_keys_stay_good_while_nats_is_away(platform: Platform, user_bus: b
         with pytest.raises(Refused) as caught:
             member.keys.verify(token)
         assert caught.value.reason == errors_pb2.REASON_TOKEN_INVALID
+
+
+async def test_what_was_revoked_before_a_process_started_and_while_the_bus_was_away_is_known(
+    platform: Platform, user_bus: bus.Bus
+) -> None:
+    def revocation(generation: int) -> bytes:
+        message = user_events_pb2.Revocation(generation=generation)
+        message.revoked_at.GetCurrentTime()
+        return message.SerializeToString()
+
+    keys = Keys("revoking")
+    await user_bus.kv("revocations").put("qingshan.7", revocation(1))
+    async with Member(platform.config("bot")) as member:
+        # Known as soon as the member is: there is no moment in which the token would do.
+        with pytest.raises(Refused):
+            member.keys.revocations.check("qingshan", 7, 0)
+        member.keys.load(keys.jwks())
+        token = keys.token("qingshan", 7, "AGENT", gen=1)
+        assert member.keys.verify(token).user_id == 7
+        await platform.nats.kill()
+        # The ones that were known stay in force.
+        with pytest.raises(Refused):
+            member.keys.verify(keys.token("qingshan", 7, "AGENT"))
+        await platform.nats.start()
+        await user_bus.kv("revocations").put("qingshan.7", revocation(2))
+        async with asyncio.timeout(10):
+            while _knows(member, token):
+                await asyncio.sleep(0.02)
 
 
 async def test_a_task_that_dies_ends_the_process_with_its_name(platform: Platform) -> None:

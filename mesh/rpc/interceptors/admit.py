@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -43,7 +44,11 @@ class Token(Interceptor):
         self._verifier = verifier
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Raises TOKEN_MISSING, TOKEN_INVALID or TOKEN_EXPIRED. Sets `principal.current()`."""
+        """Raises TOKEN_MISSING, or what the verifier says of a token. Sets `principal.current()`.
+
+        A stream whose token is taken back while it is open ends a second later with TOKEN_REVOKED or DISABLED, unless
+        its handler has ended it before.
+        """
         if call.method.needs_principal:
             call.principal = principal_of(call.method, call.metadata, call.caller, self._verifier)
         elif not call.method.open:
@@ -54,9 +59,26 @@ class Token(Interceptor):
             return
         before = current_principal.set(call.principal)
         try:
-            await proceed()
+            if call.brief or not call.principal.user_id:
+                await proceed()
+            else:
+                await self._while_valid(call.principal, proceed)
         finally:
             current_principal.reset(before)
+
+    async def _while_valid(self, principal: Principal, proceed: Proceed) -> None:
+        """Run a stream until its end, or until its token is taken back."""
+        revocations = self._verifier.revocations
+        tenant_id, user_id, generation = principal.tenant_id, principal.user_id, principal.generation
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                with revocations.holding(tenant_id, user_id, generation, limit):
+                    await proceed()
+        except TimeoutError:
+            if limit.expired():
+                revocations.check(tenant_id, user_id, generation)
+            raise
 
 
 class Roles(Interceptor):
@@ -92,7 +114,7 @@ def principal_of(method: Method, sent: Mapping[str, str], caller: str, verifier:
     """Return for whom a call is made, from its metadata.
 
     Raises:
-        Refused: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, or INVALID_ARGUMENT for a tenant that is none.
+        Refused: TOKEN_MISSING, what the verifier says of a token, or INVALID_ARGUMENT for a tenant that is none.
 
     """
     header = sent.get(metadata.AUTHORIZATION)
@@ -109,6 +131,7 @@ def principal_of(method: Method, sent: Mapping[str, str], caller: str, verifier:
             display_name=claims.display_name,
             caller=caller,
             expires_at=claims.expires_at,
+            generation=claims.generation,
             token=token,
         )
     tenant = sent.get(metadata.TENANT)

@@ -31,6 +31,7 @@ from mesh.rpc.admission import Admission
 from mesh.rpc.channel import connect as dial
 from mesh.rpc.metadata import as_service, with_token
 from mesh.rpc.principal import current
+from mesh.rpc.revocations import Revocations
 from mesh.stores.valkey import connect as valkey_connect
 from mesh.testing import Platform
 from mesh.testing.rpc import Keys, dialling, serving
@@ -185,6 +186,7 @@ class Chat:
     streams: list[Streams]
     relays: list[RelayServicer]
     registries: list[ConnectionRegistry]
+    revocations: Revocations
     bus: Bus
     stack: AsyncExitStack
 
@@ -231,7 +233,7 @@ class Chat:
 @asynccontextmanager
 async def running(platform: Platform, instances: int = 1, **settings: Any) -> AsyncIterator[Chat]:
     """Run chat instances."""
-    keys = Keys()
+    keys, revocations = Keys(), Revocations()
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(
             connect(platform.nats_url, "session", tls=Identity(platform.identity, "session").client_context)
@@ -270,9 +272,11 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
                 burst=config.rate_burst,
                 per_second=config.rate_per_second,
             )
-            streams = Streams(config, registry, conversation)
+            streams = Streams(config, registry, conversation, revocations)
+            revocations.listen(streams.log_out)
             servicer = ChatServicer(streams, conversation)
-            admission = Admission("/octopus.chat.v1.ChatService/Converse", keys.verifier(), caller="bridge")
+            verifier = keys.verifier(revocations)
+            admission = Admission("/octopus.chat.v1.ChatService/Converse", verifier, caller="bridge")
             relay = RelayServicer(streams, admission, f"chat-{len(addresses) + 1}")
             watch = asyncio.create_task(streams.watch())
             stack.callback(watch.cancel)
@@ -284,13 +288,14 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
                         keys,
                         functools.partial(chat_service_pb2_grpc.add_ChatServiceServicer_to_server, servicer),
                         functools.partial(relay_service_pb2_grpc.add_RelayServiceServicer_to_server, relay),
+                        revocations=revocations,
                     )
                 )
             )
             running_streams.append(streams)
             relays.append(relay)
             registries.append(registry)
-        yield Chat(platform, keys, sessions, addresses, running_streams, relays, registries, bus, stack)
+        yield Chat(platform, keys, sessions, addresses, running_streams, relays, registries, revocations, bus, stack)
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ import pytest
 from octopus.chat.v1 import chat_service_pb2, frame_pb2, message_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_pb2
+from octopus.user.v1 import user_events_pb2
 
 from mesh.errors import Refused, from_rpc_error
 from mesh.rpc.metadata import with_token
 from mesh.testing import Platform
-from services.chat.tests.conftest import Chat, Stream, running, text
+from services.chat.tests.conftest import TENANT, Chat, Stream, running, text
 
 pytestmark = pytest.mark.service
 
@@ -251,6 +252,28 @@ async def test_a_stream_ends_with_its_age_and_with_its_token(platform: Platform)
         expiring = await chat.converse(CUSTOMER, lifetime=3)
         assert await expiring.end() is None
         assert expiring.frames[-1].goodbye.reason == errors_pb2.REASON_TOKEN_EXPIRED
+
+
+async def test_who_is_disabled_hears_why_on_every_device_and_gets_no_new_stream(chats: Chat) -> None:
+    first, second = await chats.converse(CUSTOMER, instance=0), await chats.converse(CUSTOMER, instance=1)
+    other = await chats.converse(AGENT, "AGENT")
+    revocation = user_events_pb2.Revocation(generation=1, cause=user_events_pb2.LOG_OUT_CAUSE_DISABLED)
+    revocation.revoked_at.GetCurrentTime()
+    chats.revocations.take(f"{TENANT}.{CUSTOMER}", revocation.SerializeToString())
+    for stream in (first, second):
+        assert await stream.end(timeout=2) is None
+        goodbye = stream.frames[-1].goodbye
+        assert goodbye.reason == errors_pb2.REASON_DISABLED
+        # Connecting again with this token leads nowhere.
+        assert not goodbye.HasField("reconnect_after")
+    stub = await chats.stub(0)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.Converse(metadata=with_token(chats.token(CUSTOMER))).read()
+    assert from_rpc_error(refused.value).reason == errors_pb2.REASON_DISABLED
+    await other.send(ping=frame_pb2.Ping(nonce=9))
+    assert (await other.next("pong"))[0].nonce == 9
+    # A token from a log-in after that is as good as any.
+    await chats.converse(CUSTOMER, gen=1)
 
 
 async def test_a_stopping_instance_says_goodbye(chats: Chat) -> None:

@@ -153,14 +153,14 @@ async def test_the_lock_ends(shop: Shop) -> None:
 async def test_a_disabled_user_is_refused_everywhere_and_enabled_has_to_log_in_again(shop: Shop) -> None:
     user = await shop.staff("xiaolin")
     _, tokens = await shop.parts.sign_in.log_in(shop.tenant_id, "xiaolin", PASSWORD)
-    await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(disabled=True))
+    await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(disabled=True), actor_id=1)
     with pytest.raises(Disabled):
         await shop.parts.sign_in.log_in(shop.tenant_id, "xiaolin", PASSWORD)
     with pytest.raises(CredentialsWrong):
         await shop.parts.sign_in.log_in(shop.tenant_id, "xiaolin", "wrong password")
     with pytest.raises(TokenInvalid):
         await shop.parts.sign_in.refresh(refresh_token(tokens))
-    await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(disabled=False))
+    await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(disabled=False), actor_id=1)
     with pytest.raises(TokenInvalid):
         await shop.parts.sign_in.refresh(refresh_token(tokens))
     await shop.parts.sign_in.log_in(shop.tenant_id, "xiaolin", PASSWORD)

@@ -69,7 +69,7 @@ async def test_a_shops_users_do_not_exist_for_another_shop(shop: Shop) -> None:
     other = await open_shop(shop.parts)
     for attempt in (
         other.parts.directory.find(other.tenant_id, made.id),
-        other.parts.directory.change(other.tenant_id, made.id, UserChange(disabled=True)),
+        other.parts.directory.change(other.tenant_id, made.id, UserChange(disabled=True), actor_id=1),
         other.parts.directory.set_tags(other.tenant_id, made.id, ["vip"]),
     ):
         with pytest.raises(NotFound):
@@ -124,18 +124,18 @@ async def test_every_table_of_the_service_forces_row_level_security(migrated: Pl
 
 async def test_a_phone_is_sealed_and_comes_back(shop: Shop, migrated: Platform) -> None:
     user = await shop.staff()
-    changed = await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(phone="+8613812345678"))
+    changed = await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(phone="+8613812345678"), actor_id=1)
     assert changed.phone == "+8613812345678"
     assert (await shop.parts.directory.find(shop.tenant_id, user.id)).phone == "+8613812345678"
     [(stored,)] = await migrated.postgres.execute(f"SELECT phone FROM cs_user WHERE id = {user.id}")  # noqa: S608
     assert b"13812345678" not in stored
-    cleared = await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(phone=""))
+    cleared = await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(phone=""), actor_id=1)
     assert cleared.phone == ""
 
 
 async def test_a_phone_moved_to_another_user_does_not_open(shop: Shop, migrated: Platform) -> None:
     one, two = await shop.staff("one"), await shop.staff("two")
-    await shop.parts.directory.change(shop.tenant_id, one.id, UserChange(phone="+8613812345678"))
+    await shop.parts.directory.change(shop.tenant_id, one.id, UserChange(phone="+8613812345678"), actor_id=1)
     await migrated.postgres.execute(
         f"UPDATE cs_user SET phone = (SELECT phone FROM cs_user WHERE id = {one.id}) WHERE id = {two.id}"  # noqa: S608
     )
@@ -154,12 +154,14 @@ async def test_the_identity_secret_is_sealed(shop: Shop, migrated: Platform) -> 
 
 async def test_a_change_leaves_the_other_fields(shop: Shop) -> None:
     user = await shop.staff()
-    await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(capacity=9, phone="+8613812345678"))
-    changed = await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(display_name="林小姐"))
+    await shop.parts.directory.change(
+        shop.tenant_id, user.id, UserChange(capacity=9, phone="+8613812345678"), actor_id=1
+    )
+    changed = await shop.parts.directory.change(shop.tenant_id, user.id, UserChange(display_name="林小姐"), actor_id=1)
     assert (changed.display_name, changed.capacity, changed.phone) == ("林小姐", 9, "+8613812345678")
     partner_user = await shop.parts.directory.create(shop.tenant_id, partner("erp-1"))
     with pytest.raises(Invalid):
-        await shop.parts.directory.change(shop.tenant_id, partner_user.id, UserChange(capacity=1))
+        await shop.parts.directory.change(shop.tenant_id, partner_user.id, UserChange(capacity=1), actor_id=1)
 
 
 async def test_tags_are_replaced_as_a_set(shop: Shop) -> None:

@@ -24,6 +24,14 @@ import { type PersonalApi, SignedOut } from "./api";
 import { overGrpcWeb, overWebSocket, type Stream, type StreamEnd } from "./streams";
 import type { Keyring } from "./tokens";
 
+/** Ends that say the token is not good any more: a refresh shows whether another one is to be had. */
+const DOUBTFUL: ReadonlySet<Reason> = new Set([
+  Reason.TOKEN_EXPIRED,
+  Reason.TOKEN_INVALID,
+  Reason.TOKEN_REVOKED,
+  Reason.DISABLED,
+]);
+
 export type LinkState = "connecting" | "online" | "reconnecting" | "offline" | "signed-out";
 
 /** One line of a conversation. */
@@ -136,7 +144,7 @@ export class Link {
       let wasOnline = false;
       try {
         const end = await this.once(blocked >= BLOCKED_AFTER, () => (wasOnline = true));
-        if (end.reason === Reason.TOKEN_EXPIRED || end.reason === Reason.TOKEN_INVALID) this.keyring.doubt();
+        if (DOUBTFUL.has(end.reason)) this.keyring.doubt();
       } catch (error) {
         if (error instanceof SignedOut) {
           this.state.value = "signed-out";

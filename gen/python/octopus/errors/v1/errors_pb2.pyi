@@ -74,6 +74,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """An account, a tenant or an entry is disabled."""
     REASON_INTERNAL: _Reason.ValueType  # 23
     """Something failed inside; the trace id leads to it. Nothing else is told."""
+    REASON_TOKEN_REVOKED: _Reason.ValueType  # 24
+    """The token was taken back before its end: the user logged out everywhere or has a new password. Log in again."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a frame was refused."""
@@ -125,4 +127,6 @@ REASON_DISABLED: Reason.ValueType  # 22
 """An account, a tenant or an entry is disabled."""
 REASON_INTERNAL: Reason.ValueType  # 23
 """Something failed inside; the trace id leads to it. Nothing else is told."""
+REASON_TOKEN_REVOKED: Reason.ValueType  # 24
+"""The token was taken back before its end: the user logged out everywhere or has a new password. Log in again."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

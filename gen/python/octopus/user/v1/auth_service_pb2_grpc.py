@@ -30,8 +30,11 @@ class AuthServiceStub:
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
     using one twice revokes its whole family, for it must have been stolen.
+
+    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
     def __init__(self, channel):
@@ -65,6 +68,16 @@ class AuthServiceStub:
                 request_serializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.RevokeTokenRequest.SerializeToString,
                 response_deserializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.RevokeTokenResponse.FromString,
                 _registered_method=True)
+        self.LogOutEverywhere = channel.unary_unary(
+                '/octopus.user.v1.AuthService/LogOutEverywhere',
+                request_serializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.LogOutEverywhereRequest.SerializeToString,
+                response_deserializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.LogOutEverywhereResponse.FromString,
+                _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/octopus.user.v1.AuthService/ChangePassword',
+                request_serializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.ChangePasswordResponse.FromString,
+                _registered_method=True)
         self.GetKeySet = channel.unary_unary(
                 '/octopus.user.v1.AuthService/GetKeySet',
                 request_serializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.GetKeySetRequest.SerializeToString,
@@ -77,8 +90,11 @@ class AuthServiceServicer:
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
     using one twice revokes its whole family, for it must have been stolen.
+
+    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
     def LogIn(self, request, context):
@@ -113,6 +129,23 @@ class AuthServiceServicer:
 
     def RevokeToken(self, request, context):
         """Revokes a refresh token and its family (log-out). Unknown tokens succeed too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LogOutEverywhere(self, request, context):
+        """Ends every session of the caller on every device: all access and refresh tokens are taken back, open
+        streams end with REASON_TOKEN_REVOKED. Atomic; repeating it takes back what was issued meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePassword(self, request, context):
+        """Gives the calling member of staff a new password. Every token issued before is taken back, on this device
+        too; the response holds a new pair to go on with. CREDENTIALS_WRONG when the old password is wrong; such
+        attempts count as failed log-ins. INVALID_ARGUMENT when the new password is the old one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,6 +186,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.RevokeTokenRequest.FromString,
                     response_serializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.RevokeTokenResponse.SerializeToString,
             ),
+            'LogOutEverywhere': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogOutEverywhere,
+                    request_deserializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.LogOutEverywhereRequest.FromString,
+                    response_serializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.LogOutEverywhereResponse.SerializeToString,
+            ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.ChangePasswordResponse.SerializeToString,
+            ),
             'GetKeySet': grpc.unary_unary_rpc_method_handler(
                     servicer.GetKeySet,
                     request_deserializer=octopus_dot_user_dot_v1_dot_auth__service__pb2.GetKeySetRequest.FromString,
@@ -171,8 +214,11 @@ class AuthService:
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
     using one twice revokes its whole family, for it must have been stolen.
+
+    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
     @staticmethod
@@ -300,6 +346,60 @@ class AuthService:
             '/octopus.user.v1.AuthService/RevokeToken',
             octopus_dot_user_dot_v1_dot_auth__service__pb2.RevokeTokenRequest.SerializeToString,
             octopus_dot_user_dot_v1_dot_auth__service__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogOutEverywhere(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.user.v1.AuthService/LogOutEverywhere',
+            octopus_dot_user_dot_v1_dot_auth__service__pb2.LogOutEverywhereRequest.SerializeToString,
+            octopus_dot_user_dot_v1_dot_auth__service__pb2.LogOutEverywhereResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.user.v1.AuthService/ChangePassword',
+            octopus_dot_user_dot_v1_dot_auth__service__pb2.ChangePasswordRequest.SerializeToString,
+            octopus_dot_user_dot_v1_dot_auth__service__pb2.ChangePasswordResponse.FromString,
             options,
             channel_credentials,
             insecure,

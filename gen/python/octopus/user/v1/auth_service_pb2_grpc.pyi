@@ -17,8 +17,11 @@ class AuthServiceStub:
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
     using one twice revokes its whole family, for it must have been stolen.
+
+    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -36,6 +39,15 @@ class AuthServiceStub:
     """Exchanges a refresh token for a new pair and uses the old one up."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeTokenRequest, _auth_service_pb2.RevokeTokenResponse]
     """Revokes a refresh token and its family (log-out). Unknown tokens succeed too."""
+    LogOutEverywhere: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LogOutEverywhereRequest, _auth_service_pb2.LogOutEverywhereResponse]
+    """Ends every session of the caller on every device: all access and refresh tokens are taken back, open
+    streams end with REASON_TOKEN_REVOKED. Atomic; repeating it takes back what was issued meanwhile.
+    """
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ChangePasswordRequest, _auth_service_pb2.ChangePasswordResponse]
+    """Gives the calling member of staff a new password. Every token issued before is taken back, on this device
+    too; the response holds a new pair to go on with. CREDENTIALS_WRONG when the old password is wrong; such
+    attempts count as failed log-ins. INVALID_ARGUMENT when the new password is the old one.
+    """
     GetKeySet: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetKeySetRequest, _auth_service_pb2.GetKeySetResponse]
     """Returns the public keys that verify access tokens, as a JSON Web Key Set (RFC 7517)."""
 
@@ -44,8 +56,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
     using one twice revokes its whole family, for it must have been stolen.
+
+    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
     @_abc_1.abstractmethod
@@ -91,6 +106,27 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_service_pb2.RevokeTokenRequest, _auth_service_pb2.RevokeTokenResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.RevokeTokenResponse]:
         """Revokes a refresh token and its family (log-out). Unknown tokens succeed too."""
+
+    @_abc_1.abstractmethod
+    def LogOutEverywhere(
+        self,
+        request: _auth_service_pb2.LogOutEverywhereRequest,
+        context: _aio.ServicerContext[_auth_service_pb2.LogOutEverywhereRequest, _auth_service_pb2.LogOutEverywhereResponse],
+    ) -> _abc.Awaitable[_auth_service_pb2.LogOutEverywhereResponse]:
+        """Ends every session of the caller on every device: all access and refresh tokens are taken back, open
+        streams end with REASON_TOKEN_REVOKED. Atomic; repeating it takes back what was issued meanwhile.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangePassword(
+        self,
+        request: _auth_service_pb2.ChangePasswordRequest,
+        context: _aio.ServicerContext[_auth_service_pb2.ChangePasswordRequest, _auth_service_pb2.ChangePasswordResponse],
+    ) -> _abc.Awaitable[_auth_service_pb2.ChangePasswordResponse]:
+        """Gives the calling member of staff a new password. Every token issued before is taken back, on this device
+        too; the response holds a new pair to go on with. CREDENTIALS_WRONG when the old password is wrong; such
+        attempts count as failed log-ins. INVALID_ARGUMENT when the new password is the old one.
+        """
 
     @_abc_1.abstractmethod
     def GetKeySet(

@@ -26,19 +26,25 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from octopus.user.v1 import user_pb2 as octopus_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!octopus/user/v1/user_events.proto\x12\x0foctopus.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoctopus/user/v1/user.proto\"\x8e\x02\n\tUserEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04user\x18\x03 \x01(\x0b\x32\x15.octopus.user.v1.User\x12/\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1c.octopus.user.v1.UserCreatedH\x00\x12/\n\x07updated\x18\x05 \x01(\x0b\x32\x1c.octopus.user.v1.UserUpdatedH\x00\x12-\n\x06merged\x18\x06 \x01(\x0b\x32\x1b.octopus.user.v1.UserMergedH\x00\x42\x08\n\x06\x63hange\"\r\n\x0bUserCreated\"\r\n\x0bUserUpdated\"5\n\nUserMerged\x12\x12\n\nvisitor_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!octopus/user/v1/user_events.proto\x12\x0foctopus.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoctopus/user/v1/user.proto\"\xc4\x02\n\tUserEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04user\x18\x03 \x01(\x0b\x32\x15.octopus.user.v1.User\x12/\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1c.octopus.user.v1.UserCreatedH\x00\x12/\n\x07updated\x18\x05 \x01(\x0b\x32\x1c.octopus.user.v1.UserUpdatedH\x00\x12-\n\x06merged\x18\x06 \x01(\x0b\x32\x1b.octopus.user.v1.UserMergedH\x00\x12\x34\n\nlogged_out\x18\x07 \x01(\x0b\x32\x1e.octopus.user.v1.UserLoggedOutH\x00\x42\x08\n\x06\x63hange\"\r\n\x0bUserCreated\"\r\n\x0bUserUpdated\"5\n\nUserMerged\x12\x12\n\nvisitor_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\"P\n\rUserLoggedOut\x12+\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1c.octopus.user.v1.LogOutCause\x12\x12\n\ngeneration\x18\x02 \x01(\x05\"}\n\nRevocation\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12+\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1c.octopus.user.v1.LogOutCause\x12.\n\nrevoked_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9d\x01\n\x0bLogOutCause\x12\x1d\n\x19LOG_OUT_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12LOG_OUT_CAUSE_SELF\x10\x01\x12\x17\n\x13LOG_OUT_CAUSE_ADMIN\x10\x02\x12\"\n\x1eLOG_OUT_CAUSE_PASSWORD_CHANGED\x10\x03\x12\x1a\n\x16LOG_OUT_CAUSE_DISABLED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.user.v1.user_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LOGOUTCAUSE']._serialized_start=737
+  _globals['_LOGOUTCAUSE']._serialized_end=894
   _globals['_USEREVENT']._serialized_start=116
-  _globals['_USEREVENT']._serialized_end=386
-  _globals['_USERCREATED']._serialized_start=388
-  _globals['_USERCREATED']._serialized_end=401
-  _globals['_USERUPDATED']._serialized_start=403
-  _globals['_USERUPDATED']._serialized_end=416
-  _globals['_USERMERGED']._serialized_start=418
-  _globals['_USERMERGED']._serialized_end=471
+  _globals['_USEREVENT']._serialized_end=440
+  _globals['_USERCREATED']._serialized_start=442
+  _globals['_USERCREATED']._serialized_end=455
+  _globals['_USERUPDATED']._serialized_start=457
+  _globals['_USERUPDATED']._serialized_end=470
+  _globals['_USERMERGED']._serialized_start=472
+  _globals['_USERMERGED']._serialized_end=525
+  _globals['_USERLOGGEDOUT']._serialized_start=527
+  _globals['_USERLOGGEDOUT']._serialized_end=607
+  _globals['_REVOCATION']._serialized_start=609
+  _globals['_REVOCATION']._serialized_end=734
 # @@protoc_insertion_point(module_scope)

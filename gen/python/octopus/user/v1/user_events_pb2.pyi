@@ -6,6 +6,7 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from octopus.user.v1 import user_pb2 as _user_pb2
 import builtins as _builtins
 import sys
@@ -17,6 +18,36 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _LogOutCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LogOutCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogOutCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOG_OUT_CAUSE_UNSPECIFIED: _LogOutCause.ValueType  # 0
+    LOG_OUT_CAUSE_SELF: _LogOutCause.ValueType  # 1
+    """The user logged out everywhere."""
+    LOG_OUT_CAUSE_ADMIN: _LogOutCause.ValueType  # 2
+    """An administrator of the shop logged the user out."""
+    LOG_OUT_CAUSE_PASSWORD_CHANGED: _LogOutCause.ValueType  # 3
+    """The user has a new password."""
+    LOG_OUT_CAUSE_DISABLED: _LogOutCause.ValueType  # 4
+    """The user was disabled; the event's `user.disabled` is true."""
+
+class LogOutCause(_LogOutCause, metaclass=_LogOutCauseEnumTypeWrapper):
+    """Why a user's tokens were taken back."""
+
+LOG_OUT_CAUSE_UNSPECIFIED: LogOutCause.ValueType  # 0
+LOG_OUT_CAUSE_SELF: LogOutCause.ValueType  # 1
+"""The user logged out everywhere."""
+LOG_OUT_CAUSE_ADMIN: LogOutCause.ValueType  # 2
+"""An administrator of the shop logged the user out."""
+LOG_OUT_CAUSE_PASSWORD_CHANGED: LogOutCause.ValueType  # 3
+"""The user has a new password."""
+LOG_OUT_CAUSE_DISABLED: LogOutCause.ValueType  # 4
+"""The user was disabled; the event's `user.disabled` is true."""
+Global___LogOutCause: _TypeAlias = LogOutCause  # noqa: Y015
 
 @_typing.final
 class UserEvent(_message.Message):
@@ -30,6 +61,7 @@ class UserEvent(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     UPDATED_FIELD_NUMBER: _builtins.int
     MERGED_FIELD_NUMBER: _builtins.int
+    LOGGED_OUT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.int
     """Snowflake id of the event, also its `Nats-Msg-Id`."""
     @_builtins.property
@@ -52,6 +84,10 @@ class UserEvent(_message.Message):
     def merged(self) -> Global___UserMerged:
         """A visitor turned out to be a customer."""
 
+    @_builtins.property
+    def logged_out(self) -> Global___UserLoggedOut:
+        """Every token that the user had was taken back."""
+
     def __init__(
         self,
         *,
@@ -61,12 +97,13 @@ class UserEvent(_message.Message):
         created: Global___UserCreated | None = ...,
         updated: Global___UserUpdated | None = ...,
         merged: Global___UserMerged | None = ...,
+        logged_out: Global___UserLoggedOut | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "created", b"created", "merged", b"merged", "occurred_at", b"occurred_at", "updated", b"updated", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "created", b"created", "logged_out", b"logged_out", "merged", b"merged", "occurred_at", b"occurred_at", "updated", b"updated", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "created", b"created", "event_id", b"event_id", "merged", b"merged", "occurred_at", b"occurred_at", "updated", b"updated", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "created", b"created", "event_id", b"event_id", "logged_out", b"logged_out", "merged", b"merged", "occurred_at", b"occurred_at", "updated", b"updated", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["created", "updated", "merged"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["created", "updated", "merged", "logged_out"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -131,3 +168,63 @@ class UserMerged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UserMerged: _TypeAlias = UserMerged  # noqa: Y015
+
+@_typing.final
+class UserLoggedOut(_message.Message):
+    """Every token that the user had was taken back: nobody acts as this user until the next log-in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    cause: Global___LogOutCause.ValueType
+    """Why."""
+    generation: _builtins.int
+    """Tokens of a generation below this one are refused."""
+    def __init__(
+        self,
+        *,
+        cause: Global___LogOutCause.ValueType = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserLoggedOut: _TypeAlias = UserLoggedOut  # noqa: Y015
+
+@_typing.final
+class Revocation(_message.Message):
+    """What every service must know to refuse tokens before their end. Kept in the NATS KV bucket `revocations` under
+    `<tenant>.<user id>` for as long as an access token lives; every server watches it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    REVOKED_AT_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """Tokens whose claim `gen` is below this one are refused."""
+    cause: Global___LogOutCause.ValueType
+    """Why."""
+    @_builtins.property
+    def revoked_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        cause: Global___LogOutCause.ValueType = ...,
+        revoked_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revoked_at", b"revoked_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "generation", b"generation", "revoked_at", b"revoked_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Revocation: _TypeAlias = Revocation  # noqa: Y015

@@ -263,7 +263,7 @@ class UpdateUserRequest(_message.Message):
     display_name: _builtins.str
     """New name."""
     disabled: _builtins.bool
-    """Disable or enable. Disabling revokes all refresh tokens."""
+    """Disable or enable. Disabling takes back every token of the user; open streams end with REASON_DISABLED."""
     phone: _builtins.str
     """New telephone number in E.164, e.g. "+8613800000000"; empty deletes it."""
     capacity: _builtins.int
@@ -375,6 +375,45 @@ class SetTagsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetTagsResponse: _TypeAlias = SetTagsResponse  # noqa: Y015
+
+@_typing.final
+class LogOutUserRequest(_message.Message):
+    """Names the user to log out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The user's id."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogOutUserRequest: _TypeAlias = LogOutUserRequest  # noqa: Y015
+
+@_typing.final
+class LogOutUserResponse(_message.Message):
+    """Logged out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogOutUserResponse: _TypeAlias = LogOutUserResponse  # noqa: Y015
 
 @_typing.final
 class MergeVisitorRequest(_message.Message):

@@ -65,6 +65,11 @@ class UserServiceStub:
                 request_serializer=octopus_dot_user_dot_v1_dot_user__service__pb2.SetTagsRequest.SerializeToString,
                 response_deserializer=octopus_dot_user_dot_v1_dot_user__service__pb2.SetTagsResponse.FromString,
                 _registered_method=True)
+        self.LogOutUser = channel.unary_unary(
+                '/octopus.user.v1.UserService/LogOutUser',
+                request_serializer=octopus_dot_user_dot_v1_dot_user__service__pb2.LogOutUserRequest.SerializeToString,
+                response_deserializer=octopus_dot_user_dot_v1_dot_user__service__pb2.LogOutUserResponse.FromString,
+                _registered_method=True)
         self.MergeVisitor = channel.unary_unary(
                 '/octopus.user.v1.UserService/MergeVisitor',
                 request_serializer=octopus_dot_user_dot_v1_dot_user__service__pb2.MergeVisitorRequest.SerializeToString,
@@ -119,6 +124,14 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LogOutUser(self, request, context):
+        """Ends every session of a user on every device, as the user's own `LogOutEverywhere` does. NOT_FOUND when the
+        user is of another shop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def MergeVisitor(self, request, context):
         """Merges the anonymous visitor who holds `visitor_refresh_token` into the calling customer: the
         visitor's sessions become the customer's (by the event UserMerged), and the visitor can no longer
@@ -160,6 +173,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.SetTags,
                     request_deserializer=octopus_dot_user_dot_v1_dot_user__service__pb2.SetTagsRequest.FromString,
                     response_serializer=octopus_dot_user_dot_v1_dot_user__service__pb2.SetTagsResponse.SerializeToString,
+            ),
+            'LogOutUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.LogOutUser,
+                    request_deserializer=octopus_dot_user_dot_v1_dot_user__service__pb2.LogOutUserRequest.FromString,
+                    response_serializer=octopus_dot_user_dot_v1_dot_user__service__pb2.LogOutUserResponse.SerializeToString,
             ),
             'MergeVisitor': grpc.unary_unary_rpc_method_handler(
                     servicer.MergeVisitor,
@@ -330,6 +348,33 @@ class UserService:
             '/octopus.user.v1.UserService/SetTags',
             octopus_dot_user_dot_v1_dot_user__service__pb2.SetTagsRequest.SerializeToString,
             octopus_dot_user_dot_v1_dot_user__service__pb2.SetTagsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LogOutUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.user.v1.UserService/LogOutUser',
+            octopus_dot_user_dot_v1_dot_user__service__pb2.LogOutUserRequest.SerializeToString,
+            octopus_dot_user_dot_v1_dot_user__service__pb2.LogOutUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

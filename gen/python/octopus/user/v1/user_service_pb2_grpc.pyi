@@ -30,6 +30,10 @@ class UserServiceStub:
     """Changes the given fields of a user and leaves the others."""
     SetTags: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SetTagsRequest, _user_service_pb2.SetTagsResponse]
     """Sets the labels of a user. The whole set is replaced."""
+    LogOutUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LogOutUserRequest, _user_service_pb2.LogOutUserResponse]
+    """Ends every session of a user on every device, as the user's own `LogOutEverywhere` does. NOT_FOUND when the
+    user is of another shop.
+    """
     MergeVisitor: _aio.UnaryUnaryMultiCallable[_user_service_pb2.MergeVisitorRequest, _user_service_pb2.MergeVisitorResponse]
     """Merges the anonymous visitor who holds `visitor_refresh_token` into the calling customer: the
     visitor's sessions become the customer's (by the event UserMerged), and the visitor can no longer
@@ -88,6 +92,16 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_user_service_pb2.SetTagsRequest, _user_service_pb2.SetTagsResponse],
     ) -> _abc.Awaitable[_user_service_pb2.SetTagsResponse]:
         """Sets the labels of a user. The whole set is replaced."""
+
+    @_abc_1.abstractmethod
+    def LogOutUser(
+        self,
+        request: _user_service_pb2.LogOutUserRequest,
+        context: _aio.ServicerContext[_user_service_pb2.LogOutUserRequest, _user_service_pb2.LogOutUserResponse],
+    ) -> _abc.Awaitable[_user_service_pb2.LogOutUserResponse]:
+        """Ends every session of a user on every device, as the user's own `LogOutEverywhere` does. NOT_FOUND when the
+        user is of another shop.
+        """
 
     @_abc_1.abstractmethod
     def MergeVisitor(

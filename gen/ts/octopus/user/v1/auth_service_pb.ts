@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/user/v1/auth_service.proto.
  */
 export const file_octopus_user_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJvY3RvcHVzL3VzZXIvdjEvYXV0aF9zZXJ2aWNlLnByb3RvEg9vY3RvcHVzLnVzZXIudjEiswEKCVRva2VuUGFpchIaCgxhY2Nlc3NfdG9rZW4YASABKAlCBJC1GAYSNQoRYWNjZXNzX2V4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKDXJlZnJlc2hfdG9rZW4YAyABKAlCBJC1GAYSNgoScmVmcmVzaF9leHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ3CgxMb2dJblJlcXVlc3QSKwoJdGVuYW50X2lkGAEgASgJQhi6SBVyEzIRXlthLXowLTktXXsxLDMyfSQSGAoFbG9naW4YAiABKAlCCbpIBnIEEAEYQBIgCghwYXNzd29yZBgDIAEoCUIOukgHcgUQARiAAZC1GAYiYAoNTG9nSW5SZXNwb25zZRIqCgZ0b2tlbnMYASABKAsyGi5vY3RvcHVzLnVzZXIudjEuVG9rZW5QYWlyEiMKBHVzZXIYAiABKAsyFS5vY3RvcHVzLnVzZXIudjEuVXNlciKiAQoOU2lnbmVkSWRlbnRpdHkSHgoLY3VzdG9tZXJfaWQYASABKAlCCbpIBnIEEAEYQBIhCgxkaXNwbGF5X25hbWUYAiABKAlCC7pIBHICGECQtRgBEh8KDnNpZ25lZF9hdF91bml4GAMgASgDQge6SAQiAiAAEiwKCXNpZ25hdHVyZRgEIAEoCUIZukgSchAyDl5bMC05YS1mXXs2NH0kkLUYBiKRAQoWSWRlbnRpZnlTaG9wcGVyUmVxdWVzdBIrCgl0ZW5hbnRfaWQYASABKAlCGLpIFXITMhFeW2EtejAtOS1dezEsMzJ9JBIxCghpZGVudGl0eRgCIAEoCzIfLm9jdG9wdXMudXNlci52MS5TaWduZWRJZGVudGl0eRIXCgZsb2NhbGUYAyABKAlCB7pIBHICGCMiagoXSWRlbnRpZnlTaG9wcGVyUmVzcG9uc2USKgoGdG9rZW5zGAEgASgLMhoub2N0b3B1cy51c2VyLnYxLlRva2VuUGFpchIjCgR1c2VyGAIgASgLMhUub2N0b3B1cy51c2VyLnYxLlVzZXIipQEKF0lzc3VlQ2xpZW50VG9rZW5SZXF1ZXN0EisKCXRlbmFudF9pZBgBIAEoCUIYukgVchMyEV5bYS16MC05LV17MSwzMn0kEhwKCWNsaWVudF9pZBgCIAEoCUIJukgGcgQQARhAEiUKDWNsaWVudF9zZWNyZXQYAyABKAlCDrpIB3IFEAEYgAGQtRgGEhgKBnNjb3BlcxgEIAMoCUIIukgFkgECECAiVgoYSXNzdWVDbGllbnRUb2tlblJlc3BvbnNlEioKBnRva2VucxgBIAEoCzIaLm9jdG9wdXMudXNlci52MS5Ub2tlblBhaXISDgoGc2NvcGVzGAIgAygJIjwKE1JlZnJlc2hUb2tlblJlcXVlc3QSJQoNcmVmcmVzaF90b2tlbhgBIAEoCUIOukgHcgUQARiABJC1GAYiQgoUUmVmcmVzaFRva2VuUmVzcG9uc2USKgoGdG9rZW5zGAEgASgLMhoub2N0b3B1cy51c2VyLnYxLlRva2VuUGFpciI7ChJSZXZva2VUb2tlblJlcXVlc3QSJQoNcmVmcmVzaF90b2tlbhgBIAEoCUIOukgHcgUQARiABJC1GAYiFQoTUmV2b2tlVG9rZW5SZXNwb25zZSISChBHZXRLZXlTZXRSZXF1ZXN0IiEKEUdldEtleVNldFJlc3BvbnNlEgwKBGp3a3MYASABKAkyjwUKC0F1dGhTZXJ2aWNlElUKBUxvZ0luEh0ub2N0b3B1cy51c2VyLnYxLkxvZ0luUmVxdWVzdBoeLm9jdG9wdXMudXNlci52MS5Mb2dJblJlc3BvbnNlIg2KtRgJCgEBEgRlZGdlEnMKD0lkZW50aWZ5U2hvcHBlchInLm9jdG9wdXMudXNlci52MS5JZGVudGlmeVNob3BwZXJSZXF1ZXN0Gigub2N0b3B1cy51c2VyLnYxLklkZW50aWZ5U2hvcHBlclJlc3BvbnNlIg2KtRgJCgEBEgRlZGdlEnYKEElzc3VlQ2xpZW50VG9rZW4SKC5vY3RvcHVzLnVzZXIudjEuSXNzdWVDbGllbnRUb2tlblJlcXVlc3QaKS5vY3RvcHVzLnVzZXIudjEuSXNzdWVDbGllbnRUb2tlblJlc3BvbnNlIg2KtRgJCgEBEgRlZGdlEmoKDFJlZnJlc2hUb2tlbhIkLm9jdG9wdXMudXNlci52MS5SZWZyZXNoVG9rZW5SZXF1ZXN0GiUub2N0b3B1cy51c2VyLnYxLlJlZnJlc2hUb2tlblJlc3BvbnNlIg2KtRgJCgEBEgRlZGdlEmoKC1Jldm9rZVRva2VuEiMub2N0b3B1cy51c2VyLnYxLlJldm9rZVRva2VuUmVxdWVzdBokLm9jdG9wdXMudXNlci52MS5SZXZva2VUb2tlblJlc3BvbnNlIhCQAgKKtRgJCgEBEgRlZGdlEmQKCUdldEtleVNldBIhLm9jdG9wdXMudXNlci52MS5HZXRLZXlTZXRSZXF1ZXN0GiIub2N0b3B1cy51c2VyLnYxLkdldEtleVNldFJlc3BvbnNlIhCQAgGKtRgJCgEBEgRlZGdlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_octopus_options_v1_options, file_octopus_user_v1_user]);
+  fileDesc("CiJvY3RvcHVzL3VzZXIvdjEvYXV0aF9zZXJ2aWNlLnByb3RvEg9vY3RvcHVzLnVzZXIudjEiswEKCVRva2VuUGFpchIaCgxhY2Nlc3NfdG9rZW4YASABKAlCBJC1GAYSNQoRYWNjZXNzX2V4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhsKDXJlZnJlc2hfdG9rZW4YAyABKAlCBJC1GAYSNgoScmVmcmVzaF9leHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ3CgxMb2dJblJlcXVlc3QSKwoJdGVuYW50X2lkGAEgASgJQhi6SBVyEzIRXlthLXowLTktXXsxLDMyfSQSGAoFbG9naW4YAiABKAlCCbpIBnIEEAEYQBIgCghwYXNzd29yZBgDIAEoCUIOukgHcgUQARiAAZC1GAYiYAoNTG9nSW5SZXNwb25zZRIqCgZ0b2tlbnMYASABKAsyGi5vY3RvcHVzLnVzZXIudjEuVG9rZW5QYWlyEiMKBHVzZXIYAiABKAsyFS5vY3RvcHVzLnVzZXIudjEuVXNlciKiAQoOU2lnbmVkSWRlbnRpdHkSHgoLY3VzdG9tZXJfaWQYASABKAlCCbpIBnIEEAEYQBIhCgxkaXNwbGF5X25hbWUYAiABKAlCC7pIBHICGECQtRgBEh8KDnNpZ25lZF9hdF91bml4GAMgASgDQge6SAQiAiAAEiwKCXNpZ25hdHVyZRgEIAEoCUIZukgSchAyDl5bMC05YS1mXXs2NH0kkLUYBiKRAQoWSWRlbnRpZnlTaG9wcGVyUmVxdWVzdBIrCgl0ZW5hbnRfaWQYASABKAlCGLpIFXITMhFeW2EtejAtOS1dezEsMzJ9JBIxCghpZGVudGl0eRgCIAEoCzIfLm9jdG9wdXMudXNlci52MS5TaWduZWRJZGVudGl0eRIXCgZsb2NhbGUYAyABKAlCB7pIBHICGCMiagoXSWRlbnRpZnlTaG9wcGVyUmVzcG9uc2USKgoGdG9rZW5zGAEgASgLMhoub2N0b3B1cy51c2VyLnYxLlRva2VuUGFpchIjCgR1c2VyGAIgASgLMhUub2N0b3B1cy51c2VyLnYxLlVzZXIipQEKF0lzc3VlQ2xpZW50VG9rZW5SZXF1ZXN0EisKCXRlbmFudF9pZBgBIAEoCUIYukgVchMyEV5bYS16MC05LV17MSwzMn0kEhwKCWNsaWVudF9pZBgCIAEoCUIJukgGcgQQARhAEiUKDWNsaWVudF9zZWNyZXQYAyABKAlCDrpIB3IFEAEYgAGQtRgGEhgKBnNjb3BlcxgEIAMoCUIIukgFkgECECAiVgoYSXNzdWVDbGllbnRUb2tlblJlc3BvbnNlEioKBnRva2VucxgBIAEoCzIaLm9jdG9wdXMudXNlci52MS5Ub2tlblBhaXISDgoGc2NvcGVzGAIgAygJIjwKE1JlZnJlc2hUb2tlblJlcXVlc3QSJQoNcmVmcmVzaF90b2tlbhgBIAEoCUIOukgHcgUQARiABJC1GAYiQgoUUmVmcmVzaFRva2VuUmVzcG9uc2USKgoGdG9rZW5zGAEgASgLMhoub2N0b3B1cy51c2VyLnYxLlRva2VuUGFpciI7ChJSZXZva2VUb2tlblJlcXVlc3QSJQoNcmVmcmVzaF90b2tlbhgBIAEoCUIOukgHcgUQARiABJC1GAYiFQoTUmV2b2tlVG9rZW5SZXNwb25zZSIZChdMb2dPdXRFdmVyeXdoZXJlUmVxdWVzdCIaChhMb2dPdXRFdmVyeXdoZXJlUmVzcG9uc2UiYwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKDG9sZF9wYXNzd29yZBgBIAEoCUIOukgHcgUQARiAAZC1GAYSJAoMbmV3X3Bhc3N3b3JkGAIgASgJQg66SAdyBRAKGIABkLUYBiJEChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEioKBnRva2VucxgBIAEoCzIaLm9jdG9wdXMudXNlci52MS5Ub2tlblBhaXIiEgoQR2V0S2V5U2V0UmVxdWVzdCIhChFHZXRLZXlTZXRSZXNwb25zZRIMCgRqd2tzGAEgASgJMoQHCgtBdXRoU2VydmljZRJVCgVMb2dJbhIdLm9jdG9wdXMudXNlci52MS5Mb2dJblJlcXVlc3QaHi5vY3RvcHVzLnVzZXIudjEuTG9nSW5SZXNwb25zZSINirUYCQoBARIEZWRnZRJzCg9JZGVudGlmeVNob3BwZXISJy5vY3RvcHVzLnVzZXIudjEuSWRlbnRpZnlTaG9wcGVyUmVxdWVzdBooLm9jdG9wdXMudXNlci52MS5JZGVudGlmeVNob3BwZXJSZXNwb25zZSINirUYCQoBARIEZWRnZRJ2ChBJc3N1ZUNsaWVudFRva2VuEigub2N0b3B1cy51c2VyLnYxLklzc3VlQ2xpZW50VG9rZW5SZXF1ZXN0Gikub2N0b3B1cy51c2VyLnYxLklzc3VlQ2xpZW50VG9rZW5SZXNwb25zZSINirUYCQoBARIEZWRnZRJqCgxSZWZyZXNoVG9rZW4SJC5vY3RvcHVzLnVzZXIudjEuUmVmcmVzaFRva2VuUmVxdWVzdBolLm9jdG9wdXMudXNlci52MS5SZWZyZXNoVG9rZW5SZXNwb25zZSINirUYCQoBARIEZWRnZRJqCgtSZXZva2VUb2tlbhIjLm9jdG9wdXMudXNlci52MS5SZXZva2VUb2tlblJlcXVlc3QaJC5vY3RvcHVzLnVzZXIudjEuUmV2b2tlVG9rZW5SZXNwb25zZSIQkAICirUYCQoBARIEZWRnZRJ+ChBMb2dPdXRFdmVyeXdoZXJlEigub2N0b3B1cy51c2VyLnYxLkxvZ091dEV2ZXJ5d2hlcmVSZXF1ZXN0Gikub2N0b3B1cy51c2VyLnYxLkxvZ091dEV2ZXJ5d2hlcmVSZXNwb25zZSIVkAICirUYDgoGAwQFBgcIEgRlZGdlEnMKDkNoYW5nZVBhc3N3b3JkEiYub2N0b3B1cy51c2VyLnYxLkNoYW5nZVBhc3N3b3JkUmVxdWVzdBonLm9jdG9wdXMudXNlci52MS5DaGFuZ2VQYXNzd29yZFJlc3BvbnNlIhCKtRgMCgQFBgcIEgRlZGdlEmQKCUdldEtleVNldBIhLm9jdG9wdXMudXNlci52MS5HZXRLZXlTZXRSZXF1ZXN0GiIub2N0b3B1cy51c2VyLnYxLkdldEtleVNldFJlc3BvbnNlIhCQAgGKtRgJCgEBEgRlZGdlYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_octopus_options_v1_options, file_octopus_user_v1_user]);
 
 /**
  * A fresh pair of tokens.
@@ -378,6 +378,85 @@ export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__P
   messageDesc(file_octopus_user_v1_auth_service, 11);
 
 /**
+ * Ends the caller's sessions.
+ *
+ * @generated from message octopus.user.v1.LogOutEverywhereRequest
+ */
+export type LogOutEverywhereRequest = Message<"octopus.user.v1.LogOutEverywhereRequest"> & {
+};
+
+/**
+ * Describes the message octopus.user.v1.LogOutEverywhereRequest.
+ * Use `create(LogOutEverywhereRequestSchema)` to create a new message.
+ */
+export const LogOutEverywhereRequestSchema: GenMessage<LogOutEverywhereRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_user_v1_auth_service, 12);
+
+/**
+ * Ended.
+ *
+ * @generated from message octopus.user.v1.LogOutEverywhereResponse
+ */
+export type LogOutEverywhereResponse = Message<"octopus.user.v1.LogOutEverywhereResponse"> & {
+};
+
+/**
+ * Describes the message octopus.user.v1.LogOutEverywhereResponse.
+ * Use `create(LogOutEverywhereResponseSchema)` to create a new message.
+ */
+export const LogOutEverywhereResponseSchema: GenMessage<LogOutEverywhereResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_user_v1_auth_service, 13);
+
+/**
+ * The old and the new password.
+ *
+ * @generated from message octopus.user.v1.ChangePasswordRequest
+ */
+export type ChangePasswordRequest = Message<"octopus.user.v1.ChangePasswordRequest"> & {
+  /**
+   * The password so far.
+   *
+   * @generated from field: string old_password = 1;
+   */
+  oldPassword: string;
+
+  /**
+   * The password from now on.
+   *
+   * @generated from field: string new_password = 2;
+   */
+  newPassword: string;
+};
+
+/**
+ * Describes the message octopus.user.v1.ChangePasswordRequest.
+ * Use `create(ChangePasswordRequestSchema)` to create a new message.
+ */
+export const ChangePasswordRequestSchema: GenMessage<ChangePasswordRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_user_v1_auth_service, 14);
+
+/**
+ * The password is changed.
+ *
+ * @generated from message octopus.user.v1.ChangePasswordResponse
+ */
+export type ChangePasswordResponse = Message<"octopus.user.v1.ChangePasswordResponse"> & {
+  /**
+   * Tokens of the new generation.
+   *
+   * @generated from field: octopus.user.v1.TokenPair tokens = 1;
+   */
+  tokens?: TokenPair | undefined;
+};
+
+/**
+ * Describes the message octopus.user.v1.ChangePasswordResponse.
+ * Use `create(ChangePasswordResponseSchema)` to create a new message.
+ */
+export const ChangePasswordResponseSchema: GenMessage<ChangePasswordResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_user_v1_auth_service, 15);
+
+/**
  * Asks for the public keys.
  *
  * @generated from message octopus.user.v1.GetKeySetRequest
@@ -390,7 +469,7 @@ export type GetKeySetRequest = Message<"octopus.user.v1.GetKeySetRequest"> & {
  * Use `create(GetKeySetRequestSchema)` to create a new message.
  */
 export const GetKeySetRequestSchema: GenMessage<GetKeySetRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_user_v1_auth_service, 12);
+  messageDesc(file_octopus_user_v1_auth_service, 16);
 
 /**
  * The public keys.
@@ -412,15 +491,18 @@ export type GetKeySetResponse = Message<"octopus.user.v1.GetKeySetResponse"> & {
  * Use `create(GetKeySetResponseSchema)` to create a new message.
  */
 export const GetKeySetResponseSchema: GenMessage<GetKeySetResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_user_v1_auth_service, 13);
+  messageDesc(file_octopus_user_v1_auth_service, 17);
 
 /**
  * Turns proofs of identity into tokens.
  *
  * Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
  * ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
- * `name`, `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+ * `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
  * using one twice revokes its whole family, for it must have been stolen.
+ *
+ * Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+ * tokens of an older generation are refused by every service within 2 seconds, and open streams end.
  *
  * @generated from service octopus.user.v1.AuthService
  */
@@ -476,6 +558,29 @@ export const AuthService: GenService<{
     methodKind: "unary";
     input: typeof RevokeTokenRequestSchema;
     output: typeof RevokeTokenResponseSchema;
+  },
+  /**
+   * Ends every session of the caller on every device: all access and refresh tokens are taken back, open
+   * streams end with REASON_TOKEN_REVOKED. Atomic; repeating it takes back what was issued meanwhile.
+   *
+   * @generated from rpc octopus.user.v1.AuthService.LogOutEverywhere
+   */
+  logOutEverywhere: {
+    methodKind: "unary";
+    input: typeof LogOutEverywhereRequestSchema;
+    output: typeof LogOutEverywhereResponseSchema;
+  },
+  /**
+   * Gives the calling member of staff a new password. Every token issued before is taken back, on this device
+   * too; the response holds a new pair to go on with. CREDENTIALS_WRONG when the old password is wrong; such
+   * attempts count as failed log-ins. INVALID_ARGUMENT when the new password is the old one.
+   *
+   * @generated from rpc octopus.user.v1.AuthService.ChangePassword
+   */
+  changePassword: {
+    methodKind: "unary";
+    input: typeof ChangePasswordRequestSchema;
+    output: typeof ChangePasswordResponseSchema;
   },
   /**
    * Returns the public keys that verify access tokens, as a JSON Web Key Set (RFC 7517).

@@ -2,8 +2,8 @@
 // @generated from file octopus/user/v1/user_events.proto (package octopus.user.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { User } from "./user_pb";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/user/v1/user_events.proto.
  */
 export const file_octopus_user_v1_user_events: GenFile = /*@__PURE__*/
-  fileDesc("CiFvY3RvcHVzL3VzZXIvdjEvdXNlcl9ldmVudHMucHJvdG8SD29jdG9wdXMudXNlci52MSKOAgoJVXNlckV2ZW50EhAKCGV2ZW50X2lkGAEgASgDEi8KC29jY3VycmVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgR1c2VyGAMgASgLMhUub2N0b3B1cy51c2VyLnYxLlVzZXISLwoHY3JlYXRlZBgEIAEoCzIcLm9jdG9wdXMudXNlci52MS5Vc2VyQ3JlYXRlZEgAEi8KB3VwZGF0ZWQYBSABKAsyHC5vY3RvcHVzLnVzZXIudjEuVXNlclVwZGF0ZWRIABItCgZtZXJnZWQYBiABKAsyGy5vY3RvcHVzLnVzZXIudjEuVXNlck1lcmdlZEgAQggKBmNoYW5nZSINCgtVc2VyQ3JlYXRlZCINCgtVc2VyVXBkYXRlZCI1CgpVc2VyTWVyZ2VkEhIKCnZpc2l0b3JfaWQYASABKAMSEwoLY3VzdG9tZXJfaWQYAiABKANiBnByb3RvMw", [file_google_protobuf_timestamp, file_octopus_user_v1_user]);
+  fileDesc("CiFvY3RvcHVzL3VzZXIvdjEvdXNlcl9ldmVudHMucHJvdG8SD29jdG9wdXMudXNlci52MSLEAgoJVXNlckV2ZW50EhAKCGV2ZW50X2lkGAEgASgDEi8KC29jY3VycmVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIjCgR1c2VyGAMgASgLMhUub2N0b3B1cy51c2VyLnYxLlVzZXISLwoHY3JlYXRlZBgEIAEoCzIcLm9jdG9wdXMudXNlci52MS5Vc2VyQ3JlYXRlZEgAEi8KB3VwZGF0ZWQYBSABKAsyHC5vY3RvcHVzLnVzZXIudjEuVXNlclVwZGF0ZWRIABItCgZtZXJnZWQYBiABKAsyGy5vY3RvcHVzLnVzZXIudjEuVXNlck1lcmdlZEgAEjQKCmxvZ2dlZF9vdXQYByABKAsyHi5vY3RvcHVzLnVzZXIudjEuVXNlckxvZ2dlZE91dEgAQggKBmNoYW5nZSINCgtVc2VyQ3JlYXRlZCINCgtVc2VyVXBkYXRlZCI1CgpVc2VyTWVyZ2VkEhIKCnZpc2l0b3JfaWQYASABKAMSEwoLY3VzdG9tZXJfaWQYAiABKAMiUAoNVXNlckxvZ2dlZE91dBIrCgVjYXVzZRgBIAEoDjIcLm9jdG9wdXMudXNlci52MS5Mb2dPdXRDYXVzZRISCgpnZW5lcmF0aW9uGAIgASgFIn0KClJldm9jYXRpb24SEgoKZ2VuZXJhdGlvbhgBIAEoBRIrCgVjYXVzZRgCIAEoDjIcLm9jdG9wdXMudXNlci52MS5Mb2dPdXRDYXVzZRIuCgpyZXZva2VkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCqdAQoLTG9nT3V0Q2F1c2USHQoZTE9HX09VVF9DQVVTRV9VTlNQRUNJRklFRBAAEhYKEkxPR19PVVRfQ0FVU0VfU0VMRhABEhcKE0xPR19PVVRfQ0FVU0VfQURNSU4QAhIiCh5MT0dfT1VUX0NBVVNFX1BBU1NXT1JEX0NIQU5HRUQQAxIaChZMT0dfT1VUX0NBVVNFX0RJU0FCTEVEEARiBnByb3RvMw", [file_google_protobuf_timestamp, file_octopus_user_v1_user]);
 
 /**
  * Something happened to a user. Subject: `event.user.<tenant>.<user id>`.
@@ -72,6 +72,14 @@ export type UserEvent = Message<"octopus.user.v1.UserEvent"> & {
      */
     value: UserMerged;
     case: "merged";
+  } | {
+    /**
+     * Every token that the user had was taken back.
+     *
+     * @generated from field: octopus.user.v1.UserLoggedOut logged_out = 7;
+     */
+    value: UserLoggedOut;
+    case: "loggedOut";
   } | { case: undefined; value?: undefined };
 };
 
@@ -139,4 +147,114 @@ export type UserMerged = Message<"octopus.user.v1.UserMerged"> & {
  */
 export const UserMergedSchema: GenMessage<UserMerged> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_user_events, 3);
+
+/**
+ * Every token that the user had was taken back: nobody acts as this user until the next log-in.
+ *
+ * @generated from message octopus.user.v1.UserLoggedOut
+ */
+export type UserLoggedOut = Message<"octopus.user.v1.UserLoggedOut"> & {
+  /**
+   * Why.
+   *
+   * @generated from field: octopus.user.v1.LogOutCause cause = 1;
+   */
+  cause: LogOutCause;
+
+  /**
+   * Tokens of a generation below this one are refused.
+   *
+   * @generated from field: int32 generation = 2;
+   */
+  generation: number;
+};
+
+/**
+ * Describes the message octopus.user.v1.UserLoggedOut.
+ * Use `create(UserLoggedOutSchema)` to create a new message.
+ */
+export const UserLoggedOutSchema: GenMessage<UserLoggedOut> = /*@__PURE__*/
+  messageDesc(file_octopus_user_v1_user_events, 4);
+
+/**
+ * What every service must know to refuse tokens before their end. Kept in the NATS KV bucket `revocations` under
+ * `<tenant>.<user id>` for as long as an access token lives; every server watches it.
+ *
+ * @generated from message octopus.user.v1.Revocation
+ */
+export type Revocation = Message<"octopus.user.v1.Revocation"> & {
+  /**
+   * Tokens whose claim `gen` is below this one are refused.
+   *
+   * @generated from field: int32 generation = 1;
+   */
+  generation: number;
+
+  /**
+   * Why.
+   *
+   * @generated from field: octopus.user.v1.LogOutCause cause = 2;
+   */
+  cause: LogOutCause;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp revoked_at = 3;
+   */
+  revokedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message octopus.user.v1.Revocation.
+ * Use `create(RevocationSchema)` to create a new message.
+ */
+export const RevocationSchema: GenMessage<Revocation> = /*@__PURE__*/
+  messageDesc(file_octopus_user_v1_user_events, 5);
+
+/**
+ * Why a user's tokens were taken back.
+ *
+ * @generated from enum octopus.user.v1.LogOutCause
+ */
+export enum LogOutCause {
+  /**
+   * @generated from enum value: LOG_OUT_CAUSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The user logged out everywhere.
+   *
+   * @generated from enum value: LOG_OUT_CAUSE_SELF = 1;
+   */
+  SELF = 1,
+
+  /**
+   * An administrator of the shop logged the user out.
+   *
+   * @generated from enum value: LOG_OUT_CAUSE_ADMIN = 2;
+   */
+  ADMIN = 2,
+
+  /**
+   * The user has a new password.
+   *
+   * @generated from enum value: LOG_OUT_CAUSE_PASSWORD_CHANGED = 3;
+   */
+  PASSWORD_CHANGED = 3,
+
+  /**
+   * The user was disabled; the event's `user.disabled` is true.
+   *
+   * @generated from enum value: LOG_OUT_CAUSE_DISABLED = 4;
+   */
+  DISABLED = 4,
+}
+
+/**
+ * Describes the enum octopus.user.v1.LogOutCause.
+ */
+export const LogOutCauseSchema: GenEnum<LogOutCause> = /*@__PURE__*/
+  enumDesc(file_octopus_user_v1_user_events, 0);
 

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/user/v1/user_service.proto.
  */
 export const file_octopus_user_v1_user_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJvY3RvcHVzL3VzZXIvdjEvdXNlcl9zZXJ2aWNlLnByb3RvEg9vY3RvcHVzLnVzZXIudjEiDgoMR2V0TWVSZXF1ZXN0IjQKDUdldE1lUmVzcG9uc2USIwoEdXNlchgBIAEoCzIVLm9jdG9wdXMudXNlci52MS5Vc2VyIioKDkdldFVzZXJSZXF1ZXN0EhgKB3VzZXJfaWQYASABKANCB7pIBCICIAAiNgoPR2V0VXNlclJlc3BvbnNlEiMKBHVzZXIYASABKAsyFS5vY3RvcHVzLnVzZXIudjEuVXNlciKYAQoQTGlzdFVzZXJzUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISMQoEa2luZBgDIAEoDjIZLm9jdG9wdXMudXNlci52MS5Vc2VyS2luZEIIukgFggECEAESFAoDdGFnGAQgASgJQge6SARyAhhAIlIKEUxpc3RVc2Vyc1Jlc3BvbnNlEiQKBXVzZXJzGAEgAygLMhUub2N0b3B1cy51c2VyLnYxLlVzZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIvQCChFDcmVhdGVVc2VyUmVxdWVzdBIdCgpyZXF1ZXN0X2lkGAEgASgJQgm6SAZyBBAIGEASMwoEa2luZBgCIAEoDjIZLm9jdG9wdXMudXNlci52MS5Vc2VyS2luZEIKukgHggEEGAMYBBIzCgtleHRlcm5hbF9pZBgDIAEoCUIeukgbchkyF15bQS1aYS16MC05Ll9ALV17Myw2NH0kEiMKDGRpc3BsYXlfbmFtZRgEIAEoCUINukgGcgQQARhAkLUYARJCCgVyb2xlcxgFIAMoDjIYLm9jdG9wdXMub3B0aW9ucy52MS5Sb2xlQhm6SBaSARMIARAIIg2CAQoYBRgGGAcYCBgJEiAKCHBhc3N3b3JkGAYgASgJQg66SAdyBRAKGIABkLUYBhIuCgZzY29wZXMYByADKAlCHrpIG5IBGBAgIhRyEjIQXlthLXpdK1wuW2Etel0rJBIbCghjYXBhY2l0eRgIIAEoBUIJukgGGgQYMigAIjkKEkNyZWF0ZVVzZXJSZXNwb25zZRIjCgR1c2VyGAEgASgLMhUub2N0b3B1cy51c2VyLnYxLlVzZXIi/QEKEVVwZGF0ZVVzZXJSZXF1ZXN0EhgKB3VzZXJfaWQYASABKANCB7pIBCICIAASKAoMZGlzcGxheV9uYW1lGAIgASgJQg26SAZyBBABGECQtRgBSACIAQESFQoIZGlzYWJsZWQYAyABKAhIAYgBARI2CgVwaG9uZRgEIAEoCUIiukgbchkyF14oXCtbMS05XVswLTldezYsMTR9KT8kkLUYAkgCiAEBEiAKCGNhcGFjaXR5GAUgASgFQgm6SAYaBBgyKABIA4gBAUIPCg1fZGlzcGxheV9uYW1lQgsKCV9kaXNhYmxlZEIICgZfcGhvbmVCCwoJX2NhcGFjaXR5IjkKElVwZGF0ZVVzZXJSZXNwb25zZRIjCgR1c2VyGAEgASgLMhUub2N0b3B1cy51c2VyLnYxLlVzZXIiTAoOU2V0VGFnc1JlcXVlc3QSGAoHdXNlcl9pZBgBIAEoA0IHukgEIgIgABIgCgR0YWdzGAIgAygJQhK6SA+SAQwQMhgBIgZyBBABGEAiNgoPU2V0VGFnc1Jlc3BvbnNlEiMKBHVzZXIYASABKAsyFS5vY3RvcHVzLnVzZXIudjEuVXNlciJEChNNZXJnZVZpc2l0b3JSZXF1ZXN0Ei0KFXZpc2l0b3JfcmVmcmVzaF90b2tlbhgBIAEoCUIOukgHcgUQARiABJC1GAYiOwoUTWVyZ2VWaXNpdG9yUmVzcG9uc2USIwoEdXNlchgBIAEoCzIVLm9jdG9wdXMudXNlci52MS5Vc2VyMuIFCgtVc2VyU2VydmljZRJdCgVHZXRNZRIdLm9jdG9wdXMudXNlci52MS5HZXRNZVJlcXVlc3QaHi5vY3RvcHVzLnVzZXIudjEuR2V0TWVSZXNwb25zZSIVkAIBirUYDgoGAwQFBgcIEgRlZGdlEmoKB0dldFVzZXISHy5vY3RvcHVzLnVzZXIudjEuR2V0VXNlclJlcXVlc3QaIC5vY3RvcHVzLnVzZXIudjEuR2V0VXNlclJlc3BvbnNlIhyQAgGKtRgVCgQFBggCEgRlZGdlEgdzZXNzaW9uEmUKCUxpc3RVc2VycxIhLm9jdG9wdXMudXNlci52MS5MaXN0VXNlcnNSZXF1ZXN0GiIub2N0b3B1cy51c2VyLnYxLkxpc3RVc2Vyc1Jlc3BvbnNlIhGQAgGKtRgKCgIGCBIEZWRnZRJnCgpDcmVhdGVVc2VyEiIub2N0b3B1cy51c2VyLnYxLkNyZWF0ZVVzZXJSZXF1ZXN0GiMub2N0b3B1cy51c2VyLnYxLkNyZWF0ZVVzZXJSZXNwb25zZSIQkAICirUYCQoBCBIEZWRnZRJnCgpVcGRhdGVVc2VyEiIub2N0b3B1cy51c2VyLnYxLlVwZGF0ZVVzZXJSZXF1ZXN0GiMub2N0b3B1cy51c2VyLnYxLlVwZGF0ZVVzZXJSZXNwb25zZSIQkAICirUYCQoBCBIEZWRnZRJgCgdTZXRUYWdzEh8ub2N0b3B1cy51c2VyLnYxLlNldFRhZ3NSZXF1ZXN0GiAub2N0b3B1cy51c2VyLnYxLlNldFRhZ3NSZXNwb25zZSISkAICirUYCwoDBQYIEgRlZGdlEm0KDE1lcmdlVmlzaXRvchIkLm9jdG9wdXMudXNlci52MS5NZXJnZVZpc2l0b3JSZXF1ZXN0GiUub2N0b3B1cy51c2VyLnYxLk1lcmdlVmlzaXRvclJlc3BvbnNlIhCQAgKKtRgJCgEEEgRlZGdlYgZwcm90bzM", [file_buf_validate_validate, file_octopus_options_v1_options, file_octopus_user_v1_user]);
+  fileDesc("CiJvY3RvcHVzL3VzZXIvdjEvdXNlcl9zZXJ2aWNlLnByb3RvEg9vY3RvcHVzLnVzZXIudjEiDgoMR2V0TWVSZXF1ZXN0IjQKDUdldE1lUmVzcG9uc2USIwoEdXNlchgBIAEoCzIVLm9jdG9wdXMudXNlci52MS5Vc2VyIioKDkdldFVzZXJSZXF1ZXN0EhgKB3VzZXJfaWQYASABKANCB7pIBCICIAAiNgoPR2V0VXNlclJlc3BvbnNlEiMKBHVzZXIYASABKAsyFS5vY3RvcHVzLnVzZXIudjEuVXNlciKYAQoQTGlzdFVzZXJzUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISMQoEa2luZBgDIAEoDjIZLm9jdG9wdXMudXNlci52MS5Vc2VyS2luZEIIukgFggECEAESFAoDdGFnGAQgASgJQge6SARyAhhAIlIKEUxpc3RVc2Vyc1Jlc3BvbnNlEiQKBXVzZXJzGAEgAygLMhUub2N0b3B1cy51c2VyLnYxLlVzZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIvQCChFDcmVhdGVVc2VyUmVxdWVzdBIdCgpyZXF1ZXN0X2lkGAEgASgJQgm6SAZyBBAIGEASMwoEa2luZBgCIAEoDjIZLm9jdG9wdXMudXNlci52MS5Vc2VyS2luZEIKukgHggEEGAMYBBIzCgtleHRlcm5hbF9pZBgDIAEoCUIeukgbchkyF15bQS1aYS16MC05Ll9ALV17Myw2NH0kEiMKDGRpc3BsYXlfbmFtZRgEIAEoCUINukgGcgQQARhAkLUYARJCCgVyb2xlcxgFIAMoDjIYLm9jdG9wdXMub3B0aW9ucy52MS5Sb2xlQhm6SBaSARMIARAIIg2CAQoYBRgGGAcYCBgJEiAKCHBhc3N3b3JkGAYgASgJQg66SAdyBRAKGIABkLUYBhIuCgZzY29wZXMYByADKAlCHrpIG5IBGBAgIhRyEjIQXlthLXpdK1wuW2Etel0rJBIbCghjYXBhY2l0eRgIIAEoBUIJukgGGgQYMigAIjkKEkNyZWF0ZVVzZXJSZXNwb25zZRIjCgR1c2VyGAEgASgLMhUub2N0b3B1cy51c2VyLnYxLlVzZXIi/QEKEVVwZGF0ZVVzZXJSZXF1ZXN0EhgKB3VzZXJfaWQYASABKANCB7pIBCICIAASKAoMZGlzcGxheV9uYW1lGAIgASgJQg26SAZyBBABGECQtRgBSACIAQESFQoIZGlzYWJsZWQYAyABKAhIAYgBARI2CgVwaG9uZRgEIAEoCUIiukgbchkyF14oXCtbMS05XVswLTldezYsMTR9KT8kkLUYAkgCiAEBEiAKCGNhcGFjaXR5GAUgASgFQgm6SAYaBBgyKABIA4gBAUIPCg1fZGlzcGxheV9uYW1lQgsKCV9kaXNhYmxlZEIICgZfcGhvbmVCCwoJX2NhcGFjaXR5IjkKElVwZGF0ZVVzZXJSZXNwb25zZRIjCgR1c2VyGAEgASgLMhUub2N0b3B1cy51c2VyLnYxLlVzZXIiTAoOU2V0VGFnc1JlcXVlc3QSGAoHdXNlcl9pZBgBIAEoA0IHukgEIgIgABIgCgR0YWdzGAIgAygJQhK6SA+SAQwQMhgBIgZyBBABGEAiNgoPU2V0VGFnc1Jlc3BvbnNlEiMKBHVzZXIYASABKAsyFS5vY3RvcHVzLnVzZXIudjEuVXNlciItChFMb2dPdXRVc2VyUmVxdWVzdBIYCgd1c2VyX2lkGAEgASgDQge6SAQiAiAAIhQKEkxvZ091dFVzZXJSZXNwb25zZSJEChNNZXJnZVZpc2l0b3JSZXF1ZXN0Ei0KFXZpc2l0b3JfcmVmcmVzaF90b2tlbhgBIAEoCUIOukgHcgUQARiABJC1GAYiOwoUTWVyZ2VWaXNpdG9yUmVzcG9uc2USIwoEdXNlchgBIAEoCzIVLm9jdG9wdXMudXNlci52MS5Vc2VyMssGCgtVc2VyU2VydmljZRJdCgVHZXRNZRIdLm9jdG9wdXMudXNlci52MS5HZXRNZVJlcXVlc3QaHi5vY3RvcHVzLnVzZXIudjEuR2V0TWVSZXNwb25zZSIVkAIBirUYDgoGAwQFBgcIEgRlZGdlEmoKB0dldFVzZXISHy5vY3RvcHVzLnVzZXIudjEuR2V0VXNlclJlcXVlc3QaIC5vY3RvcHVzLnVzZXIudjEuR2V0VXNlclJlc3BvbnNlIhyQAgGKtRgVCgQFBggCEgRlZGdlEgdzZXNzaW9uEmUKCUxpc3RVc2VycxIhLm9jdG9wdXMudXNlci52MS5MaXN0VXNlcnNSZXF1ZXN0GiIub2N0b3B1cy51c2VyLnYxLkxpc3RVc2Vyc1Jlc3BvbnNlIhGQAgGKtRgKCgIGCBIEZWRnZRJnCgpDcmVhdGVVc2VyEiIub2N0b3B1cy51c2VyLnYxLkNyZWF0ZVVzZXJSZXF1ZXN0GiMub2N0b3B1cy51c2VyLnYxLkNyZWF0ZVVzZXJSZXNwb25zZSIQkAICirUYCQoBCBIEZWRnZRJnCgpVcGRhdGVVc2VyEiIub2N0b3B1cy51c2VyLnYxLlVwZGF0ZVVzZXJSZXF1ZXN0GiMub2N0b3B1cy51c2VyLnYxLlVwZGF0ZVVzZXJSZXNwb25zZSIQkAICirUYCQoBCBIEZWRnZRJgCgdTZXRUYWdzEh8ub2N0b3B1cy51c2VyLnYxLlNldFRhZ3NSZXF1ZXN0GiAub2N0b3B1cy51c2VyLnYxLlNldFRhZ3NSZXNwb25zZSISkAICirUYCwoDBQYIEgRlZGdlEmcKCkxvZ091dFVzZXISIi5vY3RvcHVzLnVzZXIudjEuTG9nT3V0VXNlclJlcXVlc3QaIy5vY3RvcHVzLnVzZXIudjEuTG9nT3V0VXNlclJlc3BvbnNlIhCQAgKKtRgJCgEIEgRlZGdlEm0KDE1lcmdlVmlzaXRvchIkLm9jdG9wdXMudXNlci52MS5NZXJnZVZpc2l0b3JSZXF1ZXN0GiUub2N0b3B1cy51c2VyLnYxLk1lcmdlVmlzaXRvclJlc3BvbnNlIhCQAgKKtRgJCgEEEgRlZGdlYgZwcm90bzM", [file_buf_validate_validate, file_octopus_options_v1_options, file_octopus_user_v1_user]);
 
 /**
  * Asks for the caller.
@@ -277,7 +277,7 @@ export type UpdateUserRequest = Message<"octopus.user.v1.UpdateUserRequest"> & {
   displayName?: string | undefined;
 
   /**
-   * Disable or enable. Disabling revokes all refresh tokens.
+   * Disable or enable. Disabling takes back every token of the user; open streams end with REASON_DISABLED.
    *
    * @generated from field: optional bool disabled = 3;
    */
@@ -376,6 +376,42 @@ export const SetTagsResponseSchema: GenMessage<SetTagsResponse> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_user_service, 11);
 
 /**
+ * Names the user to log out.
+ *
+ * @generated from message octopus.user.v1.LogOutUserRequest
+ */
+export type LogOutUserRequest = Message<"octopus.user.v1.LogOutUserRequest"> & {
+  /**
+   * The user's id.
+   *
+   * @generated from field: int64 user_id = 1;
+   */
+  userId: bigint;
+};
+
+/**
+ * Describes the message octopus.user.v1.LogOutUserRequest.
+ * Use `create(LogOutUserRequestSchema)` to create a new message.
+ */
+export const LogOutUserRequestSchema: GenMessage<LogOutUserRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_user_v1_user_service, 12);
+
+/**
+ * Logged out.
+ *
+ * @generated from message octopus.user.v1.LogOutUserResponse
+ */
+export type LogOutUserResponse = Message<"octopus.user.v1.LogOutUserResponse"> & {
+};
+
+/**
+ * Describes the message octopus.user.v1.LogOutUserResponse.
+ * Use `create(LogOutUserResponseSchema)` to create a new message.
+ */
+export const LogOutUserResponseSchema: GenMessage<LogOutUserResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_user_v1_user_service, 13);
+
+/**
  * Proves, by holding its refresh token, that the caller was the visitor.
  *
  * @generated from message octopus.user.v1.MergeVisitorRequest
@@ -394,7 +430,7 @@ export type MergeVisitorRequest = Message<"octopus.user.v1.MergeVisitorRequest">
  * Use `create(MergeVisitorRequestSchema)` to create a new message.
  */
 export const MergeVisitorRequestSchema: GenMessage<MergeVisitorRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_user_v1_user_service, 12);
+  messageDesc(file_octopus_user_v1_user_service, 14);
 
 /**
  * The customer after the merge.
@@ -415,7 +451,7 @@ export type MergeVisitorResponse = Message<"octopus.user.v1.MergeVisitorResponse
  * Use `create(MergeVisitorResponseSchema)` to create a new message.
  */
 export const MergeVisitorResponseSchema: GenMessage<MergeVisitorResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_user_v1_user_service, 13);
+  messageDesc(file_octopus_user_v1_user_service, 15);
 
 /**
  * Keeps the users of a shop. Every call sees the caller's own shop only.
@@ -483,6 +519,17 @@ export const UserService: GenService<{
     methodKind: "unary";
     input: typeof SetTagsRequestSchema;
     output: typeof SetTagsResponseSchema;
+  },
+  /**
+   * Ends every session of a user on every device, as the user's own `LogOutEverywhere` does. NOT_FOUND when the
+   * user is of another shop.
+   *
+   * @generated from rpc octopus.user.v1.UserService.LogOutUser
+   */
+  logOutUser: {
+    methodKind: "unary";
+    input: typeof LogOutUserRequestSchema;
+    output: typeof LogOutUserResponseSchema;
   },
   /**
    * Merges the anonymous visitor who holds `visitor_refresh_token` into the calling customer: the
