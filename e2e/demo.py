@@ -70,6 +70,8 @@ class _Printer:
                 words = _STATES.get(message.content.change.session.state)
                 if words:
                     self._console.print(f"{at}  [yellow]—— {words} ——[/]")
+            case None if message.content.fallback_text:
+                self._console.print(f"{at}  {message.content.fallback_text}")
 
 
 class SilentError(Exception):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from octopus.chat.v1 import chat_events_pb2, message_pb2
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from e2e.clients.participant import Participant
+from e2e.clients.transports import WebSocket
 from e2e.people import Shop
 from e2e.running import Octopus
+from mesh.bus import connect
+from mesh.identity.files import Identity
 
 pytestmark = pytest.mark.e2e
 
@@ -161,3 +167,48 @@ async def test_a_wrong_password_is_told(browser: Browser, octopus: Octopus, qing
     await page.get_by_test_id("login-submit").click()
     await expect(page.get_by_test_id("login-error")).to_be_visible(timeout=_SLOW_MS)
     await expect(page.get_by_test_id("login-error")).not_to_be_empty()
+
+
+async def test_pages_older_than_a_kind_of_message_show_its_fallback(
+    browser: Browser, octopus: Octopus, qingshan: Shop
+) -> None:
+    shopper = await open_page(browser, octopus, "/shop/qingshan/", _PHONE)
+    await shopper.get_by_test_id("launcher").click()
+    await shopper.get_by_test_id("input").fill("转人工")
+    await shopper.keyboard.press("Enter")
+    agent = await open_page(browser, octopus, "/agent/", _DESK)
+    await log_in(agent, qingshan, qingshan.agents[0])
+    await agent.get_by_test_id("status-select").select_option("available")
+    await agent.get_by_test_id("accept").first.click()
+    await expect(agent.get_by_test_id("conversation")).to_contain_text("转人工", timeout=_SLOW_MS)
+
+    agent_too = await qingshan.staff(qingshan.agents[0])
+    async with Participant(agent_too, WebSocket(octopus.edge, json=True)).connected() as client:
+        (session_id,) = client.sessions
+        await newer_entry(octopus, qingshan.tenant_id, session_id, "[语音 12 秒]", message_pb2.SENDER_KIND_CUSTOMER)
+        await newer_entry(octopus, qingshan.tenant_id, session_id, "会话已升级", message_pb2.SENDER_KIND_SYSTEM)
+        await newer_entry(octopus, qingshan.tenant_id, session_id, "", message_pb2.SENDER_KIND_CUSTOMER)
+        await client.until(lambda p: {"[语音 12 秒]", "会话已升级"} <= set(p.texts(session_id)))
+
+    for page in (shopper, agent):
+        await expect(page.locator("[data-kind=customer]").last).to_contain_text("[语音 12 秒]", timeout=_SLOW_MS)
+        await expect(page.locator("[data-kind=system]").last).to_contain_text("会话已升级", timeout=_SLOW_MS)
+
+
+async def newer_entry(
+    octopus: Octopus, tenant_id: str, session_id: int, fallback: str, sender: message_pb2.SenderKind.ValueType
+) -> None:
+    """Put into the log what a later release would: a kind that nobody here knows, field 100 of the content."""
+    content = message_pb2.Content.FromString(b"\xa2\x06\x02\x08\x01")
+    content.fallback_text = fallback
+    message = message_pb2.Message(
+        id=int.from_bytes(secrets.token_bytes(7)),
+        session_id=session_id,
+        sender=message_pb2.Sender(kind=sender),
+        content=content,
+    )
+    message.sent_at.GetCurrentTime()
+    entry = chat_events_pb2.LogEntry(message=message, tenant_id=tenant_id)
+    nats = octopus.status()["endpoints"]["nats"]
+    async with connect(nats, "chat", tls=Identity(octopus.root / "identity", "chat").client_context) as bus:
+        await bus.publish(f"log.{tenant_id}.{session_id}", entry, message_id=str(message.id))

@@ -221,4 +221,6 @@ def _words(message: message_pb2.Message) -> str:
             return message.content.text.text
         case "answer":
             return message.content.answer.text
+        case None:
+            return message.content.fallback_text
     return ""
