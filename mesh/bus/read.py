@@ -23,6 +23,11 @@ class StoredMessage(NamedTuple):
     headers: Mapping[str, str]
     time: datetime
 
+    @property
+    def following(self) -> int:
+        """How many messages of its subject followed when it was read; only for messages from `Bus.read`."""
+        return int(self.headers["Nats-Num-Pending"])
+
 
 class StreamExtent(NamedTuple):
     """From where to where a stream goes: what was stored before `first_seq` has left it."""

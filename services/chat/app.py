@@ -24,7 +24,13 @@ from services.chat.streams import Streams
 async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     """Open what the service needs, serve, and say goodbye to everybody at the end."""
     bus = member.bus
-    registry = ConnectionRegistry(bus, SessionClient(member.channel("session")), config.replay_page)
+    registry = ConnectionRegistry(
+        bus,
+        SessionClient(member.channel("session")),
+        replay_page=config.replay_page,
+        resume_limit=config.resume_messages,
+        tail_memory_bytes=config.resume_memory_bytes,
+    )
     conversation = Conversation(
         registry,
         Posting(bus, await member.ids(), timeout=config.publish_timeout_s),
@@ -40,7 +46,8 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
         streams, Admission("/octopus.chat.v1.ChatService/Converse", member.keys, caller="bridge"), config.instance
     )
     bus.on_reconnect(registry.repair)
-    member.spawn("watch-connections", streams.watch())
+    member.spawn("watch connections", streams.watch())
+    member.spawn("close idle rooms", registry.sweep())
     member.on_stop(streams.drain)
     member.on_stop(relay.drain)
     await member.serve(

@@ -22,5 +22,9 @@ class ChatConfig(ServiceConfig):
     rate_per_second: float = Field(default=10.0, gt=0)
     # Seconds a message waits for the log before the sender is told to send again.
     publish_timeout_s: float = Field(default=8.0, gt=0)
-    # Entries read at once when a device catches up.
+    # Newest messages of a session that a device gets when it connects; earlier ones are in the history.
+    resume_messages: int = Field(default=100, gt=0)
+    # Entries read at once from the log.
     replay_page: int = Field(default=256, gt=0)
+    # Bytes that the entries kept for devices that resume may take, of all sessions together.
+    resume_memory_bytes: int = Field(default=32 << 20, gt=0)

@@ -76,7 +76,6 @@ class Connection:
         "ends_at",
         "heard_at",
         "on_change",
-        "own_messages",
         "pinged_at",
         "principal",
         "talks_back",
@@ -100,8 +99,6 @@ class Connection:
         self.pinged_at = now
         # False for `Subscribe`, whose client cannot answer on the stream.
         self.talks_back = talks_back
-        # Ids of messages posted here, which need no echo.
-        self.own_messages: set[int] = set()
         # Called when there are frames to take, or the stream has ended.
         self.on_change: Callable[[Connection], None] | None = None
         # A list: an empty deque takes 600 bytes more, and most connections are silent.
@@ -179,12 +176,17 @@ class Connection:
             self._tell_drained()
         return data
 
+    @property
+    def half_full(self) -> bool:
+        """Whether the buffer is half full: who has more to say waits, see `settle`."""
+        return len(self._queue) * 2 > self._max_frames or self._buffered * 2 > self._max_bytes
+
     async def settle(self) -> None:
         """Wait while the buffer is half full; for who has more to say at once than it holds.
 
         A connection that does not read meanwhile is cut off.
         """
-        if len(self._queue) * 2 <= self._max_frames and self._buffered * 2 <= self._max_bytes:
+        if not self.half_full:
             return
         if self._drained is None:
             self._drained = asyncio.get_running_loop().create_future()

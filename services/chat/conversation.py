@@ -57,15 +57,20 @@ class Conversation:
         if not principal.is_service:
             self._messages.spend(principal)
         session = await self._session(principal, post.session_id, connection)
-        own = connection.own_messages if connection is not None else None
+        follower = self._registry.follower(connection, session.id) if connection is not None else None
+        own = follower.own_posts if follower is not None else None
         try:
-            return await self._posting.post(principal, session, post, own)
+            ack = await self._posting.post(principal, session, post, own)
         except (NotYourTurn, SessionOver, UnknownSession):
             # An agent who has just accepted may be ahead of the event that says so.
             fresh = await self._registry.refetch(principal, post.session_id)
             if fresh.version <= session.version:
                 raise
-            return await self._posting.post(principal, fresh, post, own)
+            ack = await self._posting.post(principal, fresh, post, own)
+        if follower is not None and follower.seen >= ack.seq:
+            # Its echo has been left out already, or will not come.
+            follower.own_posts.discard(ack.message_id)
+        return ack
 
     async def typing(
         self, principal: Principal, typing: frame_pb2.Typing, connection: Connection | None = None

@@ -160,26 +160,56 @@ class Allowance:
 
 
 class Step(Enum):
-    """What to do with a log entry that arrives live for a device."""
+    """What to do with an entry of a session's log that arrives live."""
 
     SHOW = auto()
     SKIP = auto()
     REPAIR = auto()
 
 
-def next_step(seen: int, previous_seq: int, seq: int) -> Step:
+def next_step(last: int, previous_seq: int, seq: int) -> Step:
     """Decide about a live entry.
 
-    `seen` is the last position shown, `previous_seq` the position of the session's entry before this one.
-    An entry already shown is skipped; when entries between were missed, the log must be read again from `seen`.
+    `last` is the last position known, `previous_seq` the position of the session's entry before this one. An entry that
+    is known is skipped; when entries between were missed, the log must be read again from `last`.
     """
-    if seq <= seen:
+    if seq <= last:
         return Step.SKIP
-    return Step.SHOW if previous_seq <= seen else Step.REPAIR
+    return Step.SHOW if previous_seq <= last else Step.REPAIR
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a stream begins in a session: it is shown what comes after `seen`.
+
+    `first_seq` is the position from which on messages follow when not all that was missed follows, None when all does.
+    """
+
+    seen: int
+    first_seq: int | None
+
+
+def resume(
+    seen: int, *, held_after: int, held_first: int, log_first: int, log_last: int, opened_before_log: bool
+) -> Start:
+    """Decide what a device is shown that has a session up to `seen` (0 for none).
+
+    `held_after` is the position after which the session's newest entries are at hand, `held_first` the first of those
+    (0 without any). `log_first` and `log_last` are the positions from where to where the whole log goes, and
+    `opened_before_log` tells whether the session is older than its first entry.
+    """
+    if seen > log_last:
+        # The device has seen what this log never had: the log was lost and counts anew.
+        return Start(held_after, held_first or log_first)
+    if seen < held_after:
+        return Start(held_after, held_first or log_first)
+    if is_too_old(seen, log_first, opened_before_log):
+        return Start(seen, log_first)
+    return Start(seen, None)
 
 
 def is_too_old(seen: int, first_seq: int, opened_before_first: bool) -> bool:
-    """Whether entries that a device has not seen may have left the log.
+    """Return whether entries that a device has not seen may have left the log.
 
     `seen` is the device's position (0 for none), `first_seq` the first position the log still has,
     `opened_before_first` whether the session is older than that entry.

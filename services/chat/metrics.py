@@ -7,3 +7,5 @@ POSTED = Counter("octopus_chat_posted_total", "Messages acknowledged.", ["speake
 DUPLICATES = Counter("octopus_chat_duplicates_total", "Resends acknowledged with the first message.", ["speaker"])
 REFUSED = Counter("octopus_chat_refused_total", "Frames refused.", ["reason"])
 ENDED = Counter("octopus_chat_streams_ended_total", "Streams the server ended.", ["reason"])
+LOG_READS = Counter("octopus_chat_log_reads_total", "Reads of the log for those who resume or missed something.")
+UNREADABLE = Counter("octopus_chat_unreadable_total", "Log entries that could not be decoded and were left out.")

@@ -71,6 +71,16 @@ class Ids(Protocol):
         """Return a new id."""
 
 
+class OwnPosts(Protocol):
+    """Ids of messages whose echo a stream leaves out."""
+
+    def add(self, message_id: int) -> None:
+        """Note a message before it is stored."""
+
+    def discard(self, message_id: int) -> bool:
+        """Forget a message."""
+
+
 class Posting:
     """Puts messages into the log."""
 
@@ -84,12 +94,13 @@ class Posting:
         principal: Principal,
         session: session_pb2.Session,
         post: frame_pb2.PostMessage,
-        own_messages: set[int] | None = None,
+        own_posts: OwnPosts | None = None,
     ) -> frame_pb2.Ack:
         """Store a message and return its acknowledgement.
 
-        `own_messages` gets the new message's id before anybody can see the message, so that the sending stream can
-        leave out the echo.
+        `own_posts` gets the new message's id before anybody can see the message, so that the sending stream can leave
+        out the echo. An id that gets no acknowledgement is taken out again: if the message was stored all the same, it
+        is shown.
 
         Raises:
             ChatError: a rule of the conversation forbids it.
@@ -115,26 +126,31 @@ class Posting:
             customer_id=session.customer_id,
             session_state=session.state,
         )
-        if own_messages is not None:
-            own_messages.add(message.id)
         subject = f"log.{session.tenant_id}.{session.id}"
+        if own_posts is not None:
+            own_posts.add(message.id)
         try:
             ack = await self._log.publish(
                 subject,
                 entry,
-                message_id=f"{session.id}.{speaker.name}.{principal.user_id}.{post.client_message_id}",
+                # Whoever of the author's side sends it: a visitor may have become a customer.
+                message_id=f"{session.id}.{speaker.name}.{post.client_message_id}",
                 timeout=self._timeout,
                 expected_last_subject_sequence=(post.expected_last_seq if post.HasField("expected_last_seq") else None),
             )
-        except Conflict as moved:
-            raise LogMoved("the session has newer entries; read them and decide again") from moved
+        except BaseException as error:
+            if own_posts is not None:
+                own_posts.discard(message.id)
+            if isinstance(error, Conflict):
+                raise LogMoved("the session has newer entries; read them and decide again") from error
+            raise
         duplicate = False
         if ack.duplicate:
             first = await self._first_one(subject, ack.seq, message)
             # The log also says "duplicate" when it took this very message but its answer was lost on the way.
             duplicate = first.id != message.id
-            if duplicate and own_messages is not None:
-                own_messages.discard(message.id)
+            if duplicate and own_posts is not None:
+                own_posts.discard(message.id)
             message = first
         (_DUPLICATES if duplicate else _POSTED)[speaker].inc()
         return frame_pb2.Ack(

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 from octopus.chat.v1 import frame_pb2
@@ -21,16 +21,24 @@ from mesh.bus import Bus, StreamExtent, Subscription
 from mesh.errors import Refused
 from mesh.rpc.principal import Principal
 from services.chat import metrics
-from services.chat.connection import Connection, encoded
-from services.chat.domain import UnknownSession, is_too_old
-from services.chat.room import Room, participation
+from services.chat.background import Background
+from services.chat.connection import Connection
+from services.chat.domain import UnknownSession
+from services.chat.follower import BROKEN, Follower
+from services.chat.replay import ReplayScheduler
+from services.chat.room import Reading, Room, participation
+from services.chat.tail import TailMemory
 
 _log = structlog.get_logger(__name__)
 
 # Seconds for which the start of the log is remembered; it moves slowly.
-_LOG_START_KNOWN_S = 10.0
-# Connections whose sessions are asked for at once after the bus was away.
-_REFRESH_AT_ONCE = 16
+_LOG_START_KNOWN_S: Final = 10.0
+# Connections whose sessions are asked for at once, when they come and after the bus was away.
+_ASK_AT_ONCE: Final = 16
+# Pauses before the sessions are asked for again, in seconds: from the first value, doubled, to the second.
+_ASK_AGAIN_S: Final = (0.5, 10.0)
+# Seconds for which a room and its tail are kept when nobody uses them: whoever lost a stream is soon back.
+_LINGER_S: Final = 30.0
 
 UserKey = tuple[str, int]
 
@@ -58,17 +66,32 @@ class _User:
 class ConnectionRegistry:
     """Connections, their users, and the rooms they follow."""
 
-    def __init__(self, bus: Bus, sessions: Sessions, replay_page: int) -> None:
+    def __init__(
+        self, bus: Bus, sessions: Sessions, *, replay_page: int, resume_limit: int, tail_memory_bytes: int
+    ) -> None:
         self._bus = bus
         self._sessions = sessions
-        self._replay_page = replay_page
         self._users: dict[UserKey, _User] = {}
+        # What each stream follows or has followed, by session id; kept for the stream's life.
+        self._followers: dict[Connection, dict[int, Follower]] = {}
         self._rooms: dict[tuple[str, int], Room] = {}
         self._subscriptions: dict[Room, Subscription] = {}
+        # Since when a room has been empty.
+        self._empty_since: dict[Room, float] = {}
         # From where to where the log goes, and when that was asked.
         self._extent: tuple[StreamExtent | None, float] = (None, -math.inf)
-        self._refreshing = asyncio.Semaphore(_REFRESH_AT_ONCE)
-        self._refreshes: set[asyncio.Task[None]] = set()
+        self._asking = asyncio.Semaphore(_ASK_AT_ONCE)
+        self._background = Background()
+        self._memory = TailMemory(tail_memory_bytes)
+        self._reading = Reading(
+            log=bus,
+            extent=self._log_extent,
+            memory=self._memory,
+            replays=ReplayScheduler(),
+            background=self._background,
+            page=replay_page,
+            resume_limit=resume_limit,
+        )
 
     @property
     def connections(self) -> list[Connection]:
@@ -88,6 +111,8 @@ class ConnectionRegistry:
         """
         principal = connection.principal
         key = (principal.tenant_id, principal.user_id)
+        # Before any notice can come: a session followed because of it begins at the device's position too.
+        self._followers[connection] = {session_id: Follower(connection, seen) for session_id, seen in cursors.items()}
         user = self._users.setdefault(key, _User())
         user.connections.add(connection)
         metrics.CONNECTIONS.inc()
@@ -97,26 +122,27 @@ class ConnectionRegistry:
                     f"notice.{principal.tenant_id}.{principal.user_id}",
                     lambda data, _headers, _subject: self._on_notice(user, data),
                 )
-        # Asked for after subscribing, so that no change falls between the two.
-        sessions = await self._sessions.list_open(principal)
-        log = await self._log_extent(max(cursors.values(), default=0)) if cursors or sessions else None
-        for session in sessions:
-            await self._follow(connection, session, cursors.get(session.id, 0), log)
-        for session_id in cursors.keys() - {session.id for session in sessions}:
-            try:
-                ended = await self._sessions.get(principal, session_id)
-                await self._follow(connection, ended, cursors[session_id], log)
-            except Refused as refused:
-                if refused.reason != errors_pb2.REASON_NOT_FOUND:
-                    raise
-                connection.push(_refusal_of_cursor(session_id))
+        async with self._asking:
+            # Asked for after subscribing, so that no change falls between the two.
+            sessions = await self._sessions.list_open(principal)
+            for session in sessions:
+                await self._join(connection, session)
+            for session_id in cursors.keys() - {session.id for session in sessions}:
+                try:
+                    ended = await self._sessions.get(principal, session_id)
+                except Refused as refused:
+                    if refused.reason != errors_pb2.REASON_NOT_FOUND:
+                        raise
+                    connection.push(_refusal_of_cursor(session_id))
+                else:
+                    await self._join(connection, ended)
         return sessions
 
     async def detach(self, connection: Connection) -> None:
         """Forget a connection, and stop listening to what only it needed."""
         connection.close()
-        for room in [room for room in self._rooms.values() if connection in room.followers]:
-            room.leave(connection)
+        for follower in self._followers.pop(connection, {}).values():
+            follower.leave()
         principal = connection.principal
         key = (principal.tenant_id, principal.user_id)
         user = self._users.get(key)
@@ -151,116 +177,154 @@ class ConnectionRegistry:
 
     async def follow(self, connection: Connection, session_id: int) -> session_pb2.Session:
         """Return a session in which the connection's person takes part, and follow it from now on."""
-        room = self._rooms.get((connection.principal.tenant_id, session_id))
-        if room is not None and connection in room.followers:
-            return room.session
+        follower = self.follower(connection, session_id)
+        if follower is not None and follower.room is not None:
+            return follower.room.session
         session = await self.session(connection.principal, session_id)
         if not participation(session).includes(connection.principal.user_id):
             raise UnknownSession("no such session among yours")
         if session.state != session_pb2.SESSION_STATE_ENDED:
-            await self._follow(connection, session, 0, None)
+            await self._join(connection, session)
         return session
+
+    def follower(self, connection: Connection, session_id: int) -> Follower | None:
+        """Return what is known of a stream in a session."""
+        return self._followers.get(connection, {}).get(session_id)
 
     def repair(self) -> None:
         """Make good what may have been missed while the bus was away."""
+        self._extent = (None, -math.inf)
         for room in list(self._rooms.values()):
-            room.catch_up()
+            room.doubt()
         for connection in self.connections:
-            task = asyncio.create_task(self._refresh(connection), name="refresh-sessions")
-            self._refreshes.add(task)
-            task.add_done_callback(self._refreshes.discard)
+            self._background.spawn(
+                self._refresh(connection),
+                name="refresh sessions",
+                on_failure=lambda connection=connection: connection.end(BROKEN),  # type: ignore[misc]  # bound per turn
+            )
+
+    async def sweep(self) -> None:
+        """Close rooms that have been empty for a while, and forget tails that nobody uses. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(_LINGER_S / 10)
+            before = asyncio.get_running_loop().time() - _LINGER_S
+            self._memory.expire(before)
+            for room in [room for room, since in self._empty_since.items() if since <= before]:
+                self._close(room)
 
     async def _refresh(self, connection: Connection) -> None:
-        async with self._refreshing:
-            if not connection.open:
-                return
+        """Learn what notices may have been missed; asks until the session service answers or the stream has ended."""
+        pause = _ASK_AGAIN_S[0]
+        while connection.open:
             try:
-                for session in await self._sessions.list_open(connection.principal):
-                    connection.push(_update(session))
-                    await self._follow(connection, session, 0, None)
+                async with self._asking:
+                    sessions = await self._sessions.list_open(connection.principal)
             except Refused as refused:
-                # The next notice or the client's next connection brings what is missing.
-                _log.warning("refresh_failed", reason=errors_pb2.Reason.Name(refused.reason))
+                _log.warning("sessions not refreshed, trying again", reason=refused.reason_name)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _ASK_AGAIN_S[1])
+                continue
+            for session in sessions:
+                connection.push(_update(session))
+                await self._join(connection, session)
+            return
 
-    async def _log_extent(self, cursor: int) -> StreamExtent:
+    async def _log_extent(self, seq: int) -> StreamExtent:
         """Return from where to where the log goes; up to date when a device claims to have seen more than was known."""
         known, asked_at = self._extent
-        if known is None or cursor > known.last_seq or time.monotonic() - asked_at > _LOG_START_KNOWN_S:
+        if known is None or seq > known.last_seq or time.monotonic() - asked_at > _LOG_START_KNOWN_S:
             known = await self._bus.extent_of("LOG")
             self._extent = (known, time.monotonic())
         return known
 
-    async def _follow(
-        self,
-        connection: Connection,
-        session: session_pb2.Session,
-        seen: int,
-        log: StreamExtent | None,
-    ) -> None:
-        key = (session.tenant_id, session.id)
-        room = self._rooms.get(key)
-        if room is None:
-            room = self._rooms[key] = Room(session, self._bus, self._replay_page)
-            room.on_empty = self._close
-            try:
-                self._subscriptions[room] = await self._bus.subscribe(room.live_subject, room.hear)
-            except BaseException:
-                # Whoever waits for this room opens another one.
-                del self._rooms[key]
-                raise
-            finally:
-                room.listening.set()
-        else:
-            room.learn(session)
-            await room.listening.wait()
-            if self._rooms.get(key) is not room:
-                # It could not be opened, or everybody left it meanwhile.
-                await self._follow(connection, session, seen, log)
-                return
-        if not connection.open:
+    async def _join(self, connection: Connection, session: session_pb2.Session) -> None:
+        """Let a stream follow a session, unless the stream has ended or its person takes part no more."""
+        room = await self._room(session)
+        followers = self._followers.get(connection)
+        if followers is None or not connection.open:
             if not room.followers:
-                self._close(room)
+                self._leave_empty(room)
             return
-        if log is not None:
-            if seen > log.last_seq:
-                # The device has seen what this log never had: the log was lost and begins anew.
-                connection.push(_too_old(session.id, log.first_seq))
-                seen = 0
-            elif is_too_old(seen, log.first_seq, session.opened_at.seconds < log.time.timestamp()):
-                connection.push(_too_old(session.id, log.first_seq))
-        room.follow(connection, seen)
+        follower = followers.get(session.id)
+        if follower is None:
+            follower = followers[session.id] = Follower(connection, 0)
+        if participation(room.session).includes(connection.principal.user_id):
+            self._empty_since.pop(room, None)
+            follower.join(room)
+        elif not room.followers:
+            self._leave_empty(room)
+
+    async def _room(self, session: session_pb2.Session) -> Room:
+        """Return the room of a session, which hears its live subject."""
+        key = (session.tenant_id, session.id)
+        while True:
+            room = self._rooms.get(key)
+            if room is None:
+                break
+            room.learn(session)
+            await asyncio.wait([room.listening])
+            # It could not be opened, or was closed meanwhile.
+            if self._rooms.get(key) is room:
+                return room
+        room = self._rooms[key] = Room(session, self._reading, self._leave_empty)
+        try:
+            self._subscriptions[room] = await self._bus.subscribe(room.live_subject, room.hear)
+        except BaseException:
+            # Whoever waits for this room opens another one.
+            del self._rooms[key]
+            raise
+        finally:
+            room.listening.set_result(None)
+        return room
+
+    def _leave_empty(self, room: Room) -> None:
+        if room.over:
+            self._close(room)
+        elif room in self._subscriptions:
+            self._empty_since.setdefault(room, asyncio.get_running_loop().time())
 
     def _close(self, room: Room) -> None:
-        self._rooms.pop((room.tenant_id, room.session_id), None)
+        self._empty_since.pop(room, None)
+        if self._rooms.get((room.tenant_id, room.session_id)) is room:
+            del self._rooms[room.tenant_id, room.session_id]
+        room.stop()
         subscription = self._subscriptions.pop(room, None)
         if subscription is not None:
-            task = asyncio.create_task(subscription.unsubscribe(), name="leave-room")
-            self._refreshes.add(task)
-            task.add_done_callback(self._refreshes.discard)
+            self._background.spawn(subscription.unsubscribe(), name="leave room")
 
     def _on_notice(self, user: _User, data: bytes) -> None:
         session = session_events_pb2.SessionNotice.FromString(data).session
         room = self._rooms.get((session.tenant_id, session.id))
         if room is not None:
             room.learn(session)
-        update = encoded(_update(session))
+            # Notices may come in another order than the changes.
+            newest = room.session
+        else:
+            newest = session
         for connection in list(user.connections):
-            connection.push_encoded(update)
-            mine = participation(session).includes(connection.principal.user_id)
-            if not mine and room is not None:
-                room.leave(connection)
-            elif mine and session.state != session_pb2.SESSION_STATE_ENDED:
-                task = asyncio.create_task(self._follow(connection, session, 0, None), name="follow-session")
-                self._refreshes.add(task)
-                task.add_done_callback(self._refreshes.discard)
+            followers = self._followers.get(connection, {})
+            follower = followers.get(session.id)
+            if follower is not None and newest.version < follower.version:
+                continue
+            mine = participation(newest).includes(connection.principal.user_id)
+            # Who takes part no more is told only what was meant for them.
+            connection.push(_update(newest if mine else session))
+            if follower is None and mine:
+                follower = followers[session.id] = Follower(connection, 0)
+            if follower is not None:
+                follower.version = newest.version
+            if follower is not None and not mine:
+                follower.leave()
+            elif mine and newest.state != session_pb2.SESSION_STATE_ENDED:
+                self._background.spawn(
+                    self._join(connection, newest),
+                    name="follow session",
+                    on_failure=lambda connection=connection: connection.end(BROKEN),  # type: ignore[misc]  # bound per turn
+                )
 
 
 def _update(session: session_pb2.Session) -> frame_pb2.ServerFrame:
     return frame_pb2.ServerFrame(session=frame_pb2.SessionUpdate(session=session))
-
-
-def _too_old(session_id: int, first_seq: int) -> frame_pb2.ServerFrame:
-    return frame_pb2.ServerFrame(too_old=frame_pb2.TooOld(session_id=session_id, first_seq=first_seq))
 
 
 def _refusal_of_cursor(session_id: int) -> frame_pb2.ServerFrame:

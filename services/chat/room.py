@@ -1,23 +1,37 @@
-"""One session on one chat instance: its live subject, and the connections that follow its log."""
+"""One session on one chat instance: its live subject, the end of its log, and the streams that follow it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import structlog
+from google.protobuf.message import DecodeError
 from octopus.chat.v1 import chat_events_pb2, frame_pb2
+from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_pb2
 
-from mesh.bus import BusError, StoredMessage
-from services.chat.connection import Connection, encoded
-from services.chat.domain import Participation, Stage, Step, next_step
+from mesh.bus import BusError, StreamExtent
+from services.chat import metrics
+from services.chat.background import Background
+from services.chat.connection import Ending, encoded
+from services.chat.domain import Participation, Stage
+from services.chat.replay import ReplayScheduler
+from services.chat.tail import Entry, Log, Tail, TailMemory
+
+if TYPE_CHECKING:
+    from services.chat.follower import Follower
 
 _log = structlog.get_logger(__name__)
 
-# How long a device that is catching up waits after a failed read of the log, in seconds: grows to the second value.
-_RETRY_S = (0.2, 5.0)
+# Pauses after a failed read of the log, in seconds: from the first value, doubled, to the second.
+_RETRY_S: Final = (0.2, 5.0)
+
+LOG_LOST = Ending(
+    errors_pb2.REASON_UNAVAILABLE, "the log was lost and begins anew; connect again and resume", reconnect_after=1.0
+)
 
 _STAGES = {
     session_pb2.SESSION_STATE_BOT: Stage.BOT,
@@ -33,127 +47,61 @@ def participation(session: session_pb2.Session) -> Participation:
     return Participation(_STAGES[session.state], session.customer_id, session.agent_id)
 
 
-class Log(Protocol):
-    """Where a session's entries can be read again."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What all rooms of an instance read the log with."""
 
-    async def read(self, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
-        """Return entries after a position, in order."""
-
-
-class Entry:
-    """A log entry, ready to be shown: built once for all who follow the session."""
-
-    __slots__ = ("change", "encoded", "message_id", "previous_seq", "seq")
-
-    def __init__(self, data: bytes, seq: int, previous_seq: int) -> None:
-        message = chat_events_pb2.LogEntry.FromString(data).message
-        message.seq = seq
-        message.previous_seq = previous_seq
-        self.seq = seq
-        self.previous_seq = previous_seq
-        self.message_id = message.id
-        self.change = message.content.change.session if message.content.HasField("change") else None
-        self.encoded = encoded(frame_pb2.ServerFrame(message=message))
-
-
-class Follower:
-    """One connection following one session: it sees every entry once and in order.
-
-    Live entries come from the bus. When some may be missing (at first, after a gap, after the bus was away) it
-    catches up from the log, and holds live entries back until it has.
-    """
-
-    __slots__ = ("_catching_up", "_held", "connection", "room", "seen")
-
-    def __init__(self, room: Room, connection: Connection, seen: int) -> None:
-        self.room = room
-        self.connection = connection
-        self.seen = seen
-        self._held: list[Entry] = []
-        self._catching_up: asyncio.Task[None] | None = None
-
-    @property
-    def behind(self) -> bool:
-        """Whether entries before those shown are still being read."""
-        return self._catching_up is not None
-
-    def offer(self, entry: Entry) -> None:
-        """Take a live entry."""
-        if self._catching_up is not None:
-            self._held.append(entry)
-            return
-        match next_step(self.seen, entry.previous_seq, entry.seq):
-            case Step.SHOW:
-                self._show(entry)
-            case Step.REPAIR:
-                self._held.append(entry)
-                self.catch_up()
-            case Step.SKIP:
-                pass
-
-    def catch_up(self) -> None:
-        """Read the log from where this connection stands. Does nothing while that is under way."""
-        if self._catching_up is None:
-            self._catching_up = asyncio.create_task(self._catch_up(), name=f"catch-up-{self.room.session_id}")
-
-    def stop(self) -> None:
-        """Follow no longer."""
-        if self._catching_up is not None:
-            self._catching_up.cancel()
-
-    def _show(self, entry: Entry) -> None:
-        self.seen = entry.seq
-        own = self.connection.own_messages
-        if entry.message_id in own:
-            own.discard(entry.message_id)
-        else:
-            self.connection.push_encoded(entry.encoded)
-
-    async def _catch_up(self) -> None:
-        pause = _RETRY_S[0]
-        while self.connection.open:
-            try:
-                page = await self.room.log.read(self.room.log_subject, after_seq=self.seen, limit=self.room.replay_page)
-            except BusError as error:
-                # The bus is away or slow: what is missing is still missing, so try until the connection goes.
-                _log.warning("catch_up_failed", session_id=self.room.session_id, error=type(error).__name__)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _RETRY_S[1])
-                continue
-            for stored in page:
-                # The log is read faster than a telephone reads.
-                await self.connection.settle()
-                self._show(Entry(stored.data, stored.seq, self.seen))
-            if len(page) < self.room.replay_page and not self._release_held():
-                break
-        self._catching_up = None
-        self.room.caught_up(self)
-
-    def _release_held(self) -> bool:
-        """Show what came meanwhile; True when an entry before one of those is still missing."""
-        held, self._held = self._held, []
-        for position, entry in enumerate(held):
-            step = next_step(self.seen, entry.previous_seq, entry.seq)
-            if step is Step.REPAIR:
-                self._held = held[position:]
-                return True
-            if step is Step.SHOW:
-                self._show(entry)
-        return False
+    log: Log
+    # From where to where the log goes, up to date when it is asked for a later position than was known.
+    extent: Callable[[int], Awaitable[StreamExtent]]
+    memory: TailMemory
+    replays: ReplayScheduler
+    background: Background
+    # Entries in one read, and the newest entries of a session that a stream resumes with at most.
+    page: int
+    resume_limit: int
 
 
 class Room:
-    """A session that somebody connected here takes part in."""
+    """A session that somebody connected here takes part in.
 
-    def __init__(self, session: session_pb2.Session, log: Log, replay_page: int) -> None:
+    While the room is `current`, its tail ends where the log ends, and live entries are appended to it and pushed to the
+    followers that are live. At first, after a gap and when the bus was away, one task reads the log for all followers,
+    and they catch up in turns; what is heard meanwhile is read, not kept.
+    """
+
+    __slots__ = (
+        "_doubted",
+        "_heard",
+        "_opened",
+        "_reader",
+        "_wanted_from",
+        "followers",
+        "listening",
+        "on_empty",
+        "reading",
+        "session",
+        "tail",
+    )
+
+    def __init__(self, session: session_pb2.Session, reading: Reading, on_empty: Callable[[Room], None]) -> None:
         self.session = session
-        self.log = log
-        self.replay_page = replay_page
-        self.followers: dict[Connection, Follower] = {}
-        # Set once the live subject is subscribed to: who reads the log before that could miss entries.
-        self.listening = asyncio.Event()
+        self.reading = reading
+        self.tail = Tail(reading.log, self.log_subject, reading.memory, limit=reading.resume_limit, page=reading.page)
+        self.followers: set[Follower] = set()
+        # Done once the live subject is subscribed to: who reads the log before that could miss entries.
+        self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Called when nobody needs the room any more.
-        self.on_empty: Callable[[Room], None] = lambda _room: None
+        self.on_empty = on_empty
+        self._reader: asyncio.Task[None] | None = None
+        # Whether the log was read to its end, and nothing was missed since.
+        self._opened = False
+        # From which position on the tail is to be read anew; None to go on where it ends.
+        self._wanted_from: int | None = None
+        # The newest position heard of.
+        self._heard = 0
+        # Whether the bus may have lost what it sent last.
+        self._doubted = False
 
     @property
     def session_id(self) -> int:
@@ -175,25 +123,23 @@ class Room:
         """Where stored entries and passing signals of the session are heard."""
         return f"live.{self.session.tenant_id}.{self.session.id}.*"
 
-    def learn(self, session: session_pb2.Session) -> bool:
-        """Take a snapshot when it is not older than the one known; True when it was taken."""
-        if session.version < self.session.version:
-            return False
-        self.session = session
-        return True
+    @property
+    def over(self) -> bool:
+        """Whether the session has ended."""
+        return self.session.state == session_pb2.SESSION_STATE_ENDED
 
-    def follow(self, connection: Connection, seen: int) -> None:
-        """Let a connection follow from a position on. Once is enough."""
-        if connection not in self.followers:
-            follower = Follower(self, connection, seen)
-            self.followers[connection] = follower
-            follower.catch_up()
+    def learn(self, session: session_pb2.Session) -> None:
+        """Take a snapshot unless it is older than the one known."""
+        if session.version >= self.session.version:
+            self.session = session
 
-    def leave(self, connection: Connection) -> None:
-        """Let a connection follow no longer."""
-        follower = self.followers.pop(connection, None)
-        if follower is not None:
-            follower.stop()
+    def add(self, follower: Follower) -> None:
+        """Let a stream follow; called by `Follower.join`."""
+        self.followers.add(follower)
+
+    def remove(self, follower: Follower) -> None:
+        """Let a stream follow no longer; called by `Follower.leave`."""
+        self.followers.discard(follower)
         if not self.followers:
             self.on_empty(self)
 
@@ -202,28 +148,138 @@ class Room:
         if subject.endswith(".signal"):
             self._pass_on(chat_events_pb2.Signal.FromString(data))
             return
-        entry = Entry(data, int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"]))
+        seq = int(headers["Nats-Sequence"])
+        self._heard = max(self._heard, seq)
+        try:
+            entry = Entry(data, seq, int(headers["Nats-Last-Sequence"]))
+        except DecodeError:
+            metrics.UNREADABLE.inc()
+            _log.exception("log entry not readable, left out", session_id=self.session_id, seq=seq)
+            return
         if entry.change is not None:
             self.learn(entry.change)
-        for follower in list(self.followers.values()):
-            follower.offer(entry)
-        self._close_when_over()
+        if self.current:
+            if self.tail.append(entry):
+                for follower in list(self.followers):
+                    if follower.live:
+                        follower.show(entry)
+            else:
+                self.read_on()
+        if entry.change is not None:
+            self._let_go()
+
+    @property
+    def current(self) -> bool:
+        """Whether the tail ends where the log ends."""
+        return self._opened and self._reader is None and self._wanted_from is None
+
+    def doubt(self) -> None:
+        """Read on after the bus was away, and check that what was heard before has been kept."""
+        self._doubted = True
+        self._heard = 0
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Read what may have been missed, for all followers."""
+        self._opened = False
+        for follower in self.followers:
+            follower.live = False
+        if self._reader is None:
+            self._reader = self.reading.background.spawn(
+                self._read(), name=f"read log {self.session_id}", on_failure=self._give_up
+            )
+
+    async def until_current(self) -> bool:
+        """Wait until the tail ends where the log ends. False when reading failed for good, and the streams end."""
+        if self._reader is None:
+            self.read_on()
+        if self._reader is not None:
+            await asyncio.wait([self._reader])
+        return self._opened
+
+    async def until_held(self, seq: int) -> bool:
+        """Wait until the tail holds what follows a position, or the newest entries. Returns as `until_current`."""
+        while not (self.current and (self.tail.full or seq >= self.tail.after)):
+            self._wanted_from = seq if self._wanted_from is None else min(seq, self._wanted_from)
+            if not await self.until_current():
+                return False
+        return True
 
     def caught_up(self, follower: Follower) -> None:
-        """Note that a follower has read the log to its end."""
-        if self.session.state == session_pb2.SESSION_STATE_ENDED:
-            self.leave(follower.connection)
+        """Note that a follower has been shown everything."""
+        if self.over:
+            follower.leave()
 
-    def catch_up(self) -> None:
-        """Let everybody read what may have been missed."""
-        for follower in list(self.followers.values()):
+    def stop(self) -> None:
+        """Give back what the room holds; its followers have left."""
+        if self._reader is not None:
+            self._reader.cancel()
+        self.reading.memory.drop(self.tail)
+
+    async def _read(self) -> None:
+        pause = _RETRY_S[0]
+        reported = False
+        while self.followers:
+            wanted, self._wanted_from = self._wanted_from, None
+            self.reading.memory.used(self.tail, asyncio.get_running_loop().time())
+            try:
+                async with self.reading.replays.turn():
+                    if self._doubted and not await self._verify():
+                        return
+                    ended = await (self.tail.read_on() if wanted is None else self.tail.read_from(wanted))
+            except BusError as error:
+                if wanted is not None:
+                    self._wanted_from = wanted if self._wanted_from is None else min(wanted, self._wanted_from)
+                if not reported:
+                    reported = True
+                    _log.warning("log not read, trying again", session_id=self.session_id, error=type(error).__name__)
+            else:
+                if not ended or self._wanted_from is not None:
+                    pause = _RETRY_S[0]
+                    continue
+                if self.tail.last >= self._heard:
+                    self._opened = True
+                    break
+                # The replica that answered is behind what was heard.
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _RETRY_S[1])
+        self._reader = None
+        for follower in list(self.followers):
             follower.catch_up()
 
-    def _close_when_over(self) -> None:
-        if self.session.state == session_pb2.SESSION_STATE_ENDED:
-            for connection, follower in list(self.followers.items()):
-                if not follower.behind:
-                    self.leave(connection)
+    async def _verify(self) -> bool:
+        """Take back what was heard from a dying bus that has not kept it. False when that is too much: streams end.
+
+        A message that is sent again by its author is then shown no second time, and what has taken its position is.
+        """
+        extent = await self.reading.extent(0)
+        found = await self.tail.lost(extent.first_seq)
+        if found is None:
+            self._reader = None
+            self.tail.rewind(0)
+            for follower in list(self.followers):
+                follower.connection.end(LOG_LOST)
+                follower.leave()
+            return False
+        position, lost = found
+        if lost:
+            self.tail.rewind(position)
+            for follower in self.followers:
+                follower.rewind(position, lost)
+        self._doubted = False
+        return True
+
+    def _give_up(self) -> None:
+        self._reader = None
+        for follower in list(self.followers):
+            follower.give_up()
+
+    def _let_go(self) -> None:
+        """Let go of those who no longer take part, and of everybody when the session is over."""
+        now = participation(self.session)
+        for follower in list(self.followers):
+            if not now.includes(follower.connection.principal.user_id) or (self.over and follower.live):
+                follower.leave()
 
     def _pass_on(self, signal: chat_events_pb2.Signal) -> None:
         frame = frame_pb2.ServerFrame()
@@ -234,6 +290,6 @@ class Room:
             frame.receipt.CopyFrom(signal.receipt)
             author = signal.receipt.sender.user_id
         data = encoded(frame)
-        for connection in self.followers:
-            if author == 0 or connection.principal.user_id != author:
-                connection.push_encoded(data)
+        for follower in self.followers:
+            if author == 0 or follower.connection.principal.user_id != author:
+                follower.connection.push_encoded(data)

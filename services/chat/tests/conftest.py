@@ -262,7 +262,13 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             )
             channel = dial("session", Identity(platform.identity, "chat"), address=session_address)
             stack.push_async_callback(channel.close)
-            registry = ConnectionRegistry(chat_bus, SessionClient(channel), config.replay_page)
+            registry = ConnectionRegistry(
+                chat_bus,
+                SessionClient(channel),
+                replay_page=config.replay_page,
+                resume_limit=config.resume_messages,
+                tail_memory_bytes=config.resume_memory_bytes,
+            )
             chat_bus.on_reconnect(registry.repair)
             conversation = Conversation(
                 registry,
@@ -278,8 +284,8 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             verifier = keys.verifier(revocations)
             admission = Admission("/octopus.chat.v1.ChatService/Converse", verifier, caller="bridge")
             relay = RelayServicer(streams, admission, f"chat-{len(addresses) + 1}")
-            watch = asyncio.create_task(streams.watch())
-            stack.callback(watch.cancel)
+            for work in (streams.watch(), registry.sweep()):
+                stack.callback(asyncio.create_task(work).cancel)
             addresses.append(
                 await stack.enter_async_context(
                     serving(

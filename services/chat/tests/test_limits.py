@@ -83,7 +83,9 @@ async def test_a_connection_that_does_not_read_is_cut_off_alone(platform: Platfo
 
 
 async def test_who_missed_more_than_a_buffer_holds_gets_all_of_it(platform: Platform) -> None:
-    async with running(platform, buffer_frames=20, rate_burst=10_000, rate_per_second=10_000) as chat:
+    async with running(
+        platform, buffer_frames=20, resume_messages=300, rate_burst=10_000, rate_per_second=10_000
+    ) as chat:
         session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
         customer = await chat.converse(CUSTOMER)
         for number in range(300):

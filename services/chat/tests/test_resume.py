@@ -17,7 +17,7 @@ CUSTOMER, AGENT = 11, 22
 
 
 async def test_a_device_resumes_where_it_was(platform: Platform) -> None:
-    async with running(platform, instances=2, rate_burst=1000) as chats:
+    async with running(platform, instances=2, rate_burst=1000, resume_messages=400) as chats:
         await _resume(chats)
 
 

@@ -102,7 +102,10 @@ class ServerFrame(_message.Message):
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
-        """A message of one of the person's sessions, their own from other devices included."""
+        """A message of one of the person's sessions, their own from other devices included. A stream shows each message once,
+        in the order of the session. What was posted on the stream itself is acknowledged instead, unless the post was
+        refused as unavailable and the message was stored all the same.
+        """
 
     @_builtins.property
     def ack(self) -> Global___Ack:
@@ -126,7 +129,7 @@ class ServerFrame(_message.Message):
 
     @_builtins.property
     def too_old(self) -> Global___TooOld:
-        """Some of what was missed is not in the log any more: page the history."""
+        """Some of what was missed does not follow: page the history."""
 
     @_builtins.property
     def ping(self) -> Global___Ping:
@@ -206,7 +209,7 @@ class Hello(_message.Message):
     """Tells the devices of one person apart; chosen by the client and kept."""
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cursor]:
-        """Where to resume each session. Sessions not named start at their first message in the log."""
+        """Where to resume each session. Sessions not named start at their newest messages; see `TooOld`."""
 
     def __init__(
         self,
@@ -487,7 +490,9 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class TooOld(_message.Message):
-    """The log starts after the client's position."""
+    """Not everything that the device has missed of a session follows: it has missed more than a stream replays (the newest
+    100 messages, unless the platform is set otherwise), or the log no longer has it. Page the history for the rest.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -496,7 +501,7 @@ class TooOld(_message.Message):
     session_id: _builtins.int
     """The session."""
     first_seq: _builtins.int
-    """The first `seq` the log still has; history has what came before. Messages from here follow."""
+    """Messages from this `seq` on follow; the history has what came before."""
     def __init__(
         self,
         *,

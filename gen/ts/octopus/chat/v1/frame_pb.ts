@@ -112,7 +112,9 @@ export type ServerFrame = Message<"octopus.chat.v1.ServerFrame"> & {
     case: "welcome";
   } | {
     /**
-     * A message of one of the person's sessions, their own from other devices included.
+     * A message of one of the person's sessions, their own from other devices included. A stream shows each message once,
+     * in the order of the session. What was posted on the stream itself is acknowledged instead, unless the post was
+     * refused as unavailable and the message was stored all the same.
      *
      * @generated from field: octopus.chat.v1.Message message = 2;
      */
@@ -160,7 +162,7 @@ export type ServerFrame = Message<"octopus.chat.v1.ServerFrame"> & {
     case: "session";
   } | {
     /**
-     * Some of what was missed is not in the log any more: page the history.
+     * Some of what was missed does not follow: page the history.
      *
      * @generated from field: octopus.chat.v1.TooOld too_old = 8;
      */
@@ -242,7 +244,7 @@ export type Hello = Message<"octopus.chat.v1.Hello"> & {
   accessToken: string;
 
   /**
-   * Where to resume each session. Sessions not named start at their first message in the log.
+   * Where to resume each session. Sessions not named start at their newest messages; see `TooOld`.
    *
    * @generated from field: repeated octopus.chat.v1.Cursor cursors = 2;
    */
@@ -554,7 +556,8 @@ export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_frame, 10);
 
 /**
- * The log starts after the client's position.
+ * Not everything that the device has missed of a session follows: it has missed more than a stream replays (the newest
+ * 100 messages, unless the platform is set otherwise), or the log no longer has it. Page the history for the rest.
  *
  * @generated from message octopus.chat.v1.TooOld
  */
@@ -567,7 +570,7 @@ export type TooOld = Message<"octopus.chat.v1.TooOld"> & {
   sessionId: bigint;
 
   /**
-   * The first `seq` the log still has; history has what came before. Messages from here follow.
+   * Messages from this `seq` on follow; the history has what came before.
    *
    * @generated from field: int64 first_seq = 2;
    */
