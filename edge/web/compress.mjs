@@ -3,15 +3,18 @@
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { extname, join } from "node:path";
-import { brotliCompressSync, constants, gzipSync, zstdCompressSync } from "node:zlib";
+import zlib from "node:zlib";
 
 const TEXT = new Set([".css", ".html", ".js", ".json", ".svg", ".txt"]);
 
+const { constants } = zlib;
 const ENCODERS = {
-  ".br": (body) => brotliCompressSync(body, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: body.length } }),
-  ".gz": (body) => gzipSync(body, { level: 9 }),
-  ".zst": (body) => zstdCompressSync(body, { params: { [constants.ZSTD_c_compressionLevel]: 19 } }),
+  ".br": (body) => zlib.brotliCompressSync(body, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: body.length } }),
+  ".gz": (body) => zlib.gzipSync(body, { level: 9 }),
+  ".zst": (body) => zlib.zstdCompressSync(body, { params: { [constants.ZSTD_c_compressionLevel]: 19 } }),
 };
+// Not in a node that is older than the venv's; two of three are enough.
+if (!zlib.zstdCompressSync) delete ENCODERS[".zst"];
 
 for (const folder of process.argv.slice(2)) {
   for (const name of readdirSync(folder, { recursive: true })) {

@@ -3,7 +3,7 @@
 import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-import type { Conversation } from "@octopus/core/link";
+import type { Conversation } from "@octopus/core/conversation";
 import { byteLength, LONGEST_TEXT } from "@octopus/core/text";
 import type { Desk } from "./desk";
 import { Icon } from "./icons";

@@ -6,7 +6,7 @@ import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 
 import { language } from "@octopus/core/language";
-import { type Conversation, isOpen } from "@octopus/core/link";
+import { type Conversation, isOpen } from "@octopus/core/conversation";
 import { Composer } from "./composer";
 import type { Desk } from "./desk";
 import { Avatar, Icon } from "./icons";

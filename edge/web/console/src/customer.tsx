@@ -7,7 +7,7 @@ import { type User, UserKind } from "@octopus/contracts/octopus/user/v1/user_pb"
 
 import { troubleOf } from "@octopus/core/api";
 import { language } from "@octopus/core/language";
-import type { Conversation } from "@octopus/core/link";
+import type { Conversation } from "@octopus/core/conversation";
 import type { Desk } from "./desk";
 import { Avatar, Icon } from "./icons";
 import { customerName, endText, localeName, momentOf } from "./shown";

@@ -7,7 +7,8 @@ import { SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
 import { type Agent, AgentStatus, type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 
 import { type PersonalApi, personalApi, type Trouble, troubleOf } from "@octopus/core/api";
-import { type Conversation, isOpen, Link } from "@octopus/core/link";
+import { type Conversation, isOpen } from "@octopus/core/conversation";
+import { Link } from "@octopus/core/link";
 import type { Keyring } from "@octopus/core/tokens";
 import { History } from "./history";
 

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import type { Message } from "@octopus/contracts/octopus/chat/v1/message_pb";
 
 import { type PersonalApi, type Trouble, troubleOf } from "@octopus/core/api";
-import { type Conversation, isOpen } from "@octopus/core/link";
+import { type Conversation, isOpen } from "@octopus/core/conversation";
 
 const PAGE = 50;
 

@@ -4,7 +4,7 @@ import { AgentStatus, type Session } from "@octopus/contracts/octopus/session/v1
 
 import { textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
-import type { Conversation } from "@octopus/core/link";
+import type { Conversation } from "@octopus/core/conversation";
 import { clock } from "@octopus/core/text";
 import type { Desk } from "./desk";
 import { Avatar } from "./icons";

@@ -4,8 +4,8 @@ import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 
 import { isUnknown, textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
-import type { Conversation, Line } from "@octopus/core/link";
-import { pieces } from "@octopus/core/text";
+import type { Conversation, Line } from "@octopus/core/conversation";
+import { pieces } from "@octopus/core/links";
 import type { Desk } from "./desk";
 import { Avatar, Icon } from "./icons";
 import { changeText, deliveryOf, kindOf, nameOf, timeOf } from "./shown";

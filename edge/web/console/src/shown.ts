@@ -10,9 +10,9 @@ import {
   SessionState,
 } from "@octopus/contracts/octopus/session/v1/session_pb";
 
-import { tagOf } from "@octopus/core/language";
-import type { Conversation, Line } from "@octopus/core/link";
-import type { Language } from "@octopus/core/text";
+
+import type { Conversation, Line } from "@octopus/core/conversation";
+import { type Language, tagOf } from "@octopus/core/locale";
 import type { Words } from "./words";
 
 export type Kind = "customer" | "agent" | "bot" | "system";

@@ -4,7 +4,7 @@ import { computed } from "@preact/signals";
 
 import type { Trouble } from "@octopus/core/api";
 import { language } from "@octopus/core/language";
-import type { Language } from "@octopus/core/text";
+import type { Language } from "@octopus/core/locale";
 
 const zh = {
   title: "客服工作台",
@@ -26,9 +26,10 @@ const zh = {
     tenantShape: "店铺编号只含小写字母、数字和连字符，最多 32 位。",
     troubles: {
       credentials: "店铺编号、登录名或密码不正确，请检查后重试。",
-      locked: "尝试次数过多，请 15 分钟后再登录。",
+      limited: "尝试次数过多，请稍候再登录。",
       refused: "这个账号现在不能登录，请联系店铺管理员。",
-      state: "这个账号已停用，请联系店铺管理员。",
+      disabled: "这个账号已停用，请联系店铺管理员。",
+      state: "这个账号现在不能登录，请联系店铺管理员。",
       offline: "连接不上服务器，请检查网络后重试。",
       internal: "服务出了问题，请稍后重试。",
     } satisfies Record<Trouble, string> as Record<Trouble, string>,
@@ -145,8 +146,9 @@ const zh = {
 
   troubles: {
     credentials: "登录已失效，请重新登录。",
-    locked: "操作太频繁，请稍后再试。",
+    limited: "操作太频繁，请稍候再试。",
     refused: "没有权限，或内容已不存在。",
+    disabled: "这个账号已停用，请联系店铺管理员。",
     state: "会话状态已变化，请看最新状态。",
     offline: "连接不上服务器，请稍后重试。",
     internal: "服务出了问题，请稍后重试。",
@@ -188,9 +190,10 @@ const en: Words = {
     tenantShape: "A shop id has lower-case letters, digits and hyphens only, 32 at most.",
     troubles: {
       credentials: "Shop id, log-in name or password is wrong. Check them and try again.",
-      locked: "Too many attempts. Try again in 15 minutes.",
+      limited: "Too many attempts. Please wait before you try again.",
       refused: "This account cannot log in now. Ask your shop's administrator.",
-      state: "This account is disabled. Ask your shop's administrator.",
+      disabled: "This account is disabled. Ask your shop's administrator.",
+      state: "This account cannot log in now. Ask your shop's administrator.",
       offline: "The server cannot be reached. Check your connection and try again.",
       internal: "Something went wrong on our side. Please try again later.",
     },
@@ -307,8 +310,9 @@ const en: Words = {
 
   troubles: {
     credentials: "Your log-in has ended. Please log in again.",
-    locked: "That was too often. Please wait a moment.",
+    limited: "That was too often. Please wait a moment.",
     refused: "You may not do that, or it is no longer there.",
+    disabled: "This account is disabled. Ask your shop's administrator.",
     state: "The chat has changed meanwhile; look at it again.",
     offline: "The server cannot be reached. Please try again.",
     internal: "Something went wrong on our side. Please try again later.",

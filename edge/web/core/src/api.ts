@@ -1,9 +1,13 @@
 // Unary calls through the edge, by gRPC-Web. One client for each service the pages use.
 
+import { fromBinary } from "@bufbuild/protobuf";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { durationMs, DurationSchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { ArchiveService } from "@octopus/contracts/octopus/archive/v1/archive_service_pb";
 import { ChatService } from "@octopus/contracts/octopus/chat/v1/chat_service_pb";
+import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import { SessionService } from "@octopus/contracts/octopus/session/v1/session_service_pb";
 import { AuthService } from "@octopus/contracts/octopus/user/v1/auth_service_pb";
 import { UserService } from "@octopus/contracts/octopus/user/v1/user_service_pb";
@@ -46,17 +50,30 @@ export function personalApi(origin: string, tokens: Tokens) {
 export type PersonalApi = ReturnType<typeof personalApi>;
 
 /** What kind of failure a call met, as far as a page words it. */
-export type Trouble = "credentials" | "locked" | "refused" | "state" | "offline" | "internal";
+export type Trouble = "credentials" | "limited" | "refused" | "disabled" | "state" | "offline" | "internal";
+
+/** A failure as a page tells it. */
+export interface Failure {
+  trouble: Trouble;
+  /** After how many seconds trying again makes sense; 0 when the platform did not say. */
+  retryAfterS: number;
+}
+
+/** Judge a failed call, and say when to try again. */
+export function failureOf(error: unknown): Failure {
+  return { trouble: troubleOf(error), retryAfterS: retryAfter(error) };
+}
 
 /** Judge a failed call. */
 export function troubleOf(error: unknown): Trouble {
   if (error instanceof SignedOut) return "credentials";
   if (!(error instanceof ConnectError)) return "offline";
+  if (reasonOf(error) === Reason.DISABLED) return "disabled";
   switch (error.code) {
     case Code.Unauthenticated:
       return "credentials";
     case Code.ResourceExhausted:
-      return "locked";
+      return "limited";
     case Code.FailedPrecondition:
     case Code.Aborted:
       return "state";
@@ -69,4 +86,32 @@ export function troubleOf(error: unknown): Trouble {
     default:
       return "refused";
   }
+}
+
+/** The reason an error carries; `Reason.UNSPECIFIED` when it carries none. */
+export function reasonOf(error: unknown): Reason {
+  const detail = detailOf(error, "google.rpc.ErrorInfo");
+  // `reason` is the first field of ErrorInfo.
+  const name = detail && new TextDecoder().decode(firstField(detail)).replace(/^REASON_/, "");
+  return name && name in Reason ? Reason[name as keyof typeof Reason] : Reason.UNSPECIFIED;
+}
+
+function retryAfter(error: unknown): number {
+  const detail = detailOf(error, "google.rpc.RetryInfo");
+  // `retry_delay` is the only field of RetryInfo.
+  return detail ? Math.ceil(durationMs(fromBinary(DurationSchema, firstField(detail))) / 1000) : 0;
+}
+
+function detailOf(error: unknown, type: string): Uint8Array | undefined {
+  if (!(error instanceof ConnectError)) return undefined;
+  // What came over the wire: a type's name and bytes.
+  for (const detail of error.details) if ("type" in detail && detail.type === type) return detail.value;
+  return undefined;
+}
+
+/** The bytes of a message's first field, when that is its field 1 and has a length; else none. */
+function firstField(message: Uint8Array): Uint8Array {
+  const reader = new BinaryReader(message);
+  const [field, wireType] = message.length > 0 ? reader.tag() : [0, WireType.Varint];
+  return field === 1 && wireType === WireType.LengthDelimited ? reader.bytes() : new Uint8Array();
 }

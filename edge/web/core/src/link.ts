@@ -3,25 +3,28 @@
 
 import { create } from "@bufbuild/protobuf";
 import { durationMs, timestampNow } from "@bufbuild/protobuf/wkt";
-import { batch, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 import {
   type ClientFrame,
   ClientFrameSchema,
   HelloSchema,
   type PostMessage,
   PostMessageSchema,
-  ReceiptSchema,
   type Receipt,
   type Refusal,
   type ServerFrame,
   TypingSchema,
+  type Welcome,
 } from "@octopus/contracts/octopus/chat/v1/frame_pb";
 import { type Message, MessageSchema, SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
-import { type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
+import type { Session } from "@octopus/contracts/octopus/session/v1/session_pb";
+import { batch, signal } from "@preact/signals";
 
 import { type PersonalApi, SignedOut } from "./api";
-import { overGrpcWeb, overWebSocket, type Stream, type StreamEnd } from "./streams";
+import { Conversation, type Line } from "./conversation";
+import { Outbox } from "./outbox";
+import { Receipts } from "./receipts";
+import { overGrpcWeb, overWebSocket, type Stream, StreamEnd } from "./streams";
 import type { Keyring } from "./tokens";
 
 /** Ends that say the token is not good any more: a refresh shows whether another one is to be had. */
@@ -34,79 +37,12 @@ const DOUBTFUL: ReadonlySet<Reason> = new Set([
 
 export type LinkState = "connecting" | "online" | "reconnecting" | "offline" | "signed-out";
 
-/** One line of a conversation. */
-export interface Line {
-  message: Message;
-  /** Own messages: how far they have come. Absent for those of others. */
-  delivery?: "sending" | "sent" | "failed";
-  /** Why it failed. */
-  reason?: Reason;
-}
-
-/** How far the others have got in a session. */
-export interface Marks {
-  delivered: bigint;
-  read: bigint;
-}
-
-/** One session as a page shows it. */
-export class Conversation {
-  readonly lines = signal<readonly Line[]>([]);
-  readonly typing = signal<string | null>(null);
-  readonly marks = signal<Marks>({ delivered: 0n, read: 0n });
-  /** Set when the log no longer has the beginning: page the history before the first line. */
-  readonly incomplete = signal(false);
-  private typingEnds = 0;
-
-  constructor(readonly session: Signal<Session>) {}
-
-  /** Position of the last line that has one. */
-  get lastSeq(): bigint {
-    return this.lines.peek().reduce((last, line) => (line.message.seq > last ? line.message.seq : last), 0n);
-  }
-
-  /** Add or replace a line. Lines without a position, still on their way, stand last. */
-  put(line: Line): void {
-    const same = (other: Line) =>
-      (line.message.id !== 0n && other.message.id === line.message.id) ||
-      (line.message.clientMessageId !== "" &&
-        other.message.clientMessageId === line.message.clientMessageId &&
-        other.message.sender?.userId === line.message.sender?.userId);
-    const others = this.lines.peek().filter((other) => !same(other));
-    const place = (l: Line) => (l.message.seq === 0n ? 1n << 62n : l.message.seq);
-    let at = others.length;
-    while (at > 0 && place(others[at - 1]!) > place(line)) at--;
-    this.lines.value = [...others.slice(0, at), line, ...others.slice(at)];
-  }
-
-  /** Put a page of history before what is there. */
-  prepend(messages: readonly Message[], mine: (message: Message) => boolean): void {
-    batch(() => {
-      for (const message of messages) this.put(mine(message) ? { message, delivery: "sent" } : { message });
-    });
-  }
-
-  /** Somebody types; forgotten after a while. */
-  showTyping(name: string): void {
-    this.typing.value = name;
-    window.clearTimeout(this.typingEnds);
-    this.typingEnds = window.setTimeout(() => (this.typing.value = null), TYPING_LASTS_MS);
-  }
-
-  /** Whoever typed has sent. */
-  hideTyping(): void {
-    window.clearTimeout(this.typingEnds);
-    this.typing.value = null;
-  }
-}
-
-const TYPING_LASTS_MS = 5_000;
 const TYPING_EVERY_MS = 3_000;
-const RECEIPT_AFTER_MS = 400;
 const PAUSES_MS = [300, 1_000, 2_000, 4_000, 8_000, 15_000];
 // WebSockets that never opened, one after the other, before gRPC-Web is tried.
 const BLOCKED_AFTER = 3;
-const FIRST_FRAME_WITHIN_MS = 12_000;
+// An instance that takes a connection and does not answer is left soon; a platform under load gets longer each time.
+const WELCOMED_WITHIN_MS = [5_000, 8_000, 12_000];
 
 /** The link of one person on one page. */
 export class Link {
@@ -114,17 +50,28 @@ export class Link {
   /** When the next attempt is due, in milliseconds since the epoch; 0 when none is. */
   readonly retryAt = signal(0);
   readonly conversations = signal<ReadonlyMap<bigint, Conversation>>(new Map());
+  /** The reason for which the platform ended the last stream; `Reason.UNSPECIFIED` when it just broke. */
+  readonly lastEnd = signal<Reason>(Reason.UNSPECIFIED);
   readonly userId: bigint;
 
   private stream: Stream | null = null;
+  /** The stream that is being opened, or is open. */
+  private attempt: Stream | null = null;
   private stopped = false;
   private wake: () => void = () => undefined;
   private heartbeatMs = 15_000;
   private quiet = 0;
-  private readonly cursors = new Map<bigint, bigint>();
-  private readonly waiting = new Map<string, PostMessage>();
-  private readonly receiptsDue = new Map<bigint, { delivered: bigint; read: bigint; timer: number }>();
+  private failures = 0;
   private typedAt = 0;
+  private readonly cursors = new Map<bigint, bigint>();
+  private readonly outbox = new Outbox(
+    (post) => this.send({ case: "post", value: post }),
+    () => this.leaveSilent(),
+  );
+  private readonly receipts = new Receipts((receipt) => void this.send({ case: "receipt", value: receipt }));
+
+  /** Whether something the person said waits for its acknowledgement for longer than it should. */
+  readonly stalled = this.outbox.stalled;
 
   constructor(
     private readonly origin: string,
@@ -134,16 +81,17 @@ export class Link {
     this.userId = BigInt(keyring.kept?.userId ?? "0");
     window.addEventListener("online", this.retryNow);
     window.addEventListener("offline", this.noteOffline);
+    document.addEventListener("visibilitychange", this.retryWhenSeen);
   }
 
   /** Stay connected until `stop`. */
   async run(): Promise<void> {
-    let failures = 0;
     let blocked = 0;
     while (!this.stopped) {
       let wasOnline = false;
       try {
         const end = await this.once(blocked >= BLOCKED_AFTER, () => (wasOnline = true));
+        this.lastEnd.value = end.reason;
         if (DOUBTFUL.has(end.reason)) this.keyring.doubt();
       } catch (error) {
         if (error instanceof SignedOut) {
@@ -152,10 +100,11 @@ export class Link {
         }
       }
       if (this.stopped) return;
-      failures = wasOnline ? 0 : failures + 1;
+      // A stream that opened and acknowledged nothing is no success: pauses grow until something is acknowledged.
+      this.failures = wasOnline && !this.stalled.peek() ? 0 : this.failures + 1;
       blocked = wasOnline || !navigator.onLine ? 0 : blocked + 1;
       this.state.value = navigator.onLine ? "reconnecting" : "offline";
-      await this.pause(PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)]! * (0.8 + 0.4 * Math.random()));
+      await this.pause(at(PAUSES_MS, this.failures) * (0.8 + 0.4 * Math.random()));
     }
   }
 
@@ -164,7 +113,9 @@ export class Link {
     this.stopped = true;
     window.removeEventListener("online", this.retryNow);
     window.removeEventListener("offline", this.noteOffline);
-    this.stream?.close();
+    document.removeEventListener("visibilitychange", this.retryWhenSeen);
+    this.outbox.stop();
+    this.attempt?.close();
     this.wake();
   }
 
@@ -200,27 +151,18 @@ export class Link {
 
   /** Say something: it is shown at once, and sent until it is acknowledged. */
   say(sessionId: bigint, text: string): void {
-    const post = create(PostMessageSchema, {
-      sessionId,
-      clientMessageId: crypto.randomUUID(),
-      content: { kind: { case: "text", value: { text } } },
-    });
-    this.waiting.set(post.clientMessageId, post);
-    this.showOwn(post, "sending");
-    this.send({ case: "post", value: post });
+    this.post(
+      create(PostMessageSchema, {
+        sessionId,
+        clientMessageId: crypto.randomUUID(),
+        content: { kind: { case: "text", value: { text } } },
+      }),
+    );
   }
 
   /** Send a message again that had failed. */
-  sayAgain(line: Line): void {
-    if (!line.message.content) return;
-    const post = create(PostMessageSchema, {
-      sessionId: line.message.sessionId,
-      clientMessageId: line.message.clientMessageId,
-      content: line.message.content,
-    });
-    this.waiting.set(post.clientMessageId, post);
-    this.showOwn(post, "sending");
-    this.send({ case: "post", value: post });
+  sayAgain({ message: { sessionId, clientMessageId, content } }: Line): void {
+    if (content) this.post(create(PostMessageSchema, { sessionId, clientMessageId, content }));
   }
 
   /** The person types; told to the others now and then. */
@@ -233,72 +175,76 @@ export class Link {
   /** The person has seen a session up to its last line. */
   markRead(sessionId: bigint): void {
     const seq = this.conversations.peek().get(sessionId)?.lastSeq ?? 0n;
-    this.receive(sessionId, seq, seq);
+    this.receipts.note(sessionId, seq, seq);
   }
 
-  private once(blocked: boolean, online: () => void): Promise<StreamEnd> {
-    return new Promise((resolve, reject) => {
-      void (async () => {
-        const token = await this.keyring.current();
-        const hello = create(HelloSchema, {
-          cursors: [...this.cursors].map(([sessionId, seq]) => ({ sessionId, seq })),
-        });
-        let ended = false;
-        const finish = (end: StreamEnd) => {
+  private post(post: PostMessage): void {
+    this.showOwn(post, "sending");
+    this.outbox.add(post);
+  }
+
+  /** Hold one stream, from hello to end. */
+  private async once(blocked: boolean, online: () => void): Promise<StreamEnd> {
+    const token = await this.keyring.current();
+    // Pages stop while a token is fetched.
+    if (this.stopped) return new StreamEnd(Reason.UNSPECIFIED);
+    const hello = create(HelloSchema, {
+      cursors: [...this.cursors].map(([sessionId, seq]) => ({ sessionId, seq })),
+    });
+    return new Promise((resolve) => {
+      let ended = false;
+      const listener = {
+        frame: (frame: ServerFrame) => {
+          if (ended) return;
+          this.closeAfter(3 * this.heartbeatMs, stream);
+          if (frame.frame.case === "welcome") {
+            this.stream = stream;
+            online();
+          }
+          batch(() => this.take(frame, stream));
+        },
+        ended: (end: StreamEnd) => {
           if (ended) return;
           ended = true;
           window.clearTimeout(this.quiet);
-          this.stream = null;
+          this.stream = this.attempt = null;
+          this.outbox.closed();
           resolve(end);
-        };
-        const listener = {
-          frame: (frame: ServerFrame) => {
-            if (ended) return;
-            this.listenFor(3 * this.heartbeatMs, stream);
-            if (frame.frame.case === "welcome") {
-              this.stream = stream;
-              online();
-            }
-            batch(() => this.take(frame, stream));
-          },
-          ended: finish,
-        };
-        const stream: Stream = blocked
-          ? overGrpcWeb(this.api, hello, listener)
-          : overWebSocket(this.origin, token, hello, listener);
-        this.listenFor(FIRST_FRAME_WITHIN_MS, stream);
-      })().catch(reject);
+        },
+      };
+      const stream: Stream = blocked
+        ? overGrpcWeb(this.api, hello, listener)
+        : overWebSocket(this.origin, token, hello, listener);
+      this.attempt = stream;
+      this.closeAfter(at(WELCOMED_WITHIN_MS, this.failures), stream);
     });
   }
 
-  /** Break the stream off when nothing comes for too long: the other end may be gone without a word. */
-  private listenFor(ms: number, stream: Stream): void {
+  /** Give a stream up when nothing comes for too long: the other end may be gone without a word. */
+  private closeAfter(ms: number, stream: Stream): void {
     window.clearTimeout(this.quiet);
     this.quiet = window.setTimeout(() => stream.close(), ms);
   }
 
+  /** Leave an instance that does not acknowledge; the next stream leads elsewhere. */
+  private leaveSilent(): void {
+    if (!this.stream) return;
+    this.state.value = "reconnecting";
+    this.stream.close();
+  }
+
   private take({ frame }: ServerFrame, stream: Stream): void {
     switch (frame.case) {
-      case "welcome": {
-        if (frame.value.heartbeat) this.heartbeatMs = Math.max(durationMs(frame.value.heartbeat), 1_000);
-        for (const session of frame.value.sessions) this.learn(session);
-        for (const receipt of frame.value.receipts) this.mark(receipt);
-        this.state.value = "online";
-        this.retryAt.value = 0;
-        for (const post of this.waiting.values()) this.send({ case: "post", value: post });
-        // Receipts may have been lost with the stream before; they only grow, so saying them again is harmless.
-        for (const sessionId of this.receiptsDue.keys()) {
-          if (frame.value.sessions.some((session) => session.id === sessionId)) this.sendReceipt(sessionId);
-        }
+      case "welcome":
+        this.begin(frame.value);
         break;
-      }
       case "message":
         this.show(frame.value);
         break;
       case "ack": {
         const { clientMessageId, messageId, seq, sentAt } = frame.value;
-        const post = this.waiting.get(clientMessageId);
-        this.waiting.delete(clientMessageId);
+        const post = this.outbox.get(clientMessageId);
+        this.outbox.settle(clientMessageId);
         if (post) this.showOwn(post, "sent", { id: messageId, seq, sentAt });
         break;
       }
@@ -326,13 +272,21 @@ export class Link {
         break;
       }
       case "ping":
-        stream.send(
-          create(ClientFrameSchema, { frame: { case: "pong", value: { nonce: frame.value.nonce } } }),
-        );
+        stream.send(create(ClientFrameSchema, { frame: { case: "pong", value: { nonce: frame.value.nonce } } }));
         break;
       default:
         break;
     }
+  }
+
+  private begin(welcome: Welcome): void {
+    if (welcome.heartbeat) this.heartbeatMs = Math.max(durationMs(welcome.heartbeat), 1_000);
+    for (const session of welcome.sessions) this.learn(session);
+    for (const receipt of welcome.receipts) this.mark(receipt);
+    this.state.value = "online";
+    this.retryAt.value = 0;
+    this.outbox.opened();
+    this.receipts.opened(new Set(welcome.sessions.map((session) => session.id)));
   }
 
   private show(message: Message): void {
@@ -341,15 +295,13 @@ export class Link {
     if (message.seq > seen) this.cursors.set(message.sessionId, message.seq);
     let conversation = this.conversations.peek().get(message.sessionId);
     const kind = message.content?.kind;
-    if (kind?.case === "change" && kind.value.session) {
-      conversation = this.learn(kind.value.session);
-    }
+    if (kind?.case === "change" && kind.value.session) conversation = this.learn(kind.value.session);
     if (!conversation) return;
     const own = this.mine(message);
-    if (own) this.waiting.delete(message.clientMessageId);
+    if (own) this.outbox.settle(message.clientMessageId);
     else conversation.hideTyping();
     conversation.put(own ? { message, delivery: "sent" } : { message });
-    if (!own) this.receive(message.sessionId, message.seq, 0n);
+    if (!own) this.receipts.note(message.sessionId, message.seq, 0n);
   }
 
   private showOwn(post: PostMessage, delivery: Line["delivery"], stored?: Partial<Message>, reason?: Reason): void {
@@ -368,76 +320,50 @@ export class Link {
   }
 
   private refuse(refusal: Refusal): void {
-    const post = this.waiting.get(refusal.clientMessageId);
+    const post = this.outbox.get(refusal.clientMessageId);
     if (!post) return;
     const again = refusal.retryAfter ? durationMs(refusal.retryAfter) : refusal.reason === Reason.UNAVAILABLE ? 1_000 : 0;
-    if (again > 0) {
-      window.setTimeout(() => {
-        if (this.waiting.has(post.clientMessageId)) this.send({ case: "post", value: post });
-      }, again);
-      return;
-    }
-    this.waiting.delete(refusal.clientMessageId);
+    if (again > 0) return this.outbox.sendLater(post.clientMessageId, again);
+    this.outbox.settle(refusal.clientMessageId);
     this.showOwn(post, "failed", undefined, refusal.reason);
   }
 
   private mark(receipt: Receipt): void {
     if (receipt.sender?.userId === this.userId) return;
-    const conversation = this.conversations.peek().get(receipt.sessionId);
-    if (!conversation) return;
-    const { delivered, read } = conversation.marks.peek();
-    conversation.marks.value = {
-      delivered: receipt.deliveredSeq > delivered ? receipt.deliveredSeq : delivered,
-      read: receipt.readSeq > read ? receipt.readSeq : read,
-    };
+    this.conversations.peek().get(receipt.sessionId)?.mark(receipt);
   }
 
-  /** Tell how far this device has got, a little later and together. */
-  private receive(sessionId: bigint, delivered: bigint, read: bigint): void {
-    const due = this.receiptsDue.get(sessionId) ?? { delivered: 0n, read: 0n, timer: 0 };
-    if (delivered <= due.delivered && read <= due.read) return;
-    due.delivered = delivered > due.delivered ? delivered : due.delivered;
-    due.read = read > due.read ? read : due.read;
-    window.clearTimeout(due.timer);
-    due.timer = window.setTimeout(() => this.sendReceipt(sessionId), RECEIPT_AFTER_MS);
-    this.receiptsDue.set(sessionId, due);
-  }
-
-  private sendReceipt(sessionId: bigint): void {
-    const due = this.receiptsDue.get(sessionId);
-    if (!due) return;
-    const { delivered: deliveredSeq, read: readSeq } = due;
-    this.send({ case: "receipt", value: create(ReceiptSchema, { sessionId, deliveredSeq, readSeq }) });
-  }
-
-  private send(frame: ClientFrame["frame"]): void {
+  private send(frame: ClientFrame["frame"]): boolean {
     this.stream?.send(create(ClientFrameSchema, { frame }));
+    return this.stream !== null;
   }
 
   private readonly noteOffline = (): void => {
     this.state.value = "offline";
-    this.stream?.close();
+    this.attempt?.close();
+  };
+
+  private readonly retryWhenSeen = (): void => {
+    // Timers rest in tabs that nobody sees.
+    if (document.visibilityState === "visible") this.wake();
   };
 
   private pause(ms: number): Promise<void> {
     this.retryAt.value = Date.now() + ms;
     return new Promise((resolve) => {
-      const timer = window.setTimeout(done, ms);
-      const self = this;
-      function done(): void {
+      const done = () => {
         window.clearTimeout(timer);
-        self.wake = () => undefined;
-        self.retryAt.value = 0;
+        this.wake = () => undefined;
+        this.retryAt.value = 0;
         resolve();
-      }
+      };
+      const timer = window.setTimeout(done, ms);
       this.wake = done;
     });
   }
 }
 
-/** Whether a session takes messages. */
-export function isOpen(session: Session): boolean {
-  return session.state !== SessionState.ENDED && session.state !== SessionState.UNSPECIFIED;
+/** The value of a step; the last one for all further steps. */
+function at(values: readonly number[], step: number): number {
+  return values[Math.min(step, values.length - 1)]!;
 }
-
-export type { ReadonlySignal };

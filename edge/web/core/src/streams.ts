@@ -1,8 +1,9 @@
 // Two ways to hold a conversation: WebSocket, and gRPC-Web (`Subscribe` and `Send`) where WebSockets are blocked.
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { ConverseRequestSchema, ConverseResponseSchema } from "@octopus/contracts/octopus/chat/v1/chat_service_pb";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { ConverseRequestSchema, ConverseResponseSchema } from "@octopus/contracts/octopus/chat/v1/chat_service_pb";
 import {
   type ClientFrame,
   ClientFrameSchema,
@@ -12,7 +13,7 @@ import {
 } from "@octopus/contracts/octopus/chat/v1/frame_pb";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 
-import type { PersonalApi } from "./api";
+import { failureOf, type PersonalApi, reasonOf } from "./api";
 
 /** Why a stream ended. `Reason.UNSPECIFIED` when it just broke. */
 export class StreamEnd extends Error {
@@ -58,7 +59,12 @@ export function overWebSocket(origin: string, token: string, hello: Hello, liste
     const reason = event.code >= APPLICATION_CODES ? event.code - APPLICATION_CODES : Reason.UNSPECIFIED;
     listener.ended(new StreamEnd(reason in Reason ? reason : Reason.UNSPECIFIED));
   };
-  return { send, close: () => socket.close(1000) };
+  const close = () => {
+    socket.close(1000);
+    // An end that does not answer does not answer this either, and the browser would wait for it.
+    listener.ended(new StreamEnd(Reason.UNSPECIFIED));
+  };
+  return { send, close };
 }
 
 /** Subscribe by gRPC-Web; what the client says goes by calls of its own. */
@@ -71,7 +77,7 @@ export function overGrpcWeb(api: PersonalApi, hello: Hello, listener: Listener):
       }
       listener.ended(new StreamEnd(Reason.UNSPECIFIED));
     } catch (error) {
-      listener.ended(new StreamEnd(reasonOf(error)));
+      listener.ended(new StreamEnd(refusalOf(error)));
     }
   })();
   const send = async ({ frame }: ClientFrame) => {
@@ -81,10 +87,12 @@ export function overGrpcWeb(api: PersonalApi, hello: Hello, listener: Listener):
       if (ack) listener.frame(create(ServerFrameSchema, { frame: { case: "ack", value: ack } }));
     } catch (error) {
       if (abort.signal.aborted || frame.case !== "post") return;
+      const { retryAfterS } = failureOf(error);
       const value = {
-        reason: reasonOf(error),
+        reason: refusalOf(error),
         clientMessageId: frame.value.clientMessageId,
         sessionId: frame.value.sessionId,
+        ...(retryAfterS > 0 ? { retryAfter: durationFromMs(retryAfterS * 1_000) } : {}),
       };
       listener.frame(create(ServerFrameSchema, { frame: { case: "refusal", value } }));
     }
@@ -92,7 +100,10 @@ export function overGrpcWeb(api: PersonalApi, hello: Hello, listener: Listener):
   return { send: (frame) => void send(frame), close: () => abort.abort() };
 }
 
-function reasonOf(error: unknown): Reason {
+function refusalOf(error: unknown): Reason {
+  const reason = reasonOf(error);
+  if (reason !== Reason.UNSPECIFIED) return reason;
+  // Refused on the way, by somebody who knows codes only.
   switch (ConnectError.from(error).code) {
     case Code.Unauthenticated:
       return Reason.TOKEN_EXPIRED;
@@ -100,8 +111,6 @@ function reasonOf(error: unknown): Reason {
       return Reason.NOT_FOUND;
     case Code.InvalidArgument:
       return Reason.INVALID_ARGUMENT;
-    case Code.FailedPrecondition:
-      return Reason.SESSION_ENDED;
     case Code.ResourceExhausted:
       return Reason.RATE_LIMITED;
     default:

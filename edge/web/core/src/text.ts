@@ -1,14 +1,9 @@
-// Small things of showing text.
+// How text, names and times are shown.
 
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 
-export type Language = "zh" | "en";
-
-/** The language of a BCP 47 tag: Chinese, or English for all others. */
-export function languageOf(tag: string | null | undefined): Language {
-  return (tag || navigator.language || "zh").toLowerCase().startsWith("zh") ? "zh" : "en";
-}
+import { type Language, tagOf } from "./locale.ts";
 
 /** Bytes a text takes on the wire, where its limit is. */
 export function byteLength(text: string): number {
@@ -23,7 +18,7 @@ export function clock(at: Timestamp | undefined, language: Language): string {
   if (!at) return "";
   const date = timestampDate(at);
   const today = new Date().toDateString() === date.toDateString();
-  return date.toLocaleString(language === "zh" ? "zh-CN" : "en", {
+  return date.toLocaleString(tagOf(language), {
     hour: "2-digit",
     minute: "2-digit",
     hour12: false,
@@ -31,19 +26,28 @@ export function clock(at: Timestamp | undefined, language: Language): string {
   });
 }
 
-export type Piece = { text: string } | { link: string };
-
-const LINKS = /https?:\/\/[^\s<>"'，。；！？、）】》]+/g;
-
-/** Cut a text at its web addresses. Nothing else of a text is ever more than text. */
-export function pieces(text: string): Piece[] {
-  const found: Piece[] = [];
-  let from = 0;
-  for (const match of text.matchAll(LINKS)) {
-    if (match.index > from) found.push({ text: text.slice(from, match.index) });
-    found.push({ link: match[0] });
-    from = match.index + match[0].length;
+/** The first characters of a text, as its reader counts them, with an ellipsis when something is left out. */
+export function clip(text: string, most: number): string {
+  let count = 0;
+  for (const { index } of characters(text)) {
+    if (count === most) return `${text.slice(0, index).trimEnd()}…`;
+    count++;
   }
-  if (from < text.length) found.push({ text: text.slice(from) });
-  return found;
+  return text;
+}
+
+/** The first character of a text, as its reader counts them: a flag or a family is one. Empty when there is none. */
+export function initial(text: string): string {
+  for (const { segment } of characters(text.trim())) return segment;
+  return "";
+}
+
+/** Keep the writing direction of a name from turning the sentence in which it stands. */
+export function isolate(name: string): string {
+  return `\u2068${name}\u2069`;
+}
+
+/** What a reader sees as one character may be several code points; the rules are the same in every language here. */
+function characters(text: string): Iterable<{ segment: string; index: number }> {
+  return new Intl.Segmenter("und", { granularity: "grapheme" }).segment(text);
 }

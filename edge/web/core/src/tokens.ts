@@ -2,9 +2,11 @@
 
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import type { TokenPair } from "@octopus/contracts/octopus/user/v1/auth_service_pb";
 
-import { openApi, SignedOut, type Tokens } from "./api";
+import { openApi, reasonOf, SignedOut, type Tokens } from "./api";
+import { lasting } from "./storage";
 
 /** What is kept. */
 export interface Kept {
@@ -31,13 +33,13 @@ export class Keyring implements Tokens {
 
   /** What is kept, if anything. */
   get kept(): Kept | undefined {
-    const text = localStorage.getItem(this.name);
+    const text = lasting.get(this.name);
     return text === null ? undefined : (JSON.parse(text) as Kept);
   }
 
   /** Keep the tokens of a fresh log-in. */
   keep(pair: TokenPair, userId: bigint, displayName: string, note = ""): void {
-    localStorage.setItem(
+    lasting.set(
       this.name,
       JSON.stringify({
         access: pair.accessToken,
@@ -52,7 +54,7 @@ export class Keyring implements Tokens {
 
   /** Forget the tokens of this browser. */
   forget(): void {
-    localStorage.removeItem(this.name);
+    lasting.remove(this.name);
   }
 
   /** Log out: revoke the tokens and forget them. */
@@ -65,7 +67,7 @@ export class Keyring implements Tokens {
   /** Consider the access token bad: the next call refreshes. */
   doubt(): void {
     const kept = this.kept;
-    if (kept) localStorage.setItem(this.name, JSON.stringify({ ...kept, accessEndsAt: 0 }));
+    if (kept) lasting.set(this.name, JSON.stringify({ ...kept, accessEndsAt: 0 }));
   }
 
   async current(): Promise<string> {
@@ -86,7 +88,7 @@ export class Keyring implements Tokens {
       this.keep(tokens, BigInt(kept.userId), kept.displayName, kept.note);
       return tokens.accessToken;
     } catch (error) {
-      if (error instanceof ConnectError && error.code === Code.Unauthenticated) {
+      if (ConnectError.from(error).code === Code.Unauthenticated || reasonOf(error) === Reason.DISABLED) {
         this.forget();
         throw new SignedOut();
       }

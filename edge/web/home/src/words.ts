@@ -1,6 +1,6 @@
 // The landing page's texts, in both languages.
 
-import type { Language } from "@octopus/core/text";
+import type { Language } from "@octopus/core/locale";
 
 const zh = {
   other: "English",

@@ -5,8 +5,9 @@ import { type ComponentChildren, render } from "preact";
 import { useEffect } from "preact/hooks";
 
 import "@octopus/core/theme.css";
-import { language, switchLanguage, tagOf } from "@octopus/core/language";
-import type { Language } from "@octopus/core/text";
+import { language, switchLanguage } from "@octopus/core/language";
+import { type Language, tagOf } from "@octopus/core/locale";
+import { onShortcuts } from "./shortcuts";
 import "./style.css";
 
 type InBoth = Record<Language, string>;
@@ -36,7 +37,7 @@ const WORDS = {
   zh: {
     other: "English",
     ask: "咨询客服",
-    askAbout: (name: string) => `咨询“${name}”`,
+    askAbout: (name: string) => `咨询客服：${name}`,
     browsing: "您正在以访客身份浏览",
     customer: "您好，王小明",
     logIn: "以顾客王小明登录",
@@ -46,11 +47,14 @@ const WORDS = {
     collection: "本季精选",
     demo: "演示店铺 · 商品不出售",
     home: "返回 Octopus 首页",
+    search: "搜索商品",
+    found: (count: number) => `${count} 件商品`,
+    shortcuts: "快捷键：/ 搜索 · s 服务承诺 · ? 显示或隐藏这一行",
   },
   en: {
     other: "中文",
     ask: "Customer service",
-    askAbout: (name: string) => `Ask about ${name}`,
+    askAbout: (name: string) => `Customer service: ${name}`,
     browsing: "You are looking around as a visitor",
     customer: "Hello, 王小明",
     logIn: "Log in as the customer 王小明",
@@ -60,18 +64,27 @@ const WORDS = {
     collection: "This season",
     demo: "A demo shop; nothing is for sale",
     home: "Back to Octopus",
+    search: "Search products",
+    found: (count: number) => `${count} products`,
+    shortcuts: "Shortcuts: / search · s services · ? shows or hides this line",
   },
 } as const;
 
 const DEMO_CUSTOMER = "wang-xiaoming";
 
-/** The embedded customer service, as far as this page uses it. */
-interface Chat extends HTMLElement {
-  show?(): void;
+declare global {
+  interface Window {
+    octopus?: { push(...calls: string[]): unknown };
+  }
 }
 
-function chat(): Chat {
-  return document.querySelector<Chat>("octopus-chat")!;
+/** Open customer service; when its script has not arrived yet, as soon as it has. */
+function openChat(): void {
+  (window.octopus ??= []).push("open");
+}
+
+function chat(): HTMLElement {
+  return document.querySelector<HTMLElement>("octopus-chat")!;
 }
 
 /** Draw a shop into the page. */
@@ -82,10 +95,24 @@ export function openShop(shop: Shop): void {
 function Storefront({ shop }: { shop: Shop }) {
   const shown = language.value;
   const text = WORDS[shown];
+  const wanted = useSignal("");
+  const help = useSignal(false);
   useEffect(() => {
     document.title = shop.name[shown];
     chat().setAttribute("lang", tagOf(shown));
   }, [shown]);
+  useEffect(
+    () =>
+      onShortcuts({
+        "/": () => document.getElementById("search")?.focus(),
+        s: () => document.getElementById("services")?.scrollIntoView(),
+        "?": () => (help.value = !help.value),
+      }),
+    [],
+  );
+  const products = shop.products.filter(({ name, detail }) =>
+    [name.zh, name.en, detail.zh, detail.en].some((one) => one.toLowerCase().includes(wanted.value.trim().toLowerCase())),
+  );
   return (
     <div class={`shop ${shop.tenant}`}>
       <header class="top">
@@ -102,28 +129,41 @@ function Storefront({ shop }: { shop: Shop }) {
         <div>
           <h1>{shop.slogan[shown]}</h1>
           <p>{shop.promise[shown]}</p>
-          <button type="button" class="solid" onClick={() => chat().show?.()} data-testid="ask">{text.ask}</button>
+          <button type="button" class="solid" onClick={() => openChat()} data-testid="ask">{text.ask}</button>
         </div>
         <div class="hero-art" aria-hidden="true">{shop.hero}</div>
       </section>
       <main id="products">
-        <h2>{text.collection}</h2>
+        <div class="collection">
+          <h2>{text.collection}</h2>
+          <input
+            id="search"
+            type="search"
+            dir="auto"
+            value={wanted.value}
+            placeholder={`${text.search} /`}
+            aria-label={text.search}
+            onInput={(event) => (wanted.value = event.currentTarget.value)}
+            data-testid="search"
+          />
+        </div>
+        <p class="hidden" role="status">{wanted.value && text.found(products.length)}</p>
         <ul class="products">
-          {shop.products.map((product) => (
+          {products.map((product) => (
             <li key={product.name.en}>
               <div class="picture" style={{ background: product.tint }} aria-hidden="true">{product.art}</div>
               <h3>{product.name[shown]}</h3>
               <p>{product.detail[shown]}</p>
               <div class="buy">
                 <b>¥{product.price}</b>
-                <button type="button" class="text-button" aria-label={text.askAbout(product.name[shown])} onClick={() => chat().show?.()}>
+                <button type="button" class="text-button" aria-label={text.askAbout(product.name[shown])} onClick={() => openChat()}>
                   {text.ask}
                 </button>
               </div>
             </li>
           ))}
         </ul>
-        <ul class="services">
+        <ul class="services" id="services">
           {shop.services.map(([title, detail]) => (
             <li key={title.en}>
               <strong>{title[shown]}</strong>
@@ -134,6 +174,7 @@ function Storefront({ shop }: { shop: Shop }) {
       </main>
       <footer>
         <span>{text.demo}</span>
+        {help.value && <span data-testid="shortcuts">{text.shortcuts}</span>}
         <a href="/">{text.home}</a>
       </footer>
     </div>

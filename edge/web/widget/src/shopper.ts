@@ -1,11 +1,14 @@
 // A shopper's side of one shop: who they are, their link, and their session.
 
-import { computed, effect, signal } from "@preact/signals";
 import { HandoffReason, type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
-
-import { openApi, type PersonalApi, personalApi, SignedOut, type Trouble, troubleOf } from "@octopus/core/api";
-import { type Conversation, isOpen, Link, type Line } from "@octopus/core/link";
+import { type Failure, failureOf, openApi, type PersonalApi, personalApi, SignedOut, troubleOf } from "@octopus/core/api";
+import { textOf } from "@octopus/core/content";
+import { type Conversation, isOpen, type Line } from "@octopus/core/conversation";
+import { Drafts } from "@octopus/core/drafts";
+import { Link } from "@octopus/core/link";
+import { lasting } from "@octopus/core/storage";
 import { Keyring } from "@octopus/core/tokens";
+import { computed, effect, signal } from "@preact/signals";
 
 /** What the shop's server signed about the person who looks at its page: `octopus.user.v1.SignedIdentity` in JSON. */
 export interface SignedIdentity {
@@ -16,15 +19,23 @@ export interface SignedIdentity {
 }
 
 const HISTORY_PAGE = 200;
+const REFUSAL_LASTS_MS = 5_000;
+// There is one box to write in; its text goes to the session that is open when it is sent.
+const DRAFT = "next";
 
 export type Phase = "idle" | "loading" | "ready" | "error";
 
 /** The shopper of one shop on one page. */
 export class Shopper {
   readonly phase = signal<Phase>("idle");
-  readonly trouble = signal<Trouble>("offline");
-  /** True for a moment when something asked for did not work. */
-  readonly hiccup = signal(false);
+  /** Why the shopper could not be connected. */
+  readonly failure = signal<Failure | null>(null);
+  /** For a moment: why something the shopper asked for was not done. */
+  readonly refused = signal<Failure | null>(null);
+  /** What is written and not sent. */
+  readonly draft = signal("");
+  /** True while the session that this browser knows is not there yet: an empty greeting would say that it is gone. */
+  readonly looking = signal(false);
   readonly link = signal<Link | null>(null);
   /** The session that is shown: the open one, else the last. */
   readonly conversation = computed<Conversation | null>(() => {
@@ -39,7 +50,12 @@ export class Shopper {
 
   private api: PersonalApi | null = null;
   private opening: Promise<bigint> | null = null;
-  private stopWatching: () => void = () => undefined;
+  private stopWatching: (() => void)[] = [];
+  private refusalTimer = 0;
+  private starts = 0;
+  /** The name under which the browser keeps what concerns this shopper. */
+  private readonly person: string;
+  private readonly drafts: Drafts;
 
   constructor(
     private readonly origin: string,
@@ -48,27 +64,32 @@ export class Shopper {
     private readonly locale: () => string,
     private readonly channel: string,
     private readonly identity: SignedIdentity | null,
-  ) {}
+  ) {
+    this.person = identity ? `${tenant}:customer:${identity.customerId}` : visitorOf(tenant);
+    this.drafts = new Drafts(this.person);
+    this.draft.value = this.drafts.read(DRAFT);
+    if (identity) this.takeOverDraft();
+  }
 
   /** Find out who the shopper is, and connect. Does nothing when that has been done. */
   async start(): Promise<void> {
     if (this.phase.peek() === "loading" || this.phase.peek() === "ready") return;
     this.phase.value = "loading";
+    this.looking.value = lasting.get(this.lastSession) !== null;
+    const start = ++this.starts;
     try {
       const keyring = await this.identify();
+      // The page may have changed its mind meanwhile.
+      if (start !== this.starts) return;
       this.api = personalApi(this.origin, keyring);
       const link = new Link(this.origin, keyring, this.api);
       this.link.value = link;
       this.phase.value = "ready";
       void link.run();
-      this.stopWatching = effect(() => {
-        // The tokens were revoked or have ended: a visitor simply begins anew.
-        if (link.state.value === "signed-out") queueMicrotask(() => this.again());
-        const shown = this.conversation.value;
-        if (shown?.incomplete.value) void this.fillFromHistory(shown, link);
-      });
+      this.watch(link);
     } catch (error) {
-      this.trouble.value = troubleOf(error);
+      if (start !== this.starts) return;
+      this.failure.value = failureOf(error);
       this.phase.value = "error";
     }
   }
@@ -76,30 +97,39 @@ export class Shopper {
   /** Try again after an error. */
   again(): void {
     this.stop();
-    this.phase.value = "idle";
     void this.start();
   }
 
   /** Disconnect. */
   stop(): void {
-    this.stopWatching();
+    for (const stop of this.stopWatching.splice(0)) stop();
     this.link.peek()?.stop();
     this.link.value = null;
+    this.phase.value = "idle";
+    this.starts++;
   }
 
-  /** Say something; opens a session when there is none. */
-  async say(text: string): Promise<void> {
-    await this.try(async () => this.link.peek()?.say(await this.session(), text));
+  /** Leave nothing of what was written. */
+  forgetDraft(): void {
+    this.draft.value = "";
+    this.drafts.forget();
   }
 
-  /** Send a message again that had failed. */
+  /** Say something; opens a session when there is none. Return whether that could be done. */
+  say(text: string): Promise<boolean> {
+    return this.attempt(async () => this.link.peek()?.say(await this.session(), text));
+  }
+
+  /** Send a message again that had failed; in a new session when its own has ended. */
   sayAgain(line: Line): void {
-    this.link.peek()?.sayAgain(line);
+    const session = this.link.peek()?.conversations.peek().get(line.message.sessionId)?.session.peek();
+    if (session && isOpen(session)) this.link.peek()?.sayAgain(line);
+    else void this.say(textOf(line.message));
   }
 
   /** Ask for a person. */
-  async handOff(): Promise<void> {
-    await this.try(async () => {
+  handOff(): Promise<boolean> {
+    return this.attempt(async () => {
       const sessionId = await this.session();
       const { session } = await this.api!.session.requestHandoff({ sessionId, reason: HandoffReason.BUTTON });
       this.learn(session);
@@ -110,7 +140,7 @@ export class Shopper {
   async end(): Promise<void> {
     const sessionId = this.conversation.peek()?.session.peek().id;
     if (sessionId === undefined) return;
-    await this.try(async () => this.learn((await this.api!.session.endSession({ sessionId })).session));
+    await this.attempt(async () => this.learn((await this.api!.session.endSession({ sessionId })).session));
   }
 
   /** Put the ended session away. */
@@ -129,6 +159,47 @@ export class Shopper {
   seen(): void {
     const session = this.conversation.peek()?.session.peek();
     if (session) this.link.peek()?.markRead(session.id);
+  }
+
+  private watch(link: Link): void {
+    let looked = false;
+    this.stopWatching.push(
+      // The tokens were revoked or have ended: a visitor simply begins anew.
+      effect(() => {
+        if (link.state.value === "signed-out") queueMicrotask(() => this.again());
+      }),
+      effect(() => {
+        const shown = this.conversation.value;
+        if (shown?.incomplete.value) void this.fillFromHistory(shown, link);
+        if (shown) lasting.set(this.lastSession, shown.session.value.id.toString());
+      }),
+      // The platform tells of open sessions. When there is none, the last one stays readable.
+      effect(() => {
+        if (link.state.value !== "online" || looked) return;
+        looked = true;
+        void this.recall(link).finally(() => (this.looking.value = false));
+      }),
+      effect(() => this.drafts.write(DRAFT, this.draft.value)),
+    );
+  }
+
+  private get lastSession(): string {
+    return `octopus:${this.person}:last`;
+  }
+
+  /** Show the session that ended last, when this browser knows one and none is open. */
+  private async recall(link: Link): Promise<void> {
+    const kept = lasting.get(this.lastSession);
+    if (kept === null || this.conversation.peek()) return;
+    try {
+      const { session } = await this.api!.session.getSession({ sessionId: BigInt(kept) });
+      if (!session || this.conversation.peek()) return;
+      const conversation = link.learn(session);
+      conversation.incomplete.value = true;
+    } catch (error) {
+      // It may be deleted, or somebody else's; a greeting is all there is to show then.
+      if (troubleOf(error) === "refused") lasting.remove(this.lastSession);
+    }
   }
 
   /** The log no longer has the beginning of a long conversation; the archive has it. */
@@ -166,22 +237,27 @@ export class Shopper {
     return this.opening;
   }
 
-  private async try(work: () => Promise<unknown>): Promise<void> {
+  private async attempt(work: () => Promise<unknown>): Promise<boolean> {
+    window.clearTimeout(this.refusalTimer);
+    this.refused.value = null;
     try {
       await work();
+      return true;
     } catch (error) {
-      if (error instanceof SignedOut) return this.again();
-      this.hiccup.value = true;
-      window.setTimeout(() => (this.hiccup.value = false), 4_000);
-      throw error;
+      if (error instanceof SignedOut) this.again();
+      else {
+        const failure = failureOf(error);
+        this.refused.value = failure;
+        const lasts = Math.max(REFUSAL_LASTS_MS, failure.retryAfterS * 1_000);
+        this.refusalTimer = window.setTimeout(() => (this.refused.value = null), lasts);
+      }
+      return false;
     }
   }
 
   private async identify(): Promise<Keyring> {
-    const visitor = new Keyring(this.origin, `octopus:${this.tenant}:visitor`);
-    const keyring = this.identity
-      ? new Keyring(this.origin, `octopus:${this.tenant}:customer:${this.identity.customerId}`)
-      : visitor;
+    const visitor = new Keyring(this.origin, `octopus:${visitorOf(this.tenant)}`);
+    const keyring = this.identity ? new Keyring(this.origin, `octopus:${this.person}`) : visitor;
     if (keyring.kept && (await this.stillGood(keyring))) return keyring;
     const identity = this.identity && {
       customerId: this.identity.customerId,
@@ -211,6 +287,13 @@ export class Shopper {
     }
   }
 
+  /** What a visitor was writing goes with them when the shop learns who they are. */
+  private takeOverDraft(): void {
+    const drafts = new Drafts(visitorOf(this.tenant));
+    this.draft.value ||= drafts.read(DRAFT);
+    drafts.forget();
+  }
+
   private async stillGood(keyring: Keyring): Promise<boolean> {
     try {
       await keyring.current();
@@ -220,4 +303,9 @@ export class Shopper {
       throw error;
     }
   }
+}
+
+/** The name of whoever a shop does not know. */
+function visitorOf(tenant: string): string {
+  return `${tenant}:visitor`;
 }

@@ -3,95 +3,41 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from octopus.chat.v1 import chat_events_pb2, message_pb2
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, expect
 
 from e2e.clients.participant import Participant
 from e2e.clients.transports import WebSocket
 from e2e.people import Shop
 from e2e.running import Octopus
+from e2e.web.visit import DESK, PHONE, SLOW_MS, log_in, open_page
 from mesh.bus import connect
 from mesh.identity.files import Identity
 
 pytestmark = pytest.mark.e2e
 
-# Debian's Chromium as root, without its calls home.
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-_PHONE = {"width": 390, "height": 844}
-_DESK = {"width": 1280, "height": 800}
-_SLOW_MS = 20_000
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Headless Chromium."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert program, "no Chromium found: run `make browser`, or install chromium and fonts-noto-cjk"
-    async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        yield running
-        await running.close()
-
-
-async def open_page(browser: Browser, octopus: Octopus, path: str, size: dict[str, int], locale: str = "zh-CN") -> Page:
-    """Open a page of the platform as a new person would; a script error on it fails the test."""
-    context = await browser.new_context(
-        ignore_https_errors=True,
-        viewport={"width": size["width"], "height": size["height"]},
-        locale=locale,
-    )
-    context.set_default_timeout(_SLOW_MS)
-    page = await context.new_page()
-
-    def fail(error: Exception) -> None:
-        raise AssertionError(f"script error on {path}: {error}")
-
-    page.on("pageerror", fail)
-    await page.goto(f"https://{octopus.edge.address}{path}")
-    return page
-
-
-async def log_in(page: Page, shop: Shop, login: str) -> None:
-    """Log an agent in on the console."""
-    password = next(person["password"] for person in shop.logins["staff"] if person["login"] == login)
-    await page.get_by_test_id("login-tenant").fill(shop.tenant_id)
-    await page.get_by_test_id("login-name").fill(login)
-    await page.get_by_test_id("login-password").fill(password)
-    await page.get_by_test_id("login-submit").click()
-    await page.get_by_test_id("status-select").wait_for()
-
 
 async def test_a_shopper_and_an_agent_meet_in_their_browsers(
     browser: Browser, octopus: Octopus, qingshan: Shop, artifacts: Path
 ) -> None:
-    shopper = await open_page(browser, octopus, "/shop/qingshan/", _PHONE)
+    shopper = await open_page(browser, octopus, "/shop/qingshan/", PHONE)
     await shopper.get_by_test_id("launcher").click()
-    await expect(shopper.get_by_test_id("suggestion").first).to_be_visible(timeout=_SLOW_MS)
+    await expect(shopper.get_by_test_id("suggestion").first).to_be_visible(timeout=SLOW_MS)
     await shopper.screenshot(path=artifacts / "shopper-empty.png")
 
     await shopper.get_by_test_id("input").fill("你们一般多久发货？")
     await shopper.keyboard.press("Enter")
-    await expect(shopper.locator("[data-kind=bot]").first).to_contain_text("24 小时", timeout=_SLOW_MS)
+    await expect(shopper.locator("[data-kind=bot]").first).to_contain_text("24 小时", timeout=SLOW_MS)
     await expect(shopper.get_by_test_id("source").first).to_be_visible()
 
     await shopper.get_by_test_id("handoff").click()
-    await expect(shopper.get_by_test_id("queue-position")).to_contain_text("下一位", timeout=_SLOW_MS)
+    await expect(shopper.get_by_test_id("queue-position")).to_contain_text("下一位", timeout=SLOW_MS)
     await shopper.screenshot(path=artifacts / "shopper-waiting.png")
 
-    agent = await open_page(browser, octopus, "/agent/", _DESK)
+    agent = await open_page(browser, octopus, "/agent/", DESK)
     await agent.get_by_test_id("login-form").wait_for()
     await agent.screenshot(path=artifacts / "agent-login.png")
     await log_in(agent, qingshan, qingshan.agents[0])
@@ -99,58 +45,58 @@ async def test_a_shopper_and_an_agent_meet_in_their_browsers(
     await agent.get_by_test_id("accept").first.click()
 
     conversation = agent.get_by_test_id("conversation")
-    await expect(conversation).to_contain_text("你们一般多久发货？", timeout=_SLOW_MS)
+    await expect(conversation).to_contain_text("你们一般多久发货？", timeout=SLOW_MS)
     await expect(conversation).to_contain_text("24 小时")
     await agent.get_by_test_id("agent-input").fill("您好，我是小林，前面的对话我都看到了。")
     await agent.keyboard.press("Enter")
-    await expect(shopper.locator("[data-kind=agent]").first).to_contain_text("我是小林", timeout=_SLOW_MS)
-    await expect(agent.locator("[data-kind=agent][data-state=read]").first).to_be_visible(timeout=_SLOW_MS)
+    await expect(shopper.locator("[data-kind=agent]").first).to_contain_text("我是小林", timeout=SLOW_MS)
+    await expect(agent.locator("[data-kind=agent][data-state=read]").first).to_be_visible(timeout=SLOW_MS)
 
     await shopper.get_by_test_id("input").fill("那我要换大一码")
     await shopper.keyboard.press("Enter")
-    await expect(conversation).to_contain_text("那我要换大一码", timeout=_SLOW_MS)
+    await expect(conversation).to_contain_text("那我要换大一码", timeout=SLOW_MS)
     await expect(shopper.locator("[data-kind=customer][data-state=read]").last).to_contain_text(
-        "换大一码", timeout=_SLOW_MS
+        "换大一码", timeout=SLOW_MS
     )
     await shopper.screenshot(path=artifacts / "shopper-conversation.png")
     await agent.screenshot(path=artifacts / "agent-conversation.png")
 
     await agent.get_by_test_id("end-session").click()
     await agent.get_by_test_id("end-confirm").click()
-    await expect(shopper.get_by_test_id("start-again")).to_be_visible(timeout=_SLOW_MS)
+    await expect(shopper.get_by_test_id("start-again")).to_be_visible(timeout=SLOW_MS)
     await shopper.screenshot(path=artifacts / "shopper-ended.png")
 
 
 async def test_a_shopper_who_loses_the_network_loses_no_words(
     browser: Browser, octopus: Octopus, qingshan: Shop, artifacts: Path
 ) -> None:
-    page = await open_page(browser, octopus, "/shop/qingshan/", _PHONE)
+    page = await open_page(browser, octopus, "/shop/qingshan/", PHONE)
     await page.get_by_test_id("launcher").click()
     await page.get_by_test_id("suggestion").first.click()
     await page.locator("[data-kind=bot]").first.wait_for()
 
     await page.context.set_offline(True)
-    await expect(page.get_by_test_id("connection-banner")).to_be_visible(timeout=_SLOW_MS)
+    await expect(page.get_by_test_id("connection-banner")).to_be_visible(timeout=SLOW_MS)
     await page.get_by_test_id("input").fill("断网时说的话")
     await page.keyboard.press("Enter")
     await expect(page.locator("[data-state=sending]")).to_have_count(1)
     await page.screenshot(path=artifacts / "shopper-offline.png")
 
     await page.context.set_offline(False)
-    await expect(page.locator("[data-state=sending]")).to_have_count(0, timeout=_SLOW_MS)
-    await expect(page.get_by_test_id("connection-banner")).to_be_hidden(timeout=_SLOW_MS)
+    await expect(page.locator("[data-state=sending]")).to_have_count(0, timeout=SLOW_MS)
+    await expect(page.get_by_test_id("connection-banner")).to_be_hidden(timeout=SLOW_MS)
     await expect(page.get_by_text("断网时说的话")).to_have_count(1)
 
 
 async def test_the_pages_speak_english_and_work_by_keyboard(
     browser: Browser, octopus: Octopus, qingshan: Shop, artifacts: Path
 ) -> None:
-    page = await open_page(browser, octopus, "/shop/xinghe/", _DESK, locale="en-GB")
+    page = await open_page(browser, octopus, "/shop/xinghe/", DESK, locale="en-GB")
     await page.evaluate("document.querySelector('octopus-chat').setAttribute('lang', 'en')")
     launcher = page.get_by_role("button", name="Open customer service")
     await launcher.focus()
     await page.keyboard.press("Enter")
-    await expect(page.get_by_label("Type your question")).to_be_focused(timeout=_SLOW_MS)
+    await expect(page.get_by_label("Type your question")).to_be_focused(timeout=SLOW_MS)
     await page.keyboard.type("Do you ship abroad?")
     await page.keyboard.press("Enter")
     await page.locator("[data-kind=bot]").first.wait_for()
@@ -160,27 +106,27 @@ async def test_the_pages_speak_english_and_work_by_keyboard(
 
 
 async def test_a_wrong_password_is_told(browser: Browser, octopus: Octopus, qingshan: Shop) -> None:
-    page = await open_page(browser, octopus, "/agent/", _PHONE)
+    page = await open_page(browser, octopus, "/agent/", PHONE)
     await page.get_by_test_id("login-tenant").fill(qingshan.tenant_id)
     await page.get_by_test_id("login-name").fill(qingshan.agents[0])
     await page.get_by_test_id("login-password").fill("not the password")
     await page.get_by_test_id("login-submit").click()
-    await expect(page.get_by_test_id("login-error")).to_be_visible(timeout=_SLOW_MS)
+    await expect(page.get_by_test_id("login-error")).to_be_visible(timeout=SLOW_MS)
     await expect(page.get_by_test_id("login-error")).not_to_be_empty()
 
 
 async def test_pages_older_than_a_kind_of_message_show_its_fallback(
     browser: Browser, octopus: Octopus, qingshan: Shop
 ) -> None:
-    shopper = await open_page(browser, octopus, "/shop/qingshan/", _PHONE)
+    shopper = await open_page(browser, octopus, "/shop/qingshan/", PHONE)
     await shopper.get_by_test_id("launcher").click()
     await shopper.get_by_test_id("input").fill("转人工")
     await shopper.keyboard.press("Enter")
-    agent = await open_page(browser, octopus, "/agent/", _DESK)
+    agent = await open_page(browser, octopus, "/agent/", DESK)
     await log_in(agent, qingshan, qingshan.agents[0])
     await agent.get_by_test_id("status-select").select_option("available")
     await agent.get_by_test_id("accept").first.click()
-    await expect(agent.get_by_test_id("conversation")).to_contain_text("转人工", timeout=_SLOW_MS)
+    await expect(agent.get_by_test_id("conversation")).to_contain_text("转人工", timeout=SLOW_MS)
 
     agent_too = await qingshan.staff(qingshan.agents[0])
     async with Participant(agent_too, WebSocket(octopus.edge, json=True)).connected() as client:
@@ -191,8 +137,8 @@ async def test_pages_older_than_a_kind_of_message_show_its_fallback(
         await client.until(lambda p: {"[语音 12 秒]", "会话已升级"} <= set(p.texts(session_id)))
 
     for page in (shopper, agent):
-        await expect(page.locator("[data-kind=customer]").last).to_contain_text("[语音 12 秒]", timeout=_SLOW_MS)
-        await expect(page.locator("[data-kind=system]").last).to_contain_text("会话已升级", timeout=_SLOW_MS)
+        await expect(page.locator("[data-kind=customer]").last).to_contain_text("[语音 12 秒]", timeout=SLOW_MS)
+        await expect(page.locator("[data-kind=system]").last).to_contain_text("会话已升级", timeout=SLOW_MS)
 
 
 async def newer_entry(

@@ -1,0 +1,20 @@
+"""The packages' own tests, run by node."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.unit
+
+WEB = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("package", sorted(path.parent.name for path in WEB.glob("*/test")))
+def test_the_packages_own_tests_pass(package: str) -> None:
+    files = sorted((WEB / package / "test").glob("*.test.ts"))
+    assert files, "a folder of tests has tests"
+    run = subprocess.run(["node", "--test", *files], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr

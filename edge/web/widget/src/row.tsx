@@ -1,0 +1,114 @@
+// One line of a conversation.
+
+import type { Message } from "@octopus/contracts/octopus/chat/v1/message_pb";
+import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
+import { SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
+import { isUnknown, textOf } from "@octopus/core/content";
+import type { Conversation, Line } from "@octopus/core/conversation";
+import { pieces } from "@octopus/core/links";
+import type { Language } from "@octopus/core/locale";
+import { clock } from "@octopus/core/text";
+import { useComputed } from "@preact/signals";
+import type { ComponentChildren } from "preact";
+
+import type { Shopper } from "./shopper";
+import { changeText, deliveryOf, isOwn, kindOf, nameOf } from "./shown";
+import type { Words } from "./words";
+
+interface RowProps {
+  line: Line;
+  previous: Line | undefined;
+  conversation: Conversation;
+  shopper: Shopper;
+  words: Words;
+  language: Language;
+}
+
+/** What was said, or how the session changed. */
+export function Row({ line, previous, conversation, shopper, words, language }: RowProps) {
+  const { message } = line;
+  const content = message.content?.kind;
+  if (content?.case === "change") {
+    const text = changeText(content.value.session, content.value.previousState, words);
+    return text ? <p class="note" data-testid="message" data-kind="system">{text}</p> : null;
+  }
+  const own = isOwn(line);
+  const kind = own ? "customer" : kindOf(message);
+  const text = textOf(message);
+  // A kind that is newer than this page says what it means in words, or concerns nobody who reads.
+  if (isUnknown(message) && text === "") return null;
+  if (kind === "system") return <p class="note" dir="auto" data-testid="message" data-kind="system">{text}</p>;
+  const named = !own && (previous === undefined || kindOf(previous.message) !== kindOf(message));
+  const state = own ? deliveryOf(line, conversation) : undefined;
+  return (
+    <div class={`row ${own ? "own" : "other"}`} data-testid="message" data-kind={kind} data-state={state}>
+      {named && <span class="name" dir="auto">{nameOf(message, words)}</span>}
+      <div class={`bubble ${kind}`}>
+        <span class="said-by">{own ? words.me : nameOf(message, words)}: </span>
+        <div class="text" dir="auto"><Linked text={text} /></div>
+        <Sources message={message} words={words} />
+      </div>
+      <OfferOfPerson message={message} conversation={conversation} shopper={shopper} words={words} />
+      <span class="meta">
+        <time>{clock(message.sentAt, language)}</time>
+        {state === "failed" ? (
+          <button type="button" class="link bad" onClick={() => shopper.sayAgain(line)} data-testid="resend">
+            {failureText(line, words)} · {words.resend}
+          </button>
+        ) : (
+          state && <span class={`state ${state}`}>{words[state]}</span>
+        )}
+      </span>
+    </div>
+  );
+}
+
+function failureText(line: Line, words: Words): string {
+  switch (line.reason) {
+    case Reason.RATE_LIMITED:
+      return words.slow;
+    case Reason.SESSION_ENDED:
+      return words.ended;
+    default:
+      return words.failed;
+  }
+}
+
+interface OfferProps {
+  message: Message;
+  conversation: Conversation;
+  shopper: Shopper;
+  words: Words;
+}
+
+function OfferOfPerson({ message, conversation, shopper, words }: OfferProps) {
+  const inCareOfBot = useComputed(() => conversation.session.value.state === SessionState.BOT);
+  const isLast = conversation.lines.value.at(-1)?.message.id === message.id;
+  const content = message.content?.kind;
+  if (content?.case !== "answer" || !content.value.offersHandoff || !inCareOfBot.value || !isLast) return null;
+  return (
+    <button type="button" class="offer" onClick={() => void shopper.handOff()} data-testid="offer-handoff">
+      {words.handoff}
+    </button>
+  );
+}
+
+function Sources({ message, words }: { message: Message; words: Words }) {
+  const content = message.content?.kind;
+  if (content?.case !== "answer" || content.value.sources.length === 0) return null;
+  return (
+    <small class="source" data-testid="source">
+      {words.source}<bdi>{content.value.sources[0]!.title}</bdi>
+    </small>
+  );
+}
+
+function Linked({ text }: { text: string }): ComponentChildren {
+  return pieces(text).map((piece) =>
+    "link" in piece ? (
+      <a href={piece.link} target="_blank" rel="noopener noreferrer nofollow">{piece.link}</a>
+    ) : (
+      piece.text
+    ),
+  );
+}
