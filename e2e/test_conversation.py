@@ -51,6 +51,9 @@ async def test_a_shopper_asks_the_bot_then_a_person(
 
         await shopper.say(session.id, "转人工")
         await agent.until(lambda p: session.id in p.sessions)
+        # Until the agent accepts, the bot goes on answering what it knows.
+        await shopper.say(session.id, "你们多久发货？")
+        await shopper.until(lambda p: sum(m.content.HasField("answer") for m in p.shown) == 2)
         await qingshan.accept(agent_identity, session.id)
         await shopper.until(lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ACTIVE)
         # The agent has the whole history: question, answer, and the request for a person.
@@ -69,9 +72,12 @@ async def test_a_shopper_asks_the_bot_then_a_person(
             await each.until(lambda p: _has_ended(p, session.id))
 
         after_handoff = shopper.texts(session.id)[shopper.texts(session.id).index("转人工") + 1 :]
-        assert after_handoff == ["您好，我是小林，请问订单号是多少？", "多久能到？"], (
-            "the bot is silent after the handoff"
-        )
+        assert after_handoff == [
+            "你们多久发货？",
+            answer.content.answer.text,
+            "您好，我是小林，请问订单号是多少？",
+            "多久能到？",
+        ], "the bot is silent after an agent has accepted"
         assert shopper.texts(session.id) == agent.texts(session.id)
 
     archive = archive_service_pb2_grpc.ArchiveServiceStub(channel)

@@ -1,1 +1,1 @@
-"""Takes part in conversations: answers from what the shop knows, and hands over to a person."""
+"""The bot: answers from what the shop knows, and hands over to a person."""

@@ -1,4 +1,4 @@
-"""Runs the bot."""
+"""Run the bot."""
 
 from mesh.process.run import run
 from services.bot.app import app

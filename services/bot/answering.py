@@ -1,4 +1,4 @@
-"""From a message to a reply."""
+"""Make a reply to a message."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Knowledge(Protocol):
     """The shop's knowledge."""
 
     async def search(self, query: str, limit: int, caller: Metadata) -> list[Candidate]:
-        """The entries nearest in meaning to the query, best first. Raises `Refused`."""
+        """Return the entries nearest in meaning to the query, best first. Raise `Refused`."""
         ...
 
 
 class Answering:
-    """Answers one message at a time; what was said before plays no part."""
+    """Replies to single messages; earlier messages play no part."""
 
     def __init__(self, knowledge: Knowledge, thresholds: Thresholds) -> None:
         self._knowledge = knowledge
         self._thresholds = thresholds
 
     async def reply(self, text: str, caller: Metadata) -> Reply:
-        """What to reply to a message. Always something: a failing search is an apology."""
+        """Return the reply to a message. There is always one: for a failed search it is an apology."""
         language = language_of(text)
         intent, question = understand(text)
         if intent is Intent.PERSON:
@@ -54,7 +54,7 @@ class Answering:
         return Reply(wording.unsure(language, suggestions), offers_handoff=True)
 
     async def _search(self, question: str, caller: Metadata) -> list[Candidate] | None:
-        """What was found; None when knowledge cannot be reached, after some attempts."""
+        """Return what was found; None when knowledge cannot be reached after some attempts."""
         for pause in (*_PAUSES, None):
             try:
                 return await self._knowledge.search(question, _FOUND, caller)
@@ -67,5 +67,5 @@ class Answering:
 
 
 def _fits(candidate: Candidate, language: Language) -> bool:
-    """Suggestions in a language that the shopper does not write in help nobody."""
+    """Return whether a suggestion is in the language that the shopper writes."""
     return candidate.language is language

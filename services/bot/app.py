@@ -1,4 +1,4 @@
-"""Wires the bot."""
+"""Wire the bot."""
 
 from __future__ import annotations
 

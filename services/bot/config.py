@@ -9,7 +9,7 @@ from services.bot.domain import Thresholds
 
 
 class BotConfig(ServiceConfig):
-    """What can be set about the bot."""
+    """The bot's settings."""
 
     # Confidence from which on it answers; see services/bot/domain.py for what that is and how it was chosen.
     answer_confidence: float = Field(default=Thresholds().answer, ge=0, le=3)

@@ -1,4 +1,4 @@
-"""When the bot knows an answer, and what it says otherwise. Pure: what was found comes in, a reply goes out.
+"""When the bot knows an answer, what it says otherwise, and when it is silent. Pure: no I/O, no clock.
 
 **Confidence.** The cosine of e5 lies between about 0.75 and 0.95 whatever is compared, and an unrelated question
 may score as high as a good one in other words. What tells them apart better is how far the best entry stands out from
@@ -30,7 +30,7 @@ _WEIGHT: Final = 2.0
 
 
 class Language(Enum):
-    """What the bot speaks."""
+    """The languages of the bot's own words."""
 
     CHINESE = "zh"
     ENGLISH = "en"
@@ -38,7 +38,7 @@ class Language(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An entry that was found. `score` is the cosine similarity to the question; `locale` is BCP 47."""
+    """A FAQ entry that was found. `score` is the cosine similarity to the question; `locale` is BCP 47."""
 
     faq_id: int
     question: str
@@ -48,14 +48,14 @@ class Candidate:
 
     @property
     def language(self) -> Language | None:
-        """The language it is written in, None for one that the bot does not speak."""
+        """Return the language it is written in, None for one that the bot does not speak."""
         primary = self.locale.partition("-")[0].lower()
         return next((language for language in Language if language.value == primary), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From where on the bot is sure enough. See the module's text for what confidence is."""
+    """How confident the bot must be. The module's docstring says what confidence is."""
 
     # Answers with the best entry from this confidence on.
     answer: float = 0.93
@@ -68,14 +68,14 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was made of the entries found: an answer, or suggestions, or neither."""
+    """The outcome of a search: an answer, suggestions, or neither."""
 
     answer: Candidate | None = None
     suggestions: tuple[Candidate, ...] = ()
 
 
 def language_of(text: str) -> Language:
-    """The language to answer in; Chinese when the text does not tell."""
+    """Return the language to answer in; Chinese when the text does not tell."""
     han = len(_HAN.findall(text))
     latin = len(_LATIN_WORD.findall(text))
     if not han:
@@ -84,7 +84,7 @@ def language_of(text: str) -> Language:
 
 
 def confidence(candidates: Sequence[Candidate]) -> float:
-    """How sure it is that the first of the candidates, which are sorted by score, is what was asked for."""
+    """Return the confidence that the first of the candidates, sorted by score, is what was asked for."""
     best, *rest = candidates
     others = [candidate.score for candidate in rest[:_OTHERS]]
     if not others:
@@ -93,7 +93,7 @@ def confidence(candidates: Sequence[Candidate]) -> float:
 
 
 def choose(candidates: Sequence[Candidate], language: Language, thresholds: Thresholds) -> Choice:
-    """Decides among entries found for a question in a language."""
+    """Choose among entries found for a question in a language."""
     if not candidates:
         return Choice()
     ranked = sorted(candidates, key=lambda candidate: -candidate.score)
@@ -111,10 +111,31 @@ def choose(candidates: Sequence[Candidate], language: Language, thresholds: Thre
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the bot does: it says something, or hands over to a person and says nothing."""
+    """A reply: words, or a handoff to a person without any."""
 
     text: str = ""
     # The entries that the text is taken from, best first.
     sources: tuple[Candidate, ...] = ()
     offers_handoff: bool = False
     hands_over: bool = False
+
+
+class Care(Enum):
+    """How far a session is in the bot's care."""
+
+    # Nobody else answers: the bot replies to everything.
+    ALONE = "alone"
+    # A person was asked for and none has accepted: the bot answers what it knows, and is silent otherwise.
+    MEANWHILE = "meanwhile"
+    # A person has accepted, or the session is over: the bot is silent.
+    OVER = "over"
+
+
+def may_say(reply: Reply, care: Care) -> bool:
+    """Return whether a reply is to be said.
+
+    Who waits for a person wants neither small talk nor "I do not know", and has asked for the person already.
+    """
+    if care is Care.MEANWHILE:
+        return bool(reply.sources)
+    return care is Care.ALONE

@@ -1,11 +1,12 @@
-"""What the bot consumes: the log of all conversations. It publishes nothing itself; it speaks through the chat service.
+"""What the bot consumes: the log of all conversations. It publishes nothing itself; it posts through the chat service.
 
-The bus repeats a message until it is dealt with, keeps the order within a session, and goes on with the other sessions
-meanwhile. Repetition is harmless: an answer carries the same `client_message_id` each time, and a handoff that was
-asked for changes nothing when it is asked for again.
+The bus delivers an entry again until it is handled, keeps the order within a session, and continues with other sessions
+meanwhile. Repetition is harmless: an answer carries the same `client_message_id` each time, and asking for a handoff
+again changes nothing.
 
-**Never after a handoff.** An answer is posted with `expected_last_seq`: it is refused when the log of the session has
-gone on. Then the bot reads what came and decides anew.
+**Never after an agent has accepted.** An answer is posted with `expected_last_seq`: it is refused when the log of the
+session has gone on. Then the bot reads what came and decides again. Until an agent accepts, it goes on answering what
+it knows.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from mesh.errors import Refused
 from mesh.rpc.metadata import Metadata, as_service
 from services.bot import wire
 from services.bot.answering import Answering
-from services.bot.domain import Reply
+from services.bot.domain import Care, Reply, may_say
 from services.bot.intent import Intent, understand
 
 _log = structlog.get_logger(__name__)
 
-# How much of the log is read after an answer was refused; more than that means that people talk very fast.
+# Entries of the log read after an answer was refused.
 _READ: Final = 100
-# How often an answer is posted anew behind what came meanwhile.
+# How often an answer is posted again after the log has gone on.
 _ATTEMPTS: Final = 5
 
-# The session is no longer the bot's, or never was: nothing remains to be done.
+# The bot may not speak in the session any more: nothing remains to be done.
 _OVER: Final = frozenset(
     {errors_pb2.REASON_SESSION_STATE, errors_pb2.REASON_SESSION_ENDED, errors_pb2.REASON_NOT_FOUND}
 )
@@ -45,11 +46,11 @@ class Chat(Protocol):
     """The chat service."""
 
     async def post(self, post: frame_pb2.PostMessage, caller: Metadata) -> frame_pb2.Ack:
-        """Posts a message and returns when it is durable. Raises `Refused`."""
+        """Post a message; return when it is durable. Raise `Refused`."""
         ...
 
     async def typing(self, session_id: int, caller: Metadata) -> None:
-        """Shows that an answer is coming. Raises `Refused`."""
+        """Show that an answer is coming. Raise `Refused`."""
         ...
 
 
@@ -59,7 +60,7 @@ class Sessions(Protocol):
     async def request_handoff(
         self, session_id: int, reason: session_pb2.HandoffReason.ValueType, caller: Metadata
     ) -> None:
-        """Asks for a person. Raises `Refused`."""
+        """Ask for a person. Raise `Refused`."""
         ...
 
 
@@ -67,12 +68,12 @@ class Log(Protocol):
     """The log of all conversations."""
 
     async def read(self, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
-        """The entries of a session after a position, in order."""
+        """Return the entries of a session after a position, in order."""
         ...
 
 
 class Participant:
-    """The bot in all conversations that are in its care."""
+    """The bot as a participant of conversations."""
 
     def __init__(self, *, answering: Answering, chat: Chat, sessions: Sessions, log: Log) -> None:
         self._answering = answering
@@ -81,23 +82,27 @@ class Participant:
         self._log = log
 
     async def take(self, delivery: Delivery[Entry]) -> None:
-        """Deals with one entry of the log. Raises `Refused` when a service is away: the bus comes back with it."""
+        """Handle one entry of the log. Raise `Refused` when a service is away: the bus delivers the entry again."""
         entry = delivery.message
         message = entry.message
         if not is_for_the_bot(entry):
             return
         if delivery.subject != f"log.{entry.tenant_id}.{message.session_id}":
             raise Poison("the entry is not of the session that its subject names")
+        care = care_in(entry.session_state)
         caller = as_service(entry.tenant_id, affinity=entry.customer_id)
+        intent = understand(message.content.text.text).intent
+        if care is Care.MEANWHILE and intent is not Intent.QUESTION:
+            return
         try:
-            if understand(message.content.text.text).intent is not Intent.PERSON:
+            if care is Care.ALONE and intent is not Intent.PERSON:
                 await self._show_typing(message.session_id, caller)
             reply = await self._answering.reply(message.content.text.text, as_service(entry.tenant_id))
             if reply.hands_over:
                 reason = session_pb2.HANDOFF_REASON_WORDS
                 await self._sessions.request_handoff(message.session_id, reason, caller)
                 _log.info("handed over", tenant=entry.tenant_id, session=message.session_id)
-            else:
+            elif may_say(reply, care):
                 await self._post(delivery, reply, caller)
         except Refused as refused:
             if refused.reason not in _OVER:
@@ -122,11 +127,14 @@ class Participant:
             else:
                 return
             since = await self._log.read(delivery.subject, after_seq=delivery.seq, limit=_READ)
-            if not still_wanted([Entry.FromString(stored.data) for stored in since], answers_seq=delivery.seq):
+            if not still_wanted(reply, [Entry.FromString(stored.data) for stored in since], answers_seq=delivery.seq):
                 _log.info("answer dropped, the conversation has gone on", session=session_id)
                 return
             last_seq = since[-1].seq if since else last_seq
-        raise Refused(errors_pb2.REASON_UNAVAILABLE, "the session's log moves faster than the bot can answer")
+        raise Refused(
+            errors_pb2.REASON_UNAVAILABLE,
+            "the session's log changes faster than the bot can answer",
+        )
 
     async def _show_typing(self, session_id: int, caller: Metadata) -> None:
         try:
@@ -138,31 +146,50 @@ class Participant:
             _log.debug("typing not shown", reason=refused.reason_name)
 
 
-def still_wanted(since: Sequence[Entry], *, answers_seq: int) -> bool:
-    """Whether an answer is still wanted after what came into the log since the question."""
+def still_wanted(reply: Reply, since: Sequence[Entry], *, answers_seq: int) -> bool:
+    """Return whether a reply is still wanted after what came into the log since the question."""
     for entry in since:
         message = entry.message
         match message.content.WhichOneof("kind"):
             case "change":
-                if message.content.change.session.state != session_pb2.SESSION_STATE_BOT:
+                session = message.content.change.session
+                if not may_say(reply, care_in(session.state, accepted=session.HasField("accepted_at"))):
                     return False
             case "answer":
-                # It had been posted already, and only the word of it was lost.
+                # It was posted already; only its acknowledgement was lost.
                 if message.content.answer.answers_seq == answers_seq:
                     return False
             case "text":
                 if message.sender.kind == message_pb2.SENDER_KIND_AGENT:
                     return False
-                # The newer question will be answered, or the newer wish for a person met. "谢谢" replaces nothing.
-                if understand(message.content.text.text).intent in (Intent.QUESTION, Intent.PERSON):
+                intent = understand(message.content.text.text).intent
+                # The newer question will be answered. "谢谢" replaces nothing.
+                if intent is Intent.QUESTION:
+                    return False
+                # A person is on the way: what the bot knows is still of use meanwhile.
+                if intent is Intent.PERSON and not may_say(reply, Care.MEANWHILE):
                     return False
     return True
 
 
 def is_for_the_bot(entry: Entry) -> bool:
-    """Return whether a customer wrote it while the session was in the bot's care."""
+    """Return whether a customer wrote it before an agent had accepted the session."""
     return (
-        entry.session_state == session_pb2.SESSION_STATE_BOT
+        care_in(entry.session_state) is not Care.OVER
         and entry.message.sender.kind == message_pb2.SENDER_KIND_CUSTOMER
         and entry.message.content.WhichOneof("kind") == "text"
     )
+
+
+def care_in(state: session_pb2.SessionState.ValueType, *, accepted: bool = False) -> Care:
+    """Return how far a session is in the bot's care; `accepted` when an agent has accepted it before."""
+    if accepted:
+        return Care.OVER
+    return _CARE.get(state, Care.OVER)
+
+
+_CARE: Final = {
+    session_pb2.SESSION_STATE_BOT: Care.ALONE,
+    session_pb2.SESSION_STATE_WAITING: Care.MEANWHILE,
+    session_pb2.SESSION_STATE_ASSIGNED: Care.MEANWHILE,
+}

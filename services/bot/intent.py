@@ -1,4 +1,4 @@
-"""What a message wants, as far as words tell: a person, a bit of politeness, or an answer.
+"""The intent of a message, from its words: a person, small talk, or an answer.
 
 A request for a person must be a request: "转人工" and "talk to a human" are one, "人工智能手表多少钱", "handmade" and
 "刚才人工客服说可以退" are none. Messages are looked at clause by clause, because people write "人工 你好" and
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 
 class Intent(Enum):
-    """What a message wants."""
+    """What a message asks for."""
 
     # To talk with a person.
     PERSON = auto()
@@ -32,7 +32,7 @@ class Intent(Enum):
 
 
 class Understanding(NamedTuple):
-    """A message understood. `question` is what to look for: the message without its politeness."""
+    """The intent of a message. `question` is what to look for: the message without its politeness."""
 
     intent: Intent
     question: str
@@ -179,7 +179,7 @@ _POLITE: Final = (
 
 
 def understand(text: str) -> Understanding:
-    """Says what a message wants, and what to look for if it wants an answer."""
+    """Return the intent of a message, and what to search for when it is a question."""
     normal = unicodedata.normalize("NFKC", text[:_LOOKED_AT]).lower().translate(_SIMPLIFIED).replace("’", "'").strip()
     if _SPACED_OUT.search(normal):
         normal = normal.replace(" ", "")
@@ -219,7 +219,7 @@ def _polite(clause: str) -> Intent | None:
 
 
 def _politeness(normal: str) -> Understanding | None:
-    """A message that is nothing but polite; thanks and goodbyes say more than a greeting."""
+    """Return the intent of a message that is only small talk; thanks and goodbyes go before greetings."""
     # Chinese needs no blanks between clauses, English needs them within.
     for end in (_SENTENCE_END, _CLAUSE_END):
         found = [_polite(clause) for clause in _clauses(normal, end)]
@@ -231,7 +231,7 @@ def _politeness(normal: str) -> Understanding | None:
 
 
 def _without_politeness(text: str) -> str:
-    """The clauses that ask something, as they were written."""
+    """Return the clauses that ask something, as they were written."""
     kept = [
         part
         for part in re.split(r"(?<=[\n,.;!?，。；！？~～])|(?<=[\u4e00-\u9fff]) +", text)

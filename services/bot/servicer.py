@@ -13,7 +13,7 @@ from services.bot.answering import Answering
 
 
 class BotServicer(bot_service_pb2_grpc.BotServiceServicer):
-    """Lets people try what the bot would say."""
+    """The methods of BotService."""
 
     def __init__(self, answering: Answering) -> None:
         self._answering = answering
@@ -23,7 +23,7 @@ class BotServicer(bot_service_pb2_grpc.BotServiceServicer):
         request: pb.TryQuestionRequest,
         context: grpc.aio.ServicerContext[pb.TryQuestionRequest, pb.TryQuestionResponse],
     ) -> pb.TryQuestionResponse:
-        """See the contract."""
+        """Return what the bot would say, and post nothing."""
         reply = await self._answering.reply(request.question, on_behalf(principal.current()))
         if reply.hands_over:
             return pb.TryQuestionResponse(hands_over=True)

@@ -18,13 +18,13 @@ _HANDOFF_S = 5.0
 
 
 class KnowledgeClient:
-    """Searches what the shop knows. Raises `Refused`."""
+    """Client of the knowledge service. Calls raise `Refused`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = knowledge_service_pb2_grpc.KnowledgeServiceStub(channel)
 
     async def search(self, query: str, limit: int, caller: Metadata) -> list[Candidate]:
-        """The entries nearest in meaning to the query, best first."""
+        """Return the entries nearest in meaning to the query, best first."""
         request = knowledge_service_pb2.SearchFaqsRequest(query=query, limit=limit)
         response = await self._stub.SearchFaqs(request, metadata=caller, timeout=_SEARCH_S)
         return [
@@ -40,24 +40,24 @@ class KnowledgeClient:
 
 
 class ChatClient:
-    """Speaks in conversations, as the bot. Raises `Refused`."""
+    """Client of the chat service, as the bot. Calls raise `Refused`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = chat_service_pb2_grpc.ChatServiceStub(channel)
 
     async def post(self, post: frame_pb2.PostMessage, caller: Metadata) -> frame_pb2.Ack:
-        """Posts a message and returns when it is durable."""
+        """Post a message; return when it is durable."""
         request = chat_service_pb2.SendRequest(post=post)
         return (await self._stub.Send(request, metadata=caller, timeout=_SEND_S)).ack
 
     async def typing(self, session_id: int, caller: Metadata) -> None:
-        """Shows that an answer is coming."""
+        """Show that an answer is coming."""
         request = chat_service_pb2.SendRequest(typing=frame_pb2.Typing(session_id=session_id))
         await self._stub.Send(request, metadata=caller, timeout=_TYPING_S)
 
 
 class SessionClient:
-    """Hands sessions over. Raises `Refused`."""
+    """Client of the session service. Calls raise `Refused`."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = session_service_pb2_grpc.SessionServiceStub(channel)
@@ -65,6 +65,6 @@ class SessionClient:
     async def request_handoff(
         self, session_id: int, reason: session_pb2.HandoffReason.ValueType, caller: Metadata
     ) -> None:
-        """Asks for a person; asking again changes nothing."""
+        """Ask for a person; asking again changes nothing."""
         request = session_service_pb2.RequestHandoffRequest(session_id=session_id, reason=reason)
         await self._stub.RequestHandoff(request, metadata=caller, timeout=_HANDOFF_S)

@@ -1,4 +1,4 @@
-"""Replies as the contract shows them."""
+"""Replies in the messages of the contract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_TEXT: Final = 8192
 
 
 def to_answer(reply: Reply, *, answers_seq: int = 0) -> message_pb2.BotAnswer:
-    """The answer that shoppers see."""
+    """Return the answer that shoppers see."""
     # Three suggestions of the greatest length and the words around them fit; this is for entries that grow one day.
     text = reply.text.encode()[:_MAX_TEXT].decode(errors="ignore")
     sources = [

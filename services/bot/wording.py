@@ -1,4 +1,4 @@
-"""What the bot says of its own, in Chinese and English."""
+"""The bot's own words, in Chinese and English."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.bot.intent import Intent
 _ZH: Final = Language.CHINESE
 _EN: Final = Language.ENGLISH
 
-# Politeness, and to what none is due. Offers of a person are in `OFFERS`.
+# Replies to messages that ask nothing. Which of them offer a person is in `OFFERS`.
 POLITE: Final[Mapping[Intent, Mapping[Language, str]]] = {
     Intent.GREETING: {
         _ZH: "您好，我是智能客服，发货、退换货、尺码、优惠、保修等问题都可以问我。",
@@ -61,12 +61,12 @@ _OUT_OF_REACH: Final = {
 
 
 def unsure(language: Language, suggestions: Sequence[str]) -> str:
-    """Says that the bot does not know, naming the questions that may be meant."""
+    """Return that the bot does not know, with the questions that may be meant."""
     if not suggestions:
         return _UNSURE[language]
     return "\n".join([_PERHAPS[language], *(f"· {question}" for question in suggestions), _PERHAPS_END[language]])
 
 
 def out_of_reach(language: Language) -> str:
-    """Says that the shop's knowledge cannot be searched now."""
+    """Return that the shop's knowledge cannot be searched now."""
     return _OUT_OF_REACH[language]

@@ -97,6 +97,8 @@ class Participation:
     stage: Stage
     customer_id: int
     agent_id: int
+    # Whether an agent has ever accepted it.
+    accepted: bool = False
 
     def includes(self, user_id: int) -> bool:
         """Whether the person takes part in the session."""
@@ -106,21 +108,21 @@ class Participation:
 def check_may_speak(session: Participation, speaker: Speaker, user_id: int) -> None:
     """Let a participant speak in a session, or say why not.
 
-    A customer may speak until the session ends. An agent may speak once the offer is accepted. The bot may
-    speak only while the session is in its care.
+    A customer may speak until the session ends. An agent may speak once the offer is accepted. The bot may speak until
+    an agent has accepted, also while a person is waited for.
 
     Raises:
         UnknownSession: the person does not take part.
         SessionOver: the session has ended.
-        NotYourTurn: an agent has not accepted yet, or the bot has handed over.
+        NotYourTurn: an agent has not accepted yet, or the bot speaks after one has.
 
     """
     if speaker is not Speaker.BOT and not session.includes(user_id):
         raise UnknownSession("no such session among yours")
     if session.stage is Stage.ENDED:
         raise SessionOver("the session has ended; open a new one")
-    if speaker is Speaker.BOT and session.stage is not Stage.BOT:
-        raise NotYourTurn("the session is not in the bot's care any more")
+    if speaker is Speaker.BOT and (session.accepted or session.stage is Stage.ACTIVE):
+        raise NotYourTurn("an agent has accepted the session; the bot does not speak in it any more")
     if speaker is Speaker.AGENT and session.stage is not Stage.ACTIVE:
         raise NotYourTurn("accept the session before you write in it")
 

@@ -44,7 +44,9 @@ _STAGES = {
 
 def participation(session: session_pb2.Session) -> Participation:
     """Return a session as the rules see it."""
-    return Participation(_STAGES[session.state], session.customer_id, session.agent_id)
+    return Participation(
+        _STAGES[session.state], session.customer_id, session.agent_id, accepted=session.HasField("accepted_at")
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

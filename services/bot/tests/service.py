@@ -165,14 +165,15 @@ class Conversation:
         )
         return await self._put(message, state)
 
-    async def change(self, state: session_pb2.SessionState.ValueType) -> int:
-        """Puts a change of the session's state into the log."""
+    async def change(self, state: session_pb2.SessionState.ValueType, *, accepted: bool = False) -> int:
+        """Put a change of the session's state into the log; `accepted` when an agent has accepted it, now or before."""
+        session = session_pb2.Session(id=self.id, state=state)
+        if accepted:
+            session.accepted_at.GetCurrentTime()
         message = message_pb2.Message(
             session_id=self.id,
             sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_SYSTEM),
-            content=message_pb2.Content(
-                change=message_pb2.SessionChange(session=session_pb2.Session(id=self.id, state=state))
-            ),
+            content=message_pb2.Content(change=message_pb2.SessionChange(session=session)),
         )
         return await self._put(message, state)
 

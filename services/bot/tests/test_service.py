@@ -118,14 +118,39 @@ async def test_a_wish_for_a_person_becomes_a_handoff_and_no_words(running: Bot, 
     assert conversation.id not in running.chat.typing
 
 
+@pytest.mark.parametrize("state", [session_pb2.SESSION_STATE_WAITING, session_pb2.SESSION_STATE_ASSIGNED])
+async def test_what_it_knows_it_answers_while_a_person_is_waited_for(
+    running: Bot, state: session_pb2.SessionState.ValueType
+) -> None:
+    running.knowledge.found["多久发货"] = SURE
+    conversation = running.conversation()
+    seq = await conversation.say("多久发货", state=state)
+    answer = await conversation.answer()
+    assert answer.text == "24 小时内发出。"
+    # A person is on the way: no button that asks for one.
+    assert (answer.answers_seq, answer.offers_handoff) == (seq, False)
+
+
+@pytest.mark.parametrize("state", [session_pb2.SESSION_STATE_WAITING, session_pb2.SESSION_STATE_ASSIGNED])
+async def test_while_a_person_is_waited_for_it_says_nothing_but_answers(
+    running: Bot, state: session_pb2.SessionState.ValueType
+) -> None:
+    conversation = running.conversation()
+    running.knowledge.found["模特姓什么"] = []
+    running.knowledge.found["衣服呢"] = UNSURE
+    running.knowledge.fails.add("查得到吗")
+    for text in ("转人工", "模特姓什么", "衣服呢", "查得到吗", "有人吗", "谢谢", "你好", "😀"):
+        await conversation.say(text, state=state)
+    await passed_by(running)
+    assert await conversation.answers() == []
+    assert conversation.id not in running.chat.typing
+    assert all(session_id != conversation.id for _, session_id, _ in running.sessions.handoffs)
+
+
 async def test_it_is_silent_in_sessions_and_to_people_that_are_not_its_own(running: Bot) -> None:
     running.knowledge.found["多久发货"] = SURE
     silent: list[Conversation] = []
-    for state in (
-        session_pb2.SESSION_STATE_WAITING,
-        session_pb2.SESSION_STATE_ASSIGNED,
-        session_pb2.SESSION_STATE_ACTIVE,
-    ):
+    for state in (session_pb2.SESSION_STATE_ACTIVE, session_pb2.SESSION_STATE_ENDED):
         conversation = running.conversation()
         await conversation.say("多久发货", state=state)
         await conversation.say("转人工", state=state)
@@ -153,10 +178,22 @@ async def hold(running: Bot, conversation: Conversation, text: str) -> asyncio.E
     return event
 
 
-async def test_it_never_answers_after_a_handoff_that_came_while_it_thought(running: Bot) -> None:
+@pytest.mark.parametrize(
+    ("state", "accepted"),
+    [
+        (session_pb2.SESSION_STATE_ACTIVE, True),
+        # The agent left duty and it waits again: a person has talked.
+        (session_pb2.SESSION_STATE_WAITING, True),
+        (session_pb2.SESSION_STATE_ENDED, False),
+    ],
+)
+async def test_it_never_answers_after_an_agent_has_accepted_meanwhile(
+    running: Bot, state: session_pb2.SessionState.ValueType, accepted: bool
+) -> None:
     conversation = running.conversation()
-    event = await hold(running, conversation, "多久发货甲")
-    await conversation.change(session_pb2.SESSION_STATE_WAITING)
+    text = f"多久发货甲{state}"
+    event = await hold(running, conversation, text)
+    await conversation.change(state, accepted=accepted)
     event.set()
 
     async def tried() -> bool:
@@ -165,6 +202,23 @@ async def test_it_never_answers_after_a_handoff_that_came_while_it_thought(runni
     await eventually(tried, "the attempt that the log refuses")
     await passed_by(running)
     assert await conversation.answers() == []
+
+
+async def test_a_person_asked_for_meanwhile_does_not_take_the_answer_away(running: Bot) -> None:
+    conversation = running.conversation()
+    event = await hold(running, conversation, "多久发货己")
+    await conversation.say("转人工")
+    await conversation.change(session_pb2.SESSION_STATE_WAITING)
+    event.set()
+    assert (await conversation.answer()).text == "24 小时内发出。"
+
+    clueless = running.conversation()
+    event = await hold(running, clueless, "模特姓什么庚")
+    running.knowledge.found["模特姓什么庚"] = []
+    await clueless.change(session_pb2.SESSION_STATE_WAITING)
+    event.set()
+    await passed_by(running)
+    assert await clueless.answers() == []
 
 
 async def test_of_two_questions_in_a_row_the_newer_is_answered(running: Bot) -> None:

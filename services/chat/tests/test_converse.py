@@ -158,7 +158,7 @@ async def test_a_former_agent_sees_and_says_no_more(chats: Chat) -> None:
     ]
 
 
-async def test_the_bot_is_refused_when_the_log_has_moved_or_the_session_was_handed_over(chat: Chat) -> None:
+async def test_the_bot_is_refused_when_the_log_has_moved_or_an_agent_has_accepted(chat: Chat) -> None:
     session = chat.sessions.open(CUSTOMER)
     customer = await chat.converse(CUSTOMER)
     await customer.send(post=text(session.id, "question"))
@@ -179,10 +179,23 @@ async def test_the_bot_is_refused_when_the_log_has_moved_or_the_session_was_hand
     assert moved.value.reason == errors_pb2.REASON_VERSION_CONFLICT
 
     await chat.sessions.change(session, "WAITING")
-    await customer.next("session")
+    change = (await customer.next("message", 2))[-1]
+    await answer(3, change.seq)
+    answered = (await customer.next("message", 3))[-1]
+    assert answered.sender.kind == message_pb2.SENDER_KIND_BOT
+
+    await chat.sessions.change(session, "ACTIVE", agent_id=AGENT)
+    accepted = (await customer.next("message", 4))[-1]
     with pytest.raises(Refused) as late:
-        await answer(3, ack.seq)
+        await answer(4, accepted.seq)
     assert late.value.reason == errors_pb2.REASON_SESSION_STATE
+    # The agent left: it waits again, and still belongs to people.
+    session.accepted_at.GetCurrentTime()
+    await chat.sessions.change(session, "WAITING", agent_id=0)
+    left = (await customer.next("message", 5))[-1]
+    with pytest.raises(Refused) as later:
+        await answer(5, left.seq)
+    assert later.value.reason == errors_pb2.REASON_SESSION_STATE
 
 
 async def test_subscribe_and_send_are_the_same_conversation(chats: Chat) -> None:

@@ -40,10 +40,20 @@ def test_an_agent_speaks_only_after_accepting() -> None:
     check_may_speak(Participation(Stage.ACTIVE, CUSTOMER, AGENT), Speaker.AGENT, AGENT)
 
 
+@pytest.mark.parametrize("stage", [Stage.BOT, Stage.WAITING, Stage.ASSIGNED])
+def test_the_bot_speaks_until_an_agent_has_accepted(stage: Stage) -> None:
+    check_may_speak(Participation(stage, CUSTOMER, 0), Speaker.BOT, 0)
+
+
 @pytest.mark.parametrize("stage", [Stage.WAITING, Stage.ASSIGNED, Stage.ACTIVE])
-def test_the_bot_never_speaks_after_handing_over(stage: Stage) -> None:
+def test_the_bot_never_speaks_after_an_agent_has_accepted(stage: Stage) -> None:
     with pytest.raises(NotYourTurn):
-        check_may_speak(Participation(stage, CUSTOMER, 0), Speaker.BOT, 0)
+        check_may_speak(Participation(stage, CUSTOMER, 0, accepted=True), Speaker.BOT, 0)
+
+
+def test_the_bot_never_speaks_while_an_agent_talks() -> None:
+    with pytest.raises(NotYourTurn):
+        check_may_speak(Participation(Stage.ACTIVE, CUSTOMER, AGENT), Speaker.BOT, 0)
 
 
 def test_a_stranger_is_told_that_there_is_no_such_session() -> None:

@@ -26,8 +26,11 @@ if _version_not_supported:
 
 
 class BotServiceStub:
-    """Answers customers from the shop's own knowledge. In conversations the bot takes part by itself: it consumes
-    the log and posts to ChatService. This service lets people try it.
+    """Answers customers from the shop's own knowledge.
+
+    In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
+    while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
+    else; from the first acceptance by an agent on it is silent. This service lets people try it.
     """
 
     def __init__(self, channel):
@@ -44,8 +47,11 @@ class BotServiceStub:
 
 
 class BotServiceServicer:
-    """Answers customers from the shop's own knowledge. In conversations the bot takes part by itself: it consumes
-    the log and posts to ChatService. This service lets people try it.
+    """Answers customers from the shop's own knowledge.
+
+    In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
+    while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
+    else; from the first acceptance by an agent on it is silent. This service lets people try it.
     """
 
     def TryQuestion(self, request, context):
@@ -72,8 +78,11 @@ def add_BotServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BotService:
-    """Answers customers from the shop's own knowledge. In conversations the bot takes part by itself: it consumes
-    the log and posts to ChatService. This service lets people try it.
+    """Answers customers from the shop's own knowledge.
+
+    In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
+    while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
+    else; from the first acceptance by an agent on it is silent. This service lets people try it.
     """
 
     @staticmethod

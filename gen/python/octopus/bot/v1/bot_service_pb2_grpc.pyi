@@ -13,8 +13,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BotServiceStub:
-    """Answers customers from the shop's own knowledge. In conversations the bot takes part by itself: it consumes
-    the log and posts to ChatService. This service lets people try it.
+    """Answers customers from the shop's own knowledge.
+
+    In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
+    while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
+    else; from the first acceptance by an agent on it is silent. This service lets people try it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -22,8 +25,11 @@ class BotServiceStub:
     """Returns what the bot would answer, and posts nothing."""
 
 class BotServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Answers customers from the shop's own knowledge. In conversations the bot takes part by itself: it consumes
-    the log and posts to ChatService. This service lets people try it.
+    """Answers customers from the shop's own knowledge.
+
+    In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
+    while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
+    else; from the first acceptance by an agent on it is silent. This service lets people try it.
     """
 
     @_abc_1.abstractmethod

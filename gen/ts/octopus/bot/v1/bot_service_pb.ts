@@ -66,8 +66,11 @@ export const TryQuestionResponseSchema: GenMessage<TryQuestionResponse> = /*@__P
   messageDesc(file_octopus_bot_v1_bot_service, 1);
 
 /**
- * Answers customers from the shop's own knowledge. In conversations the bot takes part by itself: it consumes
- * the log and posts to ChatService. This service lets people try it.
+ * Answers customers from the shop's own knowledge.
+ *
+ * In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
+ * while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
+ * else; from the first acceptance by an agent on it is silent. This service lets people try it.
  *
  * @generated from service octopus.bot.v1.BotService
  */
