@@ -64,12 +64,14 @@ def up(  # noqa: PLR0917 -- typer passes them by name
 
     async def run() -> None:
         programs = manifests()
+        wanted = options.settings(settings or (), programs)
+        options.check(wanted, programs)
         supervisor = Supervisor(
             _folder(root),
             edge_port=edge_port,
             programs=programs,
             copies=options.copies(instances, programs),
-            settings=options.settings(settings or (), programs),
+            settings=wanted,
             demo=demo,
             durability=durability,
             terminal=terminal,

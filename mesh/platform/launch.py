@@ -27,8 +27,12 @@ class ComponentLaunch:
         await self._component.probe()
 
     async def complete(self) -> None:
-        """Does what can only be done while it answers."""
+        """Do what can only be done while it answers."""
         await self._component.complete()
+
+    async def answer(self, pid: int) -> None:
+        """Ask it for an answer; one that says it is not ready is an answer too."""
+        await self._component.probe()
 
 
 class MemberLaunch:
@@ -69,6 +73,15 @@ class MemberLaunch:
 
     async def complete(self) -> None:
         """Nothing is left to do."""
+
+    async def answer(self, pid: int) -> None:
+        """Look whether its event loop renews its registration. Raise ConnectionError when it does not.
+
+        While nobody renews, the bus is away, and that says nothing about this process.
+        """
+        serving = self._serving()
+        if serving and serving.get(self._instance) != pid:
+            raise ConnectionError("it does not renew its registration, and others do")
 
 
 def environment() -> dict[str, str]:

@@ -28,6 +28,13 @@ TELL_AFTER = 15.0
 
 _PROBE_SECONDS = 0.1
 
+# A process that gave no answer for so long, asked several times, is frozen. Longer than a bus that restarts keeps
+# everybody off the registry, and longer than a busy machine makes anybody wait. Seconds.
+FROZEN_AFTER = 12.0
+_FAILED_ANSWERS = 4
+_HEALTH_SECONDS = 3.0
+_ANSWER_WITHIN = 3.0
+
 
 class StartError(Exception):
     """A process could not be started. The text says which, why, and where to look."""
@@ -43,7 +50,10 @@ class Launch(Protocol):
         """Returns when the process takes work; raises an exception that says what is missing."""
 
     async def complete(self) -> None:
-        """Does what can only be done once it takes work. Repeatable."""
+        """Do what can only be done once it takes work. Repeatable."""
+
+    async def answer(self, pid: int) -> None:
+        """Return when the running process answers at all. Raise TimeoutError or ConnectionError when it does not."""
 
 
 class ManagedProcess:
@@ -57,9 +67,13 @@ class ManagedProcess:
         changed: Callable[[], None],
         *,
         ready_within: float = READY_WITHIN,
+        frozen_after: float = FROZEN_AFTER,
     ) -> None:
         """Does not start it; `changed` is called whenever `state` has changed."""
         self._ready_within = ready_within
+        self._frozen_after = frozen_after
+        # Why we killed it ourselves; empty when we did not.
+        self._killed_for = ""
         self.state = state
         self._launch = launch
         self._terminal = terminal
@@ -124,8 +138,9 @@ class ManagedProcess:
                 pause = min(FIRST_PAUSE * 2 ** (deaths - 1), LONGEST_PAUSE)
                 self.state.restarts += 1
                 self._enter("pausing", pid=None, last_end=how)
+                ended = "was killed" if self._killed_for else "ended by itself"
                 self._terminal.warn(
-                    f"{self.state.instance} ended by itself ({how}); it starts again in {pause:g} s "
+                    f"{self.state.instance} {ended} ({how}); it starts again in {pause:g} s "
                     f"(restart {self.state.restarts}). {self._where_to_look()}"
                 )
                 await asyncio.sleep(pause)
@@ -144,10 +159,12 @@ class ManagedProcess:
                 raise StartError(f"{self.state.instance} cannot be started: {error}") from error
             return f"it cannot be started: {error}"
         self._child = child
+        self._killed_for = ""
         self._enter("starting", pid=child.pid, started_at=child.started_at)
         watching = asyncio.create_task(self._watch(child), name=f"readiness of {self.state.instance}")
         try:
-            return describe_exit(await child.wait())
+            how = describe_exit(await child.wait())
+            return self._killed_for or how
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -177,6 +194,30 @@ class ManagedProcess:
         self._terminal.done(f"{self.state.instance} is ready{again} ({took:.1f} s)")
         if not self._first.done():
             self._first.set_result(None)
+        await self._guard(child)
+
+    async def _guard(self, child: Child) -> None:
+        """Kill the process when it is frozen; then it starts again like one that died."""
+        failed, since, every = 0, 0.0, min(_HEALTH_SECONDS, self._frozen_after / _FAILED_ANSWERS)
+        while (pid := child.pid) is not None:
+            await asyncio.sleep(every)
+            asked = time.monotonic()
+            try:
+                async with asyncio.timeout(_ANSWER_WITHIN):
+                    await self._launch.answer(pid)
+            except (TimeoutError, ConnectionError) as error:
+                since = since if failed else asked
+                failed += 1
+                # Both: after a pause of this machine or of our own, a single late answer looks like a long silence.
+                silent = time.monotonic() - since
+                if failed >= _FAILED_ANSWERS and silent >= self._frozen_after:
+                    self._killed_for = f"frozen: no answer for {silent:.0f} s ({str(error) or 'timed out'})"
+                    child.signal(signal.SIGKILL)
+                    return
+            except Exception:  # noqa: BLE001 - an error is an answer too
+                failed = 0
+            else:
+                failed = 0
 
     def _give_up(self, how: str) -> None:
         words = self._child.last_words() if self._child is not None else ""

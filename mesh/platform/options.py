@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 
 from mesh.manifest import Manifest
+from mesh.platform.folder import REPOSITORY
+from mesh.platform.launch import environment
 
 _MOST_COPIES = 16
 
@@ -39,7 +45,7 @@ def copies(request: str, programs: Mapping[str, Manifest]) -> dict[str, int]:
 def settings(requests: Iterable[str], programs: Mapping[str, Manifest]) -> dict[str, dict[str, object]]:
     """Read `chat.rate_per_second=100` and return settings by program. Raise OptionError.
 
-    Whether a program has such a setting is checked by `mesh.platform.settings.check`, before anything starts.
+    `check` says whether a program has such a setting and takes such a value.
     """
     wanted: dict[str, dict[str, object]] = {}
     for request in requests:
@@ -51,6 +57,27 @@ def settings(requests: Iterable[str], programs: Mapping[str, Manifest]) -> dict[
             raise OptionError(f"--set: there is no {name!r}; there are {', '.join(sorted(programs))}")
         wanted.setdefault(name, {})[key] = _value(value)
     return wanted
+
+
+def check(wanted: Mapping[str, Mapping[str, object]], programs: Mapping[str, Manifest]) -> None:
+    """Have the settings checked by the classes that will read them, before anything starts. Raise OptionError."""
+    wrong = []
+    for name, values in wanted.items():
+        # In a process of its own: the mesh may not import a service.
+        result = subprocess.run(
+            [sys.executable, "-m", "mesh.process.check", programs[name].module],
+            input=json.dumps(values, default=str),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=REPOSITORY,
+            env={**os.environ, **environment()},
+        )
+        if result.returncode != 0:
+            found = result.stdout.splitlines() or [f"cannot be checked: {result.stderr.strip()[-600:]}"]
+            wrong += [f"{name}.{line}" for line in found]
+    if wrong:
+        raise OptionError("\n  ".join(["--set:", *wrong]) if len(wrong) > 1 else f"--set: {wrong[0]}")
 
 
 def _value(text: str) -> object:

@@ -86,7 +86,7 @@ class Valkey:
 
         client = Redis(
             host="127.0.0.1", port=self.port, username="operator", password=self.password_file("operator").read_text(),
-            socket_timeout=2, socket_connect_timeout=2,
+            socket_timeout=5, socket_connect_timeout=5,
         )  # fmt: skip
         async with client:
             # Answers with an error while it still loads its data.

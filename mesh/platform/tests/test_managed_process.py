@@ -24,6 +24,9 @@ class Script:
     def __init__(self, folder: Path, code: str) -> None:
         self.code = code
         self.ready = True
+        self.silent = False
+        self.grumbles = False
+        self.asked = 0
         self.prepared = 0
         self._folder = folder
 
@@ -37,15 +40,22 @@ class Script:
 
     async def complete(self) -> None: ...
 
+    async def answer(self, pid: int) -> None:
+        self.asked += 1
+        if self.silent:
+            raise TimeoutError
+        if self.grumbles:
+            raise RuntimeError("the database is starting up")
+
 
 class Broken(Script):
     async def prepare(self) -> Command:
         raise ComponentError("the wheel that brings it is not installed. Run `make install`")
 
 
-def managed(launch: Script, ready_within: float = 60.0) -> ManagedProcess:
+def managed(launch: Script, ready_within: float = 60.0, frozen_after: float = 60.0) -> ManagedProcess:
     state = ProcessState(instance="chat-1", name="chat")
-    return ManagedProcess(state, launch, Terminal(), lambda: None, ready_within=ready_within)
+    return ManagedProcess(state, launch, Terminal(), lambda: None, ready_within=ready_within, frozen_after=frozen_after)
 
 
 async def until(process: ManagedProcess, phase: str, restarts: int) -> None:
@@ -130,3 +140,30 @@ async def test_stopping_between_two_starts_does_not_wait_for_the_pause(tmp_path:
     async with asyncio.timeout(0.4):
         await process.stop()
     assert process.state.phase == "ended"
+
+
+async def test_a_process_that_answers_with_an_error_is_not_frozen(tmp_path: Path) -> None:
+    launch = Script(tmp_path, LIVES)
+    process = managed(launch, frozen_after=0.05)
+    process.start()
+    await process.ready()
+    launch.grumbles = True
+    pid = process.state.pid
+    async with asyncio.timeout(10):
+        while launch.asked < 10:
+            await asyncio.sleep(0.01)
+    assert (process.state.pid, process.state.phase, process.state.restarts) == (pid, "ready", 0)
+    await process.stop()
+
+
+async def test_a_frozen_process_is_killed_and_starts_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launch = Script(tmp_path, LIVES)
+    process = managed(launch, frozen_after=0.1)
+    process.start()
+    await process.ready()
+    launch.silent = True
+    await until(process, "pausing", 1)
+    launch.silent = False
+    await until(process, "ready", 1)
+    assert "chat-1 was killed (frozen: no answer for 0 s (timed out))" in capsys.readouterr().out
+    await process.stop()

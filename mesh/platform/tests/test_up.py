@@ -63,6 +63,10 @@ class Up:
         assert isinstance(pid, int)
         return pid
 
+    def pid_or_none(self, instance: str) -> int | None:
+        found = [row["pid"] for row in self.status()["processes"] if row["instance"] == instance]
+        return found[0] if found else None
+
     def until(self, true: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not true():
@@ -188,6 +192,24 @@ def test_a_second_start_on_the_same_folder_says_who_runs(up: Up) -> None:
     assert f"already runs (process {up.process.pid})" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("chat.rate_burts=3", "chat.rate_burts: there is no such setting; did you mean rate_burst?"),
+        ("chat.rate_burst=many", 'chat.rate_burst: "many" cannot be used; allowed: '),
+        ("session.lapse_every_s=-1", "session.lapse_every_s: -1 cannot be used; allowed: a number, more than 0"),
+        ("control.edge_port=70000", "control.edge_port: 70000 cannot be used; allowed: a whole number, at least 1"),
+        ("bridge.log_level=loud", 'bridge.log_level: "loud" cannot be used; allowed: one of debug, info'),
+        ("chat.instance=x", "chat.instance: the platform sets it"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_starts(tmp_path: Path, setting: str, says: str) -> None:
+    result = octopus("up", "--root", str(tmp_path / "new"), "--set", setting)
+    assert result.returncode == 1
+    assert says in result.stdout
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_second_platform_on_the_same_port_says_who_has_it(up: Up, tmp_path: Path) -> None:
     result = octopus("up", "--root", str(tmp_path / "other"), "--edge-port", str(up.edge_port))
     assert result.returncode == 1
@@ -203,6 +225,19 @@ def test_a_killed_process_comes_back_and_the_terminal_says_so(up: Up, instance: 
     up.until(lambda: f"{instance} is ready again, restart 1" in up.said(), 30)
     assert up.pid(instance) != killed
     up.until_ready(30)
+
+
+def test_frozen_processes_are_killed_and_come_back(up: Up) -> None:
+    frozen = {instance: up.pid(instance) for instance in ("bot-1", "valkey", "edge")}
+    restarts = {row["instance"]: row["restarts"] for row in up.status()["processes"]}
+    for pid in frozen.values():
+        os.kill(pid, signal.SIGSTOP)
+    for instance, pid in frozen.items():
+        up.until(lambda instance=instance: f"{instance} was killed (frozen: no answer for" in up.said(), 40)  # type: ignore[misc]
+        up.until(lambda instance=instance, pid=pid: up.pid_or_none(instance) not in (None, pid), 30)  # type: ignore[misc]
+    up.until_ready(60)
+    others = [row for row in up.status()["processes"] if row["instance"] not in frozen]
+    assert all(row["restarts"] == restarts[row["instance"]] for row in others)
 
 
 def test_the_doctor_knows_the_port_is_ours(up: Up) -> None:
