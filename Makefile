@@ -19,6 +19,11 @@ export UV_LINK_MODE := copy
 
 .PHONY: help install up test check bench gen format lock browser web $(CHECKS)
 
+# The folders of gen/ that are generated as a whole; what else lies there is written by hand.
+GENERATED := python/octopus python/buf ts/octopus ts/buf
+# Where the published contracts are: the branch that others see, or the only one there is.
+PUBLISHED := $(shell git rev-parse --quiet --verify origin/main > /dev/null 2>&1 && echo origin/main || echo main)
+
 WEB_SOURCES := $(shell find edge/web gen/ts -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2> /dev/null)
 
 help: ## show the targets
@@ -55,7 +60,9 @@ browser:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk > /dev/null; }
 
 gen: .venv/installed edge/web/node_modules/.package-lock.json ## write gen/ anew from proto/, and the README's picture; works offline
-	python .ci/contracts.py generate
+	python .ci/proto_text.py gen/proto
+	rm -rf $(addprefix gen/,$(GENERATED))
+	buf generate
 	python -m mesh.platform.overview
 
 format: .venv/installed ## put the code into its one format
@@ -88,13 +95,24 @@ check-imports:
 	found=$$(lint-imports --no-logo) || { echo "$$found"; exit 1; }
 
 check-contracts:
-	python .ci/contracts.py lint
+	buf lint proto
 
 check-breaking:
-	python .ci/contracts.py breaking
+	@# The published contracts may be from before gen/proto, so what they import is taken from here.
+	@git rev-parse --quiet --verify $(PUBLISHED) > /dev/null || { echo 'No published contracts: there is no branch $(PUBLISHED).'; exit 0; }; \
+	published=$$(mktemp -d); trap 'rm -rf $$published' EXIT; \
+	git archive $(PUBLISHED) proto | tar -xC $$published; \
+	mkdir $$published/gen; cp -r gen/proto $$published/gen; cp buf.yaml $$published; \
+	buf breaking proto --against $$published/proto
 
 check-gen:
-	python .ci/contracts.py stale
+	@fresh=$$(mktemp -d); trap 'rm -rf $$fresh' EXIT; \
+	python .ci/proto_text.py $$fresh/gen/proto; \
+	buf generate --output $$fresh; \
+	for folder in proto/buf $(GENERATED); do \
+	  diff --recursive --brief --exclude=__pycache__ $$fresh/gen/$$folder gen/$$folder \
+	    || { echo "gen/$$folder is not what proto/ gives. Run \`make gen\` and commit the result."; exit 1; }; \
+	done
 
 check-overview:
 	python -m mesh.platform.overview --check

@@ -27,13 +27,14 @@ from octopus.chat.v1 import message_pb2 as octopus_dot_chat_dot_v1_dot_message__
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(octopus/archive/v1/archive_service.proto\x12\x12octopus.archive.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/options/v1/options.proto\"\x8c\x01\n\x13ListMessagesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1b\n\nsession_id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1b\n\nbefore_seq\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"[\n\x14ListMessagesResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.octopus.chat.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x96\x01\n\x0e\x41rchiveService\x12\x83\x01\n\x0cListMessages\x12\'.octopus.archive.v1.ListMessagesRequest\x1a(.octopus.archive.v1.ListMessagesResponse\" \x90\x02\x01\x8a\xb5\x18\x19\n\x06\x03\x04\x05\x06\x08\t\x12\x04\x65\x64ge\x1a\tchat.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(octopus/archive/v1/archive_service.proto\x12\x12octopus.archive.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/options/v1/options.proto\"\xb7\x01\n\x13ListMessagesRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12&\n\nsession_id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12&\n\nbefore_seq\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tbeforeSeq\"t\n\x14ListMessagesResponse\x12\x34\n\x08messages\x18\x01 \x03(\x0b\x32\x18.octopus.chat.v1.MessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x96\x01\n\x0e\x41rchiveService\x12\x83\x01\n\x0cListMessages\x12\'.octopus.archive.v1.ListMessagesRequest\x1a(.octopus.archive.v1.ListMessagesResponse\" \x90\x02\x01\x8a\xb5\x18\x19\n\x06\x03\x04\x05\x06\x08\t\x12\x04\x65\x64ge\x1a\tchat.readB\xc1\x01\n\x16\x63om.octopus.archive.v1B\x13\x41rchiveServiceProtoP\x01Z.octopus/contracts/octopus/archive/v1;archivev1\xaa\x02\x12Octopus.Archive.V1\xca\x02\x12Octopus\\Archive\\V1\xe2\x02\x1eOctopus\\Archive\\V1\\GPBMetadata\xea\x02\x14Octopus::Archive::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.archive.v1.archive_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\026com.octopus.archive.v1B\023ArchiveServiceProtoP\001Z.octopus/contracts/octopus/archive/v1;archivev1\252\002\022Octopus.Archive.V1\312\002\022Octopus\\Archive\\V1\342\002\036Octopus\\Archive\\V1\\GPBMetadata\352\002\024Octopus::Archive::V1'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTMESSAGESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -45,9 +46,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ARCHIVESERVICE'].methods_by_name['ListMessages']._loaded_options = None
   _globals['_ARCHIVESERVICE'].methods_by_name['ListMessages']._serialized_options = b'\220\002\001\212\265\030\031\n\006\003\004\005\006\010\t\022\004edge\032\tchat.read'
   _globals['_LISTMESSAGESREQUEST']._serialized_start=159
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=299
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=301
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=392
-  _globals['_ARCHIVESERVICE']._serialized_start=395
-  _globals['_ARCHIVESERVICE']._serialized_end=545
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=342
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=344
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=460
+  _globals['_ARCHIVESERVICE']._serialized_start=463
+  _globals['_ARCHIVESERVICE']._serialized_end=613
 # @@protoc_insertion_point(module_scope)

@@ -27,21 +27,22 @@ from octopus.chat.v1 import message_pb2 as octopus_dot_chat_dot_v1_dot_message__
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n octopus/bot/v1/bot_service.proto\x12\x0eoctopus.bot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/options/v1/options.proto\"6\n\x12TryQuestionRequest\x12 \n\x08question\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05\"U\n\x13TryQuestionResponse\x12*\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1a.octopus.chat.v1.BotAnswer\x12\x12\n\nhands_over\x18\x02 \x01(\x08\x32x\n\nBotService\x12j\n\x0bTryQuestion\x12\".octopus.bot.v1.TryQuestionRequest\x1a#.octopus.bot.v1.TryQuestionResponse\"\x12\x90\x02\x01\x8a\xb5\x18\x0b\n\x03\x07\x05\x06\x12\x04\x65\x64geb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n octopus/bot/v1/bot_service.proto\x12\x0eoctopus.bot.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/options/v1/options.proto\"@\n\x12TryQuestionRequest\x12*\n\x08question\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05R\x08question\"h\n\x13TryQuestionResponse\x12\x32\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1a.octopus.chat.v1.BotAnswerR\x06\x61nswer\x12\x1d\n\nhands_over\x18\x02 \x01(\x08R\thandsOver2x\n\nBotService\x12j\n\x0bTryQuestion\x12\".octopus.bot.v1.TryQuestionRequest\x1a#.octopus.bot.v1.TryQuestionResponse\"\x12\x90\x02\x01\x8a\xb5\x18\x0b\n\x03\x07\x05\x06\x12\x04\x65\x64geB\xa1\x01\n\x12\x63om.octopus.bot.v1B\x0f\x42otServiceProtoP\x01Z&octopus/contracts/octopus/bot/v1;botv1\xaa\x02\x0eOctopus.Bot.V1\xca\x02\x0eOctopus\\Bot\\V1\xe2\x02\x1aOctopus\\Bot\\V1\\GPBMetadata\xea\x02\x10Octopus::Bot::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.bot.v1.bot_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\022com.octopus.bot.v1B\017BotServiceProtoP\001Z&octopus/contracts/octopus/bot/v1;botv1\252\002\016Octopus.Bot.V1\312\002\016Octopus\\Bot\\V1\342\002\032Octopus\\Bot\\V1\\GPBMetadata\352\002\020Octopus::Bot::V1'
   _globals['_TRYQUESTIONREQUEST'].fields_by_name['question']._loaded_options = None
   _globals['_TRYQUESTIONREQUEST'].fields_by_name['question']._serialized_options = b'\272H\007r\005\020\001(\200@\220\265\030\005'
   _globals['_BOTSERVICE'].methods_by_name['TryQuestion']._loaded_options = None
   _globals['_BOTSERVICE'].methods_by_name['TryQuestion']._serialized_options = b'\220\002\001\212\265\030\013\n\003\007\005\006\022\004edge'
   _globals['_TRYQUESTIONREQUEST']._serialized_start=146
-  _globals['_TRYQUESTIONREQUEST']._serialized_end=200
-  _globals['_TRYQUESTIONRESPONSE']._serialized_start=202
-  _globals['_TRYQUESTIONRESPONSE']._serialized_end=287
-  _globals['_BOTSERVICE']._serialized_start=289
-  _globals['_BOTSERVICE']._serialized_end=409
+  _globals['_TRYQUESTIONREQUEST']._serialized_end=210
+  _globals['_TRYQUESTIONRESPONSE']._serialized_start=212
+  _globals['_TRYQUESTIONRESPONSE']._serialized_end=316
+  _globals['_BOTSERVICE']._serialized_start=318
+  _globals['_BOTSERVICE']._serialized_end=438
 # @@protoc_insertion_point(module_scope)

@@ -27,15 +27,16 @@ from octopus.chat.v1 import message_pb2 as octopus_dot_chat_dot_v1_dot_message__
 from octopus.session.v1 import session_pb2 as octopus_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!octopus/chat/v1/chat_events.proto\x12\x0foctopus.chat.v1\x1a\x1boctopus/chat/v1/frame.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/session/v1/session.proto\"\x96\x01\n\x08LogEntry\x12)\n\x07message\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.Message\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\x03\x12\x37\n\rsession_state\x18\x04 \x01(\x0e\x32 .octopus.session.v1.SessionState\"j\n\x06Signal\x12)\n\x06typing\x18\x01 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00\x12+\n\x07receipt\x18\x02 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00\x42\x08\n\x06signalb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!octopus/chat/v1/chat_events.proto\x12\x0foctopus.chat.v1\x1a\x1boctopus/chat/v1/frame.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/session/v1/session.proto\"\xc3\x01\n\x08LogEntry\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.MessageR\x07message\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x1f\n\x0b\x63ustomer_id\x18\x03 \x01(\x03R\ncustomerId\x12\x45\n\rsession_state\x18\x04 \x01(\x0e\x32 .octopus.session.v1.SessionStateR\x0csessionState\"{\n\x06Signal\x12\x31\n\x06typing\x18\x01 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00R\x06typing\x12\x34\n\x07receipt\x18\x02 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00R\x07receiptB\x08\n\x06signalB\xa8\x01\n\x13\x63om.octopus.chat.v1B\x0f\x43hatEventsProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.chat.v1.chat_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.chat.v1B\017ChatEventsProtoP\001Z(octopus/contracts/octopus/chat/v1;chatv1\252\002\017Octopus.Chat.V1\312\002\017Octopus\\Chat\\V1\342\002\033Octopus\\Chat\\V1\\GPBMetadata\352\002\021Octopus::Chat::V1'
   _globals['_LOGENTRY']._serialized_start=149
-  _globals['_LOGENTRY']._serialized_end=299
-  _globals['_SIGNAL']._serialized_start=301
-  _globals['_SIGNAL']._serialized_end=407
+  _globals['_LOGENTRY']._serialized_end=344
+  _globals['_SIGNAL']._serialized_start=346
+  _globals['_SIGNAL']._serialized_end=469
 # @@protoc_insertion_point(module_scope)

@@ -27,13 +27,14 @@ from octopus.chat.v1 import frame_pb2 as octopus_dot_chat_dot_v1_dot_frame__pb2
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/chat/v1/chat_service.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1boctopus/chat/v1/frame.proto\x1a octopus/options/v1/options.proto\"X\n\x0f\x43onverseRequest\x12\x38\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x1c.octopus.chat.v1.ClientFrameB\n\xbaH\x07\x92\x01\x04\x08\x01\x10@J\x04\x08\x01\x10\x02R\x05\x66rame\"M\n\x10\x43onverseResponse\x12,\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x1c.octopus.chat.v1.ServerFrameJ\x04\x08\x01\x10\x02R\x05\x66rame\"A\n\x10SubscribeRequest\x12-\n\x05hello\x18\x01 \x01(\x0b\x32\x16.octopus.chat.v1.HelloB\x06\xbaH\x03\xc8\x01\x01\"N\n\x11SubscribeResponse\x12,\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x1c.octopus.chat.v1.ServerFrameJ\x04\x08\x01\x10\x02R\x05\x66rame\"\xa4\x01\n\x0bSendRequest\x12,\n\x04post\x18\x01 \x01(\x0b\x32\x1c.octopus.chat.v1.PostMessageH\x00\x12)\n\x06typing\x18\x02 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00\x12+\n\x07receipt\x18\x03 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00\x42\x0f\n\x06\x61\x63tion\x12\x05\xbaH\x02\x08\x01\"1\n\x0cSendResponse\x12!\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x14.octopus.chat.v1.Ack2\xc4\x02\n\x0b\x43hatService\x12m\n\x08\x43onverse\x12 .octopus.chat.v1.ConverseRequest\x1a!.octopus.chat.v1.ConverseResponse\"\x18\x8a\xb5\x18\x14\n\x04\x03\x04\x05\x06\x12\x04\x65\x64ge\x12\x06\x62ridge(\x01\x30\x01\x12\x66\n\tSubscribe\x12!.octopus.chat.v1.SubscribeRequest\x1a\".octopus.chat.v1.SubscribeResponse\"\x10\x8a\xb5\x18\x0c\n\x04\x03\x04\x05\x06\x12\x04\x65\x64ge0\x01\x12^\n\x04Send\x12\x1c.octopus.chat.v1.SendRequest\x1a\x1d.octopus.chat.v1.SendResponse\"\x19\x90\x02\x02\x8a\xb5\x18\x12\n\x05\x03\x04\x05\x06\x02\x12\x04\x65\x64ge\x12\x03\x62otb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/chat/v1/chat_service.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1boctopus/chat/v1/frame.proto\x1a octopus/options/v1/options.proto\"`\n\x0f\x43onverseRequest\x12@\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x1c.octopus.chat.v1.ClientFrameB\n\xbaH\x07\x92\x01\x04\x08\x01\x10@R\x06\x66ramesJ\x04\x08\x01\x10\x02R\x05\x66rame\"U\n\x10\x43onverseResponse\x12\x34\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x1c.octopus.chat.v1.ServerFrameR\x06\x66ramesJ\x04\x08\x01\x10\x02R\x05\x66rame\"H\n\x10SubscribeRequest\x12\x34\n\x05hello\x18\x01 \x01(\x0b\x32\x16.octopus.chat.v1.HelloB\x06\xbaH\x03\xc8\x01\x01R\x05hello\"V\n\x11SubscribeResponse\x12\x34\n\x06\x66rames\x18\x02 \x03(\x0b\x32\x1c.octopus.chat.v1.ServerFrameR\x06\x66ramesJ\x04\x08\x01\x10\x02R\x05\x66rame\"\xbb\x01\n\x0bSendRequest\x12\x32\n\x04post\x18\x01 \x01(\x0b\x32\x1c.octopus.chat.v1.PostMessageH\x00R\x04post\x12\x31\n\x06typing\x18\x02 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00R\x06typing\x12\x34\n\x07receipt\x18\x03 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00R\x07receiptB\x0f\n\x06\x61\x63tion\x12\x05\xbaH\x02\x08\x01\"6\n\x0cSendResponse\x12&\n\x03\x61\x63k\x18\x01 \x01(\x0b\x32\x14.octopus.chat.v1.AckR\x03\x61\x63k2\xc4\x02\n\x0b\x43hatService\x12m\n\x08\x43onverse\x12 .octopus.chat.v1.ConverseRequest\x1a!.octopus.chat.v1.ConverseResponse\"\x18\x8a\xb5\x18\x14\n\x04\x03\x04\x05\x06\x12\x04\x65\x64ge\x12\x06\x62ridge(\x01\x30\x01\x12\x66\n\tSubscribe\x12!.octopus.chat.v1.SubscribeRequest\x1a\".octopus.chat.v1.SubscribeResponse\"\x10\x8a\xb5\x18\x0c\n\x04\x03\x04\x05\x06\x12\x04\x65\x64ge0\x01\x12^\n\x04Send\x12\x1c.octopus.chat.v1.SendRequest\x1a\x1d.octopus.chat.v1.SendResponse\"\x19\x90\x02\x02\x8a\xb5\x18\x12\n\x05\x03\x04\x05\x06\x02\x12\x04\x65\x64ge\x12\x03\x62otB\xa9\x01\n\x13\x63om.octopus.chat.v1B\x10\x43hatServiceProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.chat.v1.chat_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.chat.v1B\020ChatServiceProtoP\001Z(octopus/contracts/octopus/chat/v1;chatv1\252\002\017Octopus.Chat.V1\312\002\017Octopus\\Chat\\V1\342\002\033Octopus\\Chat\\V1\\GPBMetadata\352\002\021Octopus::Chat::V1'
   _globals['_CONVERSEREQUEST'].fields_by_name['frames']._loaded_options = None
   _globals['_CONVERSEREQUEST'].fields_by_name['frames']._serialized_options = b'\272H\007\222\001\004\010\001\020@'
   _globals['_SUBSCRIBEREQUEST'].fields_by_name['hello']._loaded_options = None
@@ -47,17 +48,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATSERVICE'].methods_by_name['Send']._loaded_options = None
   _globals['_CHATSERVICE'].methods_by_name['Send']._serialized_options = b'\220\002\002\212\265\030\022\n\005\003\004\005\006\002\022\004edge\022\003bot'
   _globals['_CONVERSEREQUEST']._serialized_start=147
-  _globals['_CONVERSEREQUEST']._serialized_end=235
-  _globals['_CONVERSERESPONSE']._serialized_start=237
-  _globals['_CONVERSERESPONSE']._serialized_end=314
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=316
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=381
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=383
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=461
-  _globals['_SENDREQUEST']._serialized_start=464
-  _globals['_SENDREQUEST']._serialized_end=628
-  _globals['_SENDRESPONSE']._serialized_start=630
-  _globals['_SENDRESPONSE']._serialized_end=679
-  _globals['_CHATSERVICE']._serialized_start=682
-  _globals['_CHATSERVICE']._serialized_end=1006
+  _globals['_CONVERSEREQUEST']._serialized_end=243
+  _globals['_CONVERSERESPONSE']._serialized_start=245
+  _globals['_CONVERSERESPONSE']._serialized_end=330
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=332
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=404
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=406
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=492
+  _globals['_SENDREQUEST']._serialized_start=495
+  _globals['_SENDREQUEST']._serialized_end=682
+  _globals['_SENDRESPONSE']._serialized_start=684
+  _globals['_SENDRESPONSE']._serialized_end=738
+  _globals['_CHATSERVICE']._serialized_start=741
+  _globals['_CHATSERVICE']._serialized_end=1065
 # @@protoc_insertion_point(module_scope)

@@ -31,13 +31,14 @@ from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_opt
 from octopus.session.v1 import session_pb2 as octopus_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1boctopus/chat/v1/frame.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1doctopus/chat/v1/message.proto\x1a\x1eoctopus/errors/v1/errors.proto\x1a octopus/options/v1/options.proto\x1a octopus/session/v1/session.proto\"\x9a\x02\n\x0b\x43lientFrame\x12\'\n\x05hello\x18\x01 \x01(\x0b\x32\x16.octopus.chat.v1.HelloH\x00\x12,\n\x04post\x18\x02 \x01(\x0b\x32\x1c.octopus.chat.v1.PostMessageH\x00\x12)\n\x06typing\x18\x03 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00\x12+\n\x07receipt\x18\x04 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00\x12%\n\x04ping\x18\x05 \x01(\x0b\x32\x15.octopus.chat.v1.PingH\x00\x12%\n\x04pong\x18\x06 \x01(\x0b\x32\x15.octopus.chat.v1.PongH\x00\x42\x0e\n\x05\x66rame\x12\x05\xbaH\x02\x08\x01\"\xf4\x03\n\x0bServerFrame\x12+\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.WelcomeH\x00\x12+\n\x07message\x18\x02 \x01(\x0b\x32\x18.octopus.chat.v1.MessageH\x00\x12#\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x14.octopus.chat.v1.AckH\x00\x12+\n\x07refusal\x18\x04 \x01(\x0b\x32\x18.octopus.chat.v1.RefusalH\x00\x12)\n\x06typing\x18\x05 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00\x12+\n\x07receipt\x18\x06 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00\x12\x31\n\x07session\x18\x07 \x01(\x0b\x32\x1e.octopus.chat.v1.SessionUpdateH\x00\x12*\n\x07too_old\x18\x08 \x01(\x0b\x32\x17.octopus.chat.v1.TooOldH\x00\x12%\n\x04ping\x18\t \x01(\x0b\x32\x15.octopus.chat.v1.PingH\x00\x12%\n\x04pong\x18\n \x01(\x0b\x32\x15.octopus.chat.v1.PongH\x00\x12+\n\x07goodbye\x18\x0b \x01(\x0b\x32\x18.octopus.chat.v1.GoodbyeH\x00\x42\x07\n\x05\x66rame\";\n\x06\x43ursor\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x14\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"|\n\x05Hello\x12\"\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80 \x90\xb5\x18\x06\x12\x33\n\x07\x63ursors\x18\x02 \x03(\x0b\x32\x17.octopus.chat.v1.CursorB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\x12\x1a\n\tdevice_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\xef\x01\n\x0bPostMessage\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x37\n\x11\x63lient_message_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12\x31\n\x07\x63ontent\x18\x06 \x01(\x0b\x32\x18.octopus.chat.v1.ContentB\x06\xbaH\x03\xc8\x01\x01\x12\'\n\x11\x65xpected_last_seq\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x42\x14\n\x12_expected_last_seqJ\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\x04textR\x06\x61nswer\"\x95\x01\n\x03\x41\x63k\x12\x19\n\x11\x63lient_message_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x03\x12\x12\n\nmessage_id\x18\x03 \x01(\x03\x12\x0b\n\x03seq\x18\x04 \x01(\x03\x12+\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tduplicate\x18\x06 \x01(\x08\"\xa8\x01\n\x07Refusal\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11\x63lient_message_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\x03\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"N\n\x06Typing\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\'\n\x06sender\x18\x02 \x01(\x0b\x32\x17.octopus.chat.v1.Sender\"\x8a\x01\n\x07Receipt\x12\x1b\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1e\n\rdelivered_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x08read_seq\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\'\n\x06sender\x18\x04 \x01(\x0b\x32\x17.octopus.chat.v1.Sender\"=\n\rSessionUpdate\x12,\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.Session\"\xd0\x01\n\x07Welcome\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12-\n\x08sessions\x18\x02 \x03(\x0b\x32\x1b.octopus.session.v1.Session\x12*\n\x08receipts\x18\x03 \x03(\x0b\x32\x18.octopus.chat.v1.Receipt\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x07\x65nds_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x06TooOld\x12\x12\n\nsession_id\x18\x01 \x01(\x03\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\"\x15\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x03\"\x15\n\x04Pong\x12\r\n\x05nonce\x18\x01 \x01(\x03\"}\n\x07Goodbye\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x32\n\x0freconnect_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1boctopus/chat/v1/frame.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1doctopus/chat/v1/message.proto\x1a\x1eoctopus/errors/v1/errors.proto\x1a octopus/options/v1/options.proto\x1a octopus/session/v1/session.proto\"\xc4\x02\n\x0b\x43lientFrame\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x16.octopus.chat.v1.HelloH\x00R\x05hello\x12\x32\n\x04post\x18\x02 \x01(\x0b\x32\x1c.octopus.chat.v1.PostMessageH\x00R\x04post\x12\x31\n\x06typing\x18\x03 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00R\x06typing\x12\x34\n\x07receipt\x18\x04 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00R\x07receipt\x12+\n\x04ping\x18\x05 \x01(\x0b\x32\x15.octopus.chat.v1.PingH\x00R\x04ping\x12+\n\x04pong\x18\x06 \x01(\x0b\x32\x15.octopus.chat.v1.PongH\x00R\x04pongB\x0e\n\x05\x66rame\x12\x05\xbaH\x02\x08\x01\"\xcb\x04\n\x0bServerFrame\x12\x34\n\x07welcome\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.WelcomeH\x00R\x07welcome\x12\x34\n\x07message\x18\x02 \x01(\x0b\x32\x18.octopus.chat.v1.MessageH\x00R\x07message\x12(\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x14.octopus.chat.v1.AckH\x00R\x03\x61\x63k\x12\x34\n\x07refusal\x18\x04 \x01(\x0b\x32\x18.octopus.chat.v1.RefusalH\x00R\x07refusal\x12\x31\n\x06typing\x18\x05 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00R\x06typing\x12\x34\n\x07receipt\x18\x06 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00R\x07receipt\x12:\n\x07session\x18\x07 \x01(\x0b\x32\x1e.octopus.chat.v1.SessionUpdateH\x00R\x07session\x12\x32\n\x07too_old\x18\x08 \x01(\x0b\x32\x17.octopus.chat.v1.TooOldH\x00R\x06tooOld\x12+\n\x04ping\x18\t \x01(\x0b\x32\x15.octopus.chat.v1.PingH\x00R\x04ping\x12+\n\x04pong\x18\n \x01(\x0b\x32\x15.octopus.chat.v1.PongH\x00R\x04pong\x12\x34\n\x07goodbye\x18\x0b \x01(\x0b\x32\x18.octopus.chat.v1.GoodbyeH\x00R\x07goodbyeB\x07\n\x05\x66rame\"K\n\x06\x43ursor\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12\x19\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x03seq\"\x9c\x01\n\x05Hello\x12/\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03\x18\x80 \x90\xb5\x18\x06R\x0b\x61\x63\x63\x65ssToken\x12<\n\x07\x63ursors\x18\x02 \x03(\x0b\x32\x17.octopus.chat.v1.CursorB\t\xbaH\x06\x92\x01\x03\x10\xc8\x01R\x07\x63ursors\x12$\n\tdevice_id\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x08\x64\x65viceId\"\xa5\x02\n\x0bPostMessage\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12H\n\x11\x63lient_message_id\x18\x02 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$R\x0f\x63lientMessageId\x12:\n\x07\x63ontent\x18\x06 \x01(\x0b\x32\x18.octopus.chat.v1.ContentB\x06\xbaH\x03\xc8\x01\x01R\x07\x63ontent\x12\x38\n\x11\x65xpected_last_seq\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00R\x0f\x65xpectedLastSeq\x88\x01\x01\x42\x14\n\x12_expected_last_seqJ\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05R\x04textR\x06\x61nswer\"\xd4\x01\n\x03\x41\x63k\x12*\n\x11\x63lient_message_id\x18\x01 \x01(\tR\x0f\x63lientMessageId\x12\x1d\n\nsession_id\x18\x02 \x01(\x03R\tsessionId\x12\x1d\n\nmessage_id\x18\x03 \x01(\x03R\tmessageId\x12\x10\n\x03seq\x18\x04 \x01(\x03R\x03seq\x12\x33\n\x07sent_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06sentAt\x12\x1c\n\tduplicate\x18\x06 \x01(\x08R\tduplicate\"\xe5\x01\n\x07Refusal\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.ReasonR\x06reason\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12*\n\x11\x63lient_message_id\x18\x03 \x01(\tR\x0f\x63lientMessageId\x12\x1d\n\nsession_id\x18\x04 \x01(\x03R\tsessionId\x12:\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\nretryAfter\"a\n\x06Typing\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12/\n\x06sender\x18\x02 \x01(\x0b\x32\x17.octopus.chat.v1.SenderR\x06sender\"\xb4\x01\n\x07Receipt\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12,\n\rdelivered_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x0c\x64\x65liveredSeq\x12\"\n\x08read_seq\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x07readSeq\x12/\n\x06sender\x18\x04 \x01(\x0b\x32\x17.octopus.chat.v1.SenderR\x06sender\"F\n\rSessionUpdate\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\"\xff\x01\n\x07Welcome\x12\x17\n\x07user_id\x18\x01 \x01(\x03R\x06userId\x12\x37\n\x08sessions\x18\x02 \x03(\x0b\x32\x1b.octopus.session.v1.SessionR\x08sessions\x12\x34\n\x08receipts\x18\x03 \x03(\x0b\x32\x18.octopus.chat.v1.ReceiptR\x08receipts\x12\x37\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\theartbeat\x12\x33\n\x07\x65nds_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06\x65ndsAt\"D\n\x06TooOld\x12\x1d\n\nsession_id\x18\x01 \x01(\x03R\tsessionId\x12\x1b\n\tfirst_seq\x18\x02 \x01(\x03R\x08\x66irstSeq\"\x1c\n\x04Ping\x12\x14\n\x05nonce\x18\x01 \x01(\x03R\x05nonce\"\x1c\n\x04Pong\x12\x14\n\x05nonce\x18\x01 \x01(\x03R\x05nonce\"\xa2\x01\n\x07Goodbye\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.ReasonR\x06reason\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x42\n\x0freconnect_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0ereconnectAfterB\xa3\x01\n\x13\x63om.octopus.chat.v1B\nFrameProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.chat.v1.frame_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.chat.v1B\nFrameProtoP\001Z(octopus/contracts/octopus/chat/v1;chatv1\252\002\017Octopus.Chat.V1\312\002\017Octopus\\Chat\\V1\342\002\033Octopus\\Chat\\V1\\GPBMetadata\352\002\021Octopus::Chat::V1'
   _globals['_CLIENTFRAME'].oneofs_by_name['frame']._loaded_options = None
   _globals['_CLIENTFRAME'].oneofs_by_name['frame']._serialized_options = b'\272H\002\010\001'
   _globals['_CURSOR'].fields_by_name['session_id']._loaded_options = None
@@ -67,33 +68,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIPT'].fields_by_name['read_seq']._loaded_options = None
   _globals['_RECEIPT'].fields_by_name['read_seq']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_CLIENTFRAME']._serialized_start=274
-  _globals['_CLIENTFRAME']._serialized_end=556
-  _globals['_SERVERFRAME']._serialized_start=559
-  _globals['_SERVERFRAME']._serialized_end=1059
-  _globals['_CURSOR']._serialized_start=1061
-  _globals['_CURSOR']._serialized_end=1120
-  _globals['_HELLO']._serialized_start=1122
-  _globals['_HELLO']._serialized_end=1246
-  _globals['_POSTMESSAGE']._serialized_start=1249
-  _globals['_POSTMESSAGE']._serialized_end=1488
-  _globals['_ACK']._serialized_start=1491
-  _globals['_ACK']._serialized_end=1640
-  _globals['_REFUSAL']._serialized_start=1643
-  _globals['_REFUSAL']._serialized_end=1811
-  _globals['_TYPING']._serialized_start=1813
-  _globals['_TYPING']._serialized_end=1891
-  _globals['_RECEIPT']._serialized_start=1894
-  _globals['_RECEIPT']._serialized_end=2032
-  _globals['_SESSIONUPDATE']._serialized_start=2034
-  _globals['_SESSIONUPDATE']._serialized_end=2095
-  _globals['_WELCOME']._serialized_start=2098
-  _globals['_WELCOME']._serialized_end=2306
-  _globals['_TOOOLD']._serialized_start=2308
-  _globals['_TOOOLD']._serialized_end=2355
-  _globals['_PING']._serialized_start=2357
-  _globals['_PING']._serialized_end=2378
-  _globals['_PONG']._serialized_start=2380
-  _globals['_PONG']._serialized_end=2401
-  _globals['_GOODBYE']._serialized_start=2403
-  _globals['_GOODBYE']._serialized_end=2528
+  _globals['_CLIENTFRAME']._serialized_end=598
+  _globals['_SERVERFRAME']._serialized_start=601
+  _globals['_SERVERFRAME']._serialized_end=1188
+  _globals['_CURSOR']._serialized_start=1190
+  _globals['_CURSOR']._serialized_end=1265
+  _globals['_HELLO']._serialized_start=1268
+  _globals['_HELLO']._serialized_end=1424
+  _globals['_POSTMESSAGE']._serialized_start=1427
+  _globals['_POSTMESSAGE']._serialized_end=1720
+  _globals['_ACK']._serialized_start=1723
+  _globals['_ACK']._serialized_end=1935
+  _globals['_REFUSAL']._serialized_start=1938
+  _globals['_REFUSAL']._serialized_end=2167
+  _globals['_TYPING']._serialized_start=2169
+  _globals['_TYPING']._serialized_end=2266
+  _globals['_RECEIPT']._serialized_start=2269
+  _globals['_RECEIPT']._serialized_end=2449
+  _globals['_SESSIONUPDATE']._serialized_start=2451
+  _globals['_SESSIONUPDATE']._serialized_end=2521
+  _globals['_WELCOME']._serialized_start=2524
+  _globals['_WELCOME']._serialized_end=2779
+  _globals['_TOOOLD']._serialized_start=2781
+  _globals['_TOOOLD']._serialized_end=2849
+  _globals['_PING']._serialized_start=2851
+  _globals['_PING']._serialized_end=2879
+  _globals['_PONG']._serialized_start=2881
+  _globals['_PONG']._serialized_end=2909
+  _globals['_GOODBYE']._serialized_start=2912
+  _globals['_GOODBYE']._serialized_end=3074
 # @@protoc_insertion_point(module_scope)

@@ -26,13 +26,14 @@ from octopus.errors.v1 import errors_pb2 as octopus_dot_errors_dot_v1_dot_errors
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1boctopus/chat/v1/relay.proto\x12\x0foctopus.chat.v1\x1a\x1eoctopus/errors/v1/errors.proto\x1a octopus/options/v1/options.proto\"<\n\tRelayOpen\x12\x1a\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x04\x90\xb5\x18\x06\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\"\x0b\n\tRelayGone\"8\n\x0bRelayClosed\x12)\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.Reason\"\xaa\x01\n\nFromClient\x12\x12\n\nconnection\x18\x01 \x01(\r\x12*\n\x04open\x18\x02 \x01(\x0b\x32\x1a.octopus.chat.v1.RelayOpenH\x00\x12\x17\n\x07message\x18\x03 \x01(\x0c\x42\x04\x90\xb5\x18\x05H\x00\x12\x0f\n\x05taken\x18\x04 \x01(\rH\x00\x12*\n\x04gone\x18\x05 \x01(\x0b\x32\x1a.octopus.chat.v1.RelayGoneH\x00\x42\x06\n\x04item\"\x80\x01\n\x08ToClient\x12\x12\n\nconnection\x18\x01 \x01(\r\x12\x17\n\x07message\x18\x02 \x01(\x0c\x42\x04\x90\xb5\x18\x05H\x00\x12\x0f\n\x05taken\x18\x03 \x01(\rH\x00\x12.\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x1c.octopus.chat.v1.RelayClosedH\x00\x42\x06\n\x04itemb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1boctopus/chat/v1/relay.proto\x12\x0foctopus.chat.v1\x1a\x1eoctopus/errors/v1/errors.proto\x1a octopus/options/v1/options.proto\"V\n\tRelayOpen\x12\'\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x04\x90\xb5\x18\x06R\x0b\x61\x63\x63\x65ssToken\x12 \n\x0btraceparent\x18\x02 \x01(\tR\x0btraceparent\"\x0b\n\tRelayGone\"@\n\x0bRelayClosed\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32\x19.octopus.errors.v1.ReasonR\x06reason\"\xd2\x01\n\nFromClient\x12\x1e\n\nconnection\x18\x01 \x01(\rR\nconnection\x12\x30\n\x04open\x18\x02 \x01(\x0b\x32\x1a.octopus.chat.v1.RelayOpenH\x00R\x04open\x12 \n\x07message\x18\x03 \x01(\x0c\x42\x04\x90\xb5\x18\x05H\x00R\x07message\x12\x16\n\x05taken\x18\x04 \x01(\rH\x00R\x05taken\x12\x30\n\x04gone\x18\x05 \x01(\x0b\x32\x1a.octopus.chat.v1.RelayGoneH\x00R\x04goneB\x06\n\x04item\"\xa4\x01\n\x08ToClient\x12\x1e\n\nconnection\x18\x01 \x01(\rR\nconnection\x12 \n\x07message\x18\x02 \x01(\x0c\x42\x04\x90\xb5\x18\x05H\x00R\x07message\x12\x16\n\x05taken\x18\x03 \x01(\rH\x00R\x05taken\x12\x36\n\x06\x63losed\x18\x04 \x01(\x0b\x32\x1c.octopus.chat.v1.RelayClosedH\x00R\x06\x63losedB\x06\n\x04itemB\xa3\x01\n\x13\x63om.octopus.chat.v1B\nRelayProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.chat.v1.relay_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.chat.v1B\nRelayProtoP\001Z(octopus/contracts/octopus/chat/v1;chatv1\252\002\017Octopus.Chat.V1\312\002\017Octopus\\Chat\\V1\342\002\033Octopus\\Chat\\V1\\GPBMetadata\352\002\021Octopus::Chat::V1'
   _globals['_RELAYOPEN'].fields_by_name['access_token']._loaded_options = None
   _globals['_RELAYOPEN'].fields_by_name['access_token']._serialized_options = b'\220\265\030\006'
   _globals['_FROMCLIENT'].fields_by_name['message']._loaded_options = None
@@ -40,13 +41,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOCLIENT'].fields_by_name['message']._loaded_options = None
   _globals['_TOCLIENT'].fields_by_name['message']._serialized_options = b'\220\265\030\005'
   _globals['_RELAYOPEN']._serialized_start=114
-  _globals['_RELAYOPEN']._serialized_end=174
-  _globals['_RELAYGONE']._serialized_start=176
-  _globals['_RELAYGONE']._serialized_end=187
-  _globals['_RELAYCLOSED']._serialized_start=189
-  _globals['_RELAYCLOSED']._serialized_end=245
-  _globals['_FROMCLIENT']._serialized_start=248
-  _globals['_FROMCLIENT']._serialized_end=418
-  _globals['_TOCLIENT']._serialized_start=421
-  _globals['_TOCLIENT']._serialized_end=549
+  _globals['_RELAYOPEN']._serialized_end=200
+  _globals['_RELAYGONE']._serialized_start=202
+  _globals['_RELAYGONE']._serialized_end=213
+  _globals['_RELAYCLOSED']._serialized_start=215
+  _globals['_RELAYCLOSED']._serialized_end=279
+  _globals['_FROMCLIENT']._serialized_start=282
+  _globals['_FROMCLIENT']._serialized_end=492
+  _globals['_TOCLIENT']._serialized_start=495
+  _globals['_TOCLIENT']._serialized_end=659
 # @@protoc_insertion_point(module_scope)

@@ -25,25 +25,26 @@ _sym_db = _symbol_database.Default()
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/echo/v1/echo_service.proto\x12\x0foctopus.echo.v1\x1a octopus/options/v1/options.proto\"\x1e\n\x0bOnceRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"\x1f\n\x0cOnceResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\" \n\rStreamRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\"!\n\x0eStreamResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x32\xc2\x01\n\x0b\x45\x63hoService\x12U\n\x04Once\x12\x1c.octopus.echo.v1.OnceRequest\x1a\x1d.octopus.echo.v1.OnceResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12\\\n\x06Stream\x12\x1e.octopus.echo.v1.StreamRequest\x1a\x1f.octopus.echo.v1.StreamResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/echo/v1/echo_service.proto\x12\x0foctopus.echo.v1\x1a octopus/options/v1/options.proto\"\'\n\x0bOnceRequest\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\"(\n\x0cOnceResponse\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\")\n\rStreamRequest\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload\"*\n\x0eStreamResponse\x12\x18\n\x07payload\x18\x01 \x01(\x0cR\x07payload2\xc2\x01\n\x0b\x45\x63hoService\x12U\n\x04Once\x12\x1c.octopus.echo.v1.OnceRequest\x1a\x1d.octopus.echo.v1.OnceResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12\\\n\x06Stream\x12\x1e.octopus.echo.v1.StreamRequest\x1a\x1f.octopus.echo.v1.StreamResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge(\x01\x30\x01\x42\xa9\x01\n\x13\x63om.octopus.echo.v1B\x10\x45\x63hoServiceProtoP\x01Z(octopus/contracts/octopus/echo/v1;echov1\xaa\x02\x0fOctopus.Echo.V1\xca\x02\x0fOctopus\\Echo\\V1\xe2\x02\x1bOctopus\\Echo\\V1\\GPBMetadata\xea\x02\x11Octopus::Echo::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.echo.v1.echo_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.echo.v1B\020EchoServiceProtoP\001Z(octopus/contracts/octopus/echo/v1;echov1\252\002\017Octopus.Echo.V1\312\002\017Octopus\\Echo\\V1\342\002\033Octopus\\Echo\\V1\\GPBMetadata\352\002\021Octopus::Echo::V1'
   _globals['_ECHOSERVICE'].methods_by_name['Once']._loaded_options = None
   _globals['_ECHOSERVICE'].methods_by_name['Once']._serialized_options = b'\220\002\001\212\265\030\t\n\001\001\022\004edge'
   _globals['_ECHOSERVICE'].methods_by_name['Stream']._loaded_options = None
   _globals['_ECHOSERVICE'].methods_by_name['Stream']._serialized_options = b'\212\265\030\t\n\001\001\022\004edge'
   _globals['_ONCEREQUEST']._serialized_start=89
-  _globals['_ONCEREQUEST']._serialized_end=119
-  _globals['_ONCERESPONSE']._serialized_start=121
-  _globals['_ONCERESPONSE']._serialized_end=152
-  _globals['_STREAMREQUEST']._serialized_start=154
-  _globals['_STREAMREQUEST']._serialized_end=186
-  _globals['_STREAMRESPONSE']._serialized_start=188
-  _globals['_STREAMRESPONSE']._serialized_end=221
-  _globals['_ECHOSERVICE']._serialized_start=224
-  _globals['_ECHOSERVICE']._serialized_end=418
+  _globals['_ONCEREQUEST']._serialized_end=128
+  _globals['_ONCERESPONSE']._serialized_start=130
+  _globals['_ONCERESPONSE']._serialized_end=170
+  _globals['_STREAMREQUEST']._serialized_start=172
+  _globals['_STREAMREQUEST']._serialized_end=213
+  _globals['_STREAMRESPONSE']._serialized_start=215
+  _globals['_STREAMRESPONSE']._serialized_end=257
+  _globals['_ECHOSERVICE']._serialized_start=260
+  _globals['_ECHOSERVICE']._serialized_end=454
 # @@protoc_insertion_point(module_scope)

@@ -26,13 +26,14 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eoctopus/knowledge/v1/faq.proto\x12\x14octopus.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x01\n\x03\x46\x61q\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x31\n\x07\x63ontent\x18\x03 \x01(\x0b\x32 .octopus.knowledge.v1.FaqContent\x12\x10\n\x08\x64isabled\x18\x04 \x01(\x08\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcb\x01\n\nFaqContent\x12\x1c\n\x08question\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08\x12\x1a\n\x06\x61nswer\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\xc0>\x12,\n\x11similar_questions\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07r\x05\x10\x01(\x80\x08\x12\x19\n\x08\x63\x61tegory\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12:\n\x06locale\x18\x05 \x01(\tB*\xbaH\'r%2#^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eoctopus/knowledge/v1/faq.proto\x12\x14octopus.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n\x03\x46\x61q\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12:\n\x07\x63ontent\x18\x03 \x01(\x0b\x32 .octopus.knowledge.v1.FaqContentR\x07\x63ontent\x12\x1a\n\x08\x64isabled\x18\x04 \x01(\x08R\x08\x64isabled\x12\x18\n\x07version\x18\x05 \x01(\x03R\x07version\x12\x39\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x39\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\"\x81\x02\n\nFaqContent\x12&\n\x08question\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\x80\x08R\x08question\x12\"\n\x06\x61nswer\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01(\xc0>R\x06\x61nswer\x12>\n\x11similar_questions\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07r\x05\x10\x01(\x80\x08R\x10similarQuestions\x12#\n\x08\x63\x61tegory\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x08\x63\x61tegory\x12\x42\n\x06locale\x18\x05 \x01(\tB*\xbaH\'r%2#^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$R\x06localeB\xc4\x01\n\x18\x63om.octopus.knowledge.v1B\x08\x46\x61qProtoP\x01Z2octopus/contracts/octopus/knowledge/v1;knowledgev1\xaa\x02\x14Octopus.Knowledge.V1\xca\x02\x14Octopus\\Knowledge\\V1\xe2\x02 Octopus\\Knowledge\\V1\\GPBMetadata\xea\x02\x16Octopus::Knowledge::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.knowledge.v1.faq_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\030com.octopus.knowledge.v1B\010FaqProtoP\001Z2octopus/contracts/octopus/knowledge/v1;knowledgev1\252\002\024Octopus.Knowledge.V1\312\002\024Octopus\\Knowledge\\V1\342\002 Octopus\\Knowledge\\V1\\GPBMetadata\352\002\026Octopus::Knowledge::V1'
   _globals['_FAQCONTENT'].fields_by_name['question']._loaded_options = None
   _globals['_FAQCONTENT'].fields_by_name['question']._serialized_options = b'\272H\007r\005\020\001(\200\010'
   _globals['_FAQCONTENT'].fields_by_name['answer']._loaded_options = None
@@ -44,7 +45,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAQCONTENT'].fields_by_name['locale']._loaded_options = None
   _globals['_FAQCONTENT'].fields_by_name['locale']._serialized_options = b'\272H\'r%2#^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$'
   _globals['_FAQ']._serialized_start=119
-  _globals['_FAQ']._serialized_end=337
-  _globals['_FAQCONTENT']._serialized_start=340
-  _globals['_FAQCONTENT']._serialized_end=543
+  _globals['_FAQ']._serialized_end=401
+  _globals['_FAQCONTENT']._serialized_start=404
+  _globals['_FAQCONTENT']._serialized_end=661
 # @@protoc_insertion_point(module_scope)

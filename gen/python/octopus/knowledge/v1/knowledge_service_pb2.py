@@ -27,13 +27,14 @@ from octopus.knowledge.v1 import faq_pb2 as octopus_dot_knowledge_dot_v1_dot_faq
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,octopus/knowledge/v1/knowledge_service.proto\x12\x14octopus.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1eoctopus/knowledge/v1/faq.proto\x1a octopus/options/v1/options.proto\"l\n\x10\x43reateFaqRequest\x12\x1d\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x08\x18@\x12\x39\n\x07\x63ontent\x18\x02 \x01(\x0b\x32 .octopus.knowledge.v1.FaqContentB\x06\xbaH\x03\xc8\x01\x01\";\n\x11\x43reateFaqResponse\x12&\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.Faq\"(\n\rGetFaqRequest\x12\x17\n\x06\x66\x61q_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"8\n\x0eGetFaqResponse\x12&\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.Faq\"\x83\x01\n\x0fListFaqsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x19\n\x08\x63\x61tegory\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x10include_disabled\x18\x04 \x01(\x08\"T\n\x10ListFaqsResponse\x12\'\n\x04\x66\x61qs\x18\x01 \x03(\x0b\x32\x19.octopus.knowledge.v1.Faq\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x10UpdateFaqRequest\x12\x17\n\x06\x66\x61q_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x18\n\x07version\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x39\n\x07\x63ontent\x18\x03 \x01(\x0b\x32 .octopus.knowledge.v1.FaqContentB\x06\xbaH\x03\xc8\x01\x01\";\n\x11UpdateFaqResponse\x12&\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.Faq\"<\n\x11\x44isableFaqRequest\x12\x17\n\x06\x66\x61q_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x0e\n\x06\x65nable\x18\x02 \x01(\x08\"<\n\x12\x44isableFaqResponse\x12&\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.Faq\"\x88\x01\n\x11ImportFaqsRequest\x12<\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\".octopus.knowledge.v1.ImportFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x17\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x08\x12\x1c\n\x0btotal_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xb7\x01\n\x12ImportFaqsResponse\x12\x17\n\x0fprocessed_bytes\x18\x01 \x01(\x03\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x05\x12\x0f\n\x07updated\x18\x03 \x01(\x05\x12\x11\n\tunchanged\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\x05\x12\x30\n\tbad_lines\x18\x06 \x03(\x0b\x32\x1d.octopus.knowledge.v1.BadLine\x12\x10\n\x08\x66inished\x18\x07 \x01(\x08\"7\n\x07\x42\x61\x64Line\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07problem\x18\x03 \x01(\t\"L\n\x11SearchFaqsRequest\x12\x1d\n\x05query\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05\x12\x18\n\x05limit\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00\"@\n\x12SearchFaqsResponse\x12*\n\x04hits\x18\x01 \x03(\x0b\x32\x1c.octopus.knowledge.v1.FaqHit\"?\n\x06\x46\x61qHit\x12&\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.Faq\x12\r\n\x05score\x18\x02 \x01(\x02*]\n\x0cImportFormat\x12\x1d\n\x19IMPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11IMPORT_FORMAT_CSV\x10\x01\x12\x17\n\x13IMPORT_FORMAT_JSONL\x10\x02\x32\xcc\x07\n\x10KnowledgeService\x12\x80\x01\n\tCreateFaq\x12&.octopus.knowledge.v1.CreateFaqRequest\x1a\'.octopus.knowledge.v1.CreateFaqResponse\"\"\x90\x02\x02\x8a\xb5\x18\x1b\n\x02\x07\t\x12\x04\x65\x64ge\x1a\x0fknowledge.write\x12\x89\x01\n\x06GetFaq\x12#.octopus.knowledge.v1.GetFaqRequest\x1a$.octopus.knowledge.v1.GetFaqResponse\"4\x90\x02\x01\x8a\xb5\x18-\n\x04\x07\x05\x06\t\x12\x04\x65\x64ge\x1a\x0eknowledge.read\x1a\x0fknowledge.write\x12\x8f\x01\n\x08ListFaqs\x12%.octopus.knowledge.v1.ListFaqsRequest\x1a&.octopus.knowledge.v1.ListFaqsResponse\"4\x90\x02\x01\x8a\xb5\x18-\n\x04\x07\x05\x06\t\x12\x04\x65\x64ge\x1a\x0eknowledge.read\x1a\x0fknowledge.write\x12}\n\tUpdateFaq\x12&.octopus.knowledge.v1.UpdateFaqRequest\x1a\'.octopus.knowledge.v1.UpdateFaqResponse\"\x1f\x8a\xb5\x18\x1b\n\x02\x07\t\x12\x04\x65\x64ge\x1a\x0fknowledge.write\x12\x83\x01\n\nDisableFaq\x12\'.octopus.knowledge.v1.DisableFaqRequest\x1a(.octopus.knowledge.v1.DisableFaqResponse\"\"\x90\x02\x02\x8a\xb5\x18\x1b\n\x02\x07\t\x12\x04\x65\x64ge\x1a\x0fknowledge.write\x12\x84\x01\n\nImportFaqs\x12\'.octopus.knowledge.v1.ImportFaqsRequest\x1a(.octopus.knowledge.v1.ImportFaqsResponse\"\x1f\x8a\xb5\x18\x1b\n\x02\x07\t\x12\x04\x65\x64ge\x1a\x0fknowledge.write(\x01\x30\x01\x12\x8a\x01\n\nSearchFaqs\x12\'.octopus.knowledge.v1.SearchFaqsRequest\x1a(.octopus.knowledge.v1.SearchFaqsResponse\")\x90\x02\x01\x8a\xb5\x18\"\n\x05\x07\x05\x06\t\x02\x12\x04\x65\x64ge\x12\x03\x62ot\x1a\x0eknowledge.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,octopus/knowledge/v1/knowledge_service.proto\x12\x14octopus.knowledge.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1eoctopus/knowledge/v1/faq.proto\x1a octopus/options/v1/options.proto\"\x80\x01\n\x10\x43reateFaqRequest\x12(\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x08\x18@R\trequestId\x12\x42\n\x07\x63ontent\x18\x02 \x01(\x0b\x32 .octopus.knowledge.v1.FaqContentB\x06\xbaH\x03\xc8\x01\x01R\x07\x63ontent\"@\n\x11\x43reateFaqResponse\x12+\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.FaqR\x03\x66\x61q\"/\n\rGetFaqRequest\x12\x1e\n\x06\x66\x61q_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x05\x66\x61qId\"=\n\x0eGetFaqResponse\x12+\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.FaqR\x03\x66\x61q\"\xb3\x01\n\x0fListFaqsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12#\n\x08\x63\x61tegory\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x08\x63\x61tegory\x12)\n\x10include_disabled\x18\x04 \x01(\x08R\x0fincludeDisabled\"i\n\x10ListFaqsResponse\x12-\n\x04\x66\x61qs\x18\x01 \x03(\x0b\x32\x19.octopus.knowledge.v1.FaqR\x04\x66\x61qs\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x99\x01\n\x10UpdateFaqRequest\x12\x1e\n\x06\x66\x61q_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x05\x66\x61qId\x12!\n\x07version\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x07version\x12\x42\n\x07\x63ontent\x18\x03 \x01(\x0b\x32 .octopus.knowledge.v1.FaqContentB\x06\xbaH\x03\xc8\x01\x01R\x07\x63ontent\"@\n\x11UpdateFaqResponse\x12+\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.FaqR\x03\x66\x61q\"K\n\x11\x44isableFaqRequest\x12\x1e\n\x06\x66\x61q_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x05\x66\x61qId\x12\x16\n\x06\x65nable\x18\x02 \x01(\x08R\x06\x65nable\"A\n\x12\x44isableFaqResponse\x12+\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.FaqR\x03\x66\x61q\"\xa2\x01\n\x11ImportFaqsRequest\x12\x44\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\".octopus.knowledge.v1.ImportFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x06\x66ormat\x12\x1d\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x08R\x04\x64\x61ta\x12(\n\x0btotal_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\ntotalBytes\"\x81\x02\n\x12ImportFaqsResponse\x12\'\n\x0fprocessed_bytes\x18\x01 \x01(\x03R\x0eprocessedBytes\x12\x18\n\x07\x63reated\x18\x02 \x01(\x05R\x07\x63reated\x12\x18\n\x07updated\x18\x03 \x01(\x05R\x07updated\x12\x1c\n\tunchanged\x18\x04 \x01(\x05R\tunchanged\x12\x18\n\x07refused\x18\x05 \x01(\x05R\x07refused\x12:\n\tbad_lines\x18\x06 \x03(\x0b\x32\x1d.octopus.knowledge.v1.BadLineR\x08\x62\x61\x64Lines\x12\x1a\n\x08\x66inished\x18\x07 \x01(\x08R\x08\x66inished\"M\n\x07\x42\x61\x64Line\x12\x12\n\x04line\x18\x01 \x01(\x05R\x04line\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12\x18\n\x07problem\x18\x03 \x01(\tR\x07problem\"Z\n\x11SearchFaqsRequest\x12$\n\x05query\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05R\x05query\x12\x1f\n\x05limit\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00R\x05limit\"F\n\x12SearchFaqsResponse\x12\x30\n\x04hits\x18\x01 \x03(\x0b\x32\x1c.octopus.knowledge.v1.FaqHitR\x04hits\"K\n\x06\x46\x61qHit\x12+\n\x03\x66\x61q\x18\x01 \x01(\x0b\x32\x19.octopus.knowledge.v1.FaqR\x03\x66\x61q\x12\x14\n\x05score\x18\x02 \x01(\x02R\x05score*]\n\x0cImportFormat\x12\x1d\n\x19IMPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11IMPORT_FORMAT_CSV\x10\x01\x12\x17\n\x13IMPORT_FORMAT_JSONL\x10\x02\x32\xcc\x07\n\x10KnowledgeService\x12\x80\x01\n\tCreateFaq\x12&.octopus.knowledge.v1.CreateFaqRequest\x1a\'.octopus.knowledge.v1.CreateFaqResponse\"\"\x90\x02\x02\x8a\xb5\x18\x1b\n\x02\x07\t\x12\x04\x65\x64ge\x1a\x0fknowledge.write\x12\x89\x01\n\x06GetFaq\x12#.octopus.knowledge.v1.GetFaqRequest\x1a$.octopus.knowledge.v1.GetFaqResponse\"4\x90\x02\x01\x8a\xb5\x18-\n\x04\x07\x05\x06\t\x12\x04\x65\x64ge\x1a\x0eknowledge.read\x1a\x0fknowledge.write\x12\x8f\x01\n\x08ListFaqs\x12%.octopus.knowledge.v1.ListFaqsRequest\x1a&.octopus.knowledge.v1.ListFaqsResponse\"4\x90\x02\x01\x8a\xb5\x18-\n\x04\x07\x05\x06\t\x12\x04\x65\x64ge\x1a\x0eknowledge.read\x1a\x0fknowledge.write\x12}\n\tUpdateFaq\x12&.octopus.knowledge.v1.UpdateFaqRequest\x1a\'.octopus.knowledge.v1.UpdateFaqResponse\"\x1f\x8a\xb5\x18\x1b\n\x02\x07\t\x12\x04\x65\x64ge\x1a\x0fknowledge.write\x12\x83\x01\n\nDisableFaq\x12\'.octopus.knowledge.v1.DisableFaqRequest\x1a(.octopus.knowledge.v1.DisableFaqResponse\"\"\x90\x02\x02\x8a\xb5\x18\x1b\n\x02\x07\t\x12\x04\x65\x64ge\x1a\x0fknowledge.write\x12\x84\x01\n\nImportFaqs\x12\'.octopus.knowledge.v1.ImportFaqsRequest\x1a(.octopus.knowledge.v1.ImportFaqsResponse\"\x1f\x8a\xb5\x18\x1b\n\x02\x07\t\x12\x04\x65\x64ge\x1a\x0fknowledge.write(\x01\x30\x01\x12\x8a\x01\n\nSearchFaqs\x12\'.octopus.knowledge.v1.SearchFaqsRequest\x1a(.octopus.knowledge.v1.SearchFaqsResponse\")\x90\x02\x01\x8a\xb5\x18\"\n\x05\x07\x05\x06\t\x02\x12\x04\x65\x64ge\x12\x03\x62ot\x1a\x0eknowledge.readB\xd1\x01\n\x18\x63om.octopus.knowledge.v1B\x15KnowledgeServiceProtoP\x01Z2octopus/contracts/octopus/knowledge/v1;knowledgev1\xaa\x02\x14Octopus.Knowledge.V1\xca\x02\x14Octopus\\Knowledge\\V1\xe2\x02 Octopus\\Knowledge\\V1\\GPBMetadata\xea\x02\x16Octopus::Knowledge::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.knowledge.v1.knowledge_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\030com.octopus.knowledge.v1B\025KnowledgeServiceProtoP\001Z2octopus/contracts/octopus/knowledge/v1;knowledgev1\252\002\024Octopus.Knowledge.V1\312\002\024Octopus\\Knowledge\\V1\342\002 Octopus\\Knowledge\\V1\\GPBMetadata\352\002\026Octopus::Knowledge::V1'
   _globals['_CREATEFAQREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEFAQREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\010\030@'
   _globals['_CREATEFAQREQUEST'].fields_by_name['content']._loaded_options = None
@@ -78,40 +79,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KNOWLEDGESERVICE'].methods_by_name['ImportFaqs']._serialized_options = b'\212\265\030\033\n\002\007\t\022\004edge\032\017knowledge.write'
   _globals['_KNOWLEDGESERVICE'].methods_by_name['SearchFaqs']._loaded_options = None
   _globals['_KNOWLEDGESERVICE'].methods_by_name['SearchFaqs']._serialized_options = b'\220\002\001\212\265\030\"\n\005\007\005\006\t\002\022\004edge\022\003bot\032\016knowledge.read'
-  _globals['_IMPORTFORMAT']._serialized_start=1563
-  _globals['_IMPORTFORMAT']._serialized_end=1656
-  _globals['_CREATEFAQREQUEST']._serialized_start=165
-  _globals['_CREATEFAQREQUEST']._serialized_end=273
-  _globals['_CREATEFAQRESPONSE']._serialized_start=275
-  _globals['_CREATEFAQRESPONSE']._serialized_end=334
-  _globals['_GETFAQREQUEST']._serialized_start=336
-  _globals['_GETFAQREQUEST']._serialized_end=376
-  _globals['_GETFAQRESPONSE']._serialized_start=378
-  _globals['_GETFAQRESPONSE']._serialized_end=434
-  _globals['_LISTFAQSREQUEST']._serialized_start=437
-  _globals['_LISTFAQSREQUEST']._serialized_end=568
-  _globals['_LISTFAQSRESPONSE']._serialized_start=570
-  _globals['_LISTFAQSRESPONSE']._serialized_end=654
-  _globals['_UPDATEFAQREQUEST']._serialized_start=657
-  _globals['_UPDATEFAQREQUEST']._serialized_end=785
-  _globals['_UPDATEFAQRESPONSE']._serialized_start=787
-  _globals['_UPDATEFAQRESPONSE']._serialized_end=846
-  _globals['_DISABLEFAQREQUEST']._serialized_start=848
-  _globals['_DISABLEFAQREQUEST']._serialized_end=908
-  _globals['_DISABLEFAQRESPONSE']._serialized_start=910
-  _globals['_DISABLEFAQRESPONSE']._serialized_end=970
-  _globals['_IMPORTFAQSREQUEST']._serialized_start=973
-  _globals['_IMPORTFAQSREQUEST']._serialized_end=1109
-  _globals['_IMPORTFAQSRESPONSE']._serialized_start=1112
-  _globals['_IMPORTFAQSRESPONSE']._serialized_end=1295
-  _globals['_BADLINE']._serialized_start=1297
-  _globals['_BADLINE']._serialized_end=1352
-  _globals['_SEARCHFAQSREQUEST']._serialized_start=1354
-  _globals['_SEARCHFAQSREQUEST']._serialized_end=1430
-  _globals['_SEARCHFAQSRESPONSE']._serialized_start=1432
-  _globals['_SEARCHFAQSRESPONSE']._serialized_end=1496
-  _globals['_FAQHIT']._serialized_start=1498
-  _globals['_FAQHIT']._serialized_end=1561
-  _globals['_KNOWLEDGESERVICE']._serialized_start=1659
-  _globals['_KNOWLEDGESERVICE']._serialized_end=2631
+  _globals['_IMPORTFORMAT']._serialized_start=1874
+  _globals['_IMPORTFORMAT']._serialized_end=1967
+  _globals['_CREATEFAQREQUEST']._serialized_start=166
+  _globals['_CREATEFAQREQUEST']._serialized_end=294
+  _globals['_CREATEFAQRESPONSE']._serialized_start=296
+  _globals['_CREATEFAQRESPONSE']._serialized_end=360
+  _globals['_GETFAQREQUEST']._serialized_start=362
+  _globals['_GETFAQREQUEST']._serialized_end=409
+  _globals['_GETFAQRESPONSE']._serialized_start=411
+  _globals['_GETFAQRESPONSE']._serialized_end=472
+  _globals['_LISTFAQSREQUEST']._serialized_start=475
+  _globals['_LISTFAQSREQUEST']._serialized_end=654
+  _globals['_LISTFAQSRESPONSE']._serialized_start=656
+  _globals['_LISTFAQSRESPONSE']._serialized_end=761
+  _globals['_UPDATEFAQREQUEST']._serialized_start=764
+  _globals['_UPDATEFAQREQUEST']._serialized_end=917
+  _globals['_UPDATEFAQRESPONSE']._serialized_start=919
+  _globals['_UPDATEFAQRESPONSE']._serialized_end=983
+  _globals['_DISABLEFAQREQUEST']._serialized_start=985
+  _globals['_DISABLEFAQREQUEST']._serialized_end=1060
+  _globals['_DISABLEFAQRESPONSE']._serialized_start=1062
+  _globals['_DISABLEFAQRESPONSE']._serialized_end=1127
+  _globals['_IMPORTFAQSREQUEST']._serialized_start=1130
+  _globals['_IMPORTFAQSREQUEST']._serialized_end=1292
+  _globals['_IMPORTFAQSRESPONSE']._serialized_start=1295
+  _globals['_IMPORTFAQSRESPONSE']._serialized_end=1552
+  _globals['_BADLINE']._serialized_start=1554
+  _globals['_BADLINE']._serialized_end=1631
+  _globals['_SEARCHFAQSREQUEST']._serialized_start=1633
+  _globals['_SEARCHFAQSREQUEST']._serialized_end=1723
+  _globals['_SEARCHFAQSRESPONSE']._serialized_start=1725
+  _globals['_SEARCHFAQSRESPONSE']._serialized_end=1795
+  _globals['_FAQHIT']._serialized_start=1797
+  _globals['_FAQHIT']._serialized_end=1872
+  _globals['_KNOWLEDGESERVICE']._serialized_start=1970
+  _globals['_KNOWLEDGESERVICE']._serialized_end=2942
 # @@protoc_insertion_point(module_scope)

@@ -27,13 +27,14 @@ from octopus.mesh.v1 import registry_pb2 as octopus_dot_mesh_dot_v1_dot_registry
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/mesh/v1/mesh_service.proto\x12\x0foctopus.mesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1eoctopus/mesh/v1/registry.proto\x1a octopus/options/v1/options.proto\"\x10\n\x0eGetMeshRequest\"n\n\x0fGetMeshResponse\x12,\n\tinstances\x18\x01 \x03(\x0b\x32\x19.octopus.mesh.v1.Instance\x12-\n\x06splits\x18\x02 \x03(\x0b\x32\x1d.octopus.mesh.v1.TrafficSplit\"\xdb\x01\n\x16SetTrafficSplitRequest\x12%\n\x07service\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{2,32}$\x12j\n\x07percent\x18\x02 \x03(\x0b\x32\x34.octopus.mesh.v1.SetTrafficSplitRequest.PercentEntryB#\xbaH \x9a\x01\x1d\x10\x10\"\x11r\x0f\x32\r^v[0-9]{1,6}$*\x06\x1a\x04\x18\x64(\x00\x1a.\n\x0cPercentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"G\n\x17SetTrafficSplitResponse\x12,\n\x05split\x18\x01 \x01(\x0b\x32\x1d.octopus.mesh.v1.TrafficSplit2\xed\x01\n\x0bMeshService\x12\x62\n\x07GetMesh\x12\x1f.octopus.mesh.v1.GetMeshRequest\x1a .octopus.mesh.v1.GetMeshResponse\"\x14\x90\x02\x01\x8a\xb5\x18\r\n\x01\x02\x12\x08operator\x12z\n\x0fSetTrafficSplit\x12\'.octopus.mesh.v1.SetTrafficSplitRequest\x1a(.octopus.mesh.v1.SetTrafficSplitResponse\"\x14\x90\x02\x02\x8a\xb5\x18\r\n\x01\x02\x12\x08operatorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/mesh/v1/mesh_service.proto\x12\x0foctopus.mesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1eoctopus/mesh/v1/registry.proto\x1a octopus/options/v1/options.proto\"\x10\n\x0eGetMeshRequest\"\x81\x01\n\x0fGetMeshResponse\x12\x37\n\tinstances\x18\x01 \x03(\x0b\x32\x19.octopus.mesh.v1.InstanceR\tinstances\x12\x35\n\x06splits\x18\x02 \x03(\x0b\x32\x1d.octopus.mesh.v1.TrafficSplitR\x06splits\"\xf9\x01\n\x16SetTrafficSplitRequest\x12.\n\x07service\x18\x01 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[a-z]{2,32}$R\x07service\x12s\n\x07percent\x18\x02 \x03(\x0b\x32\x34.octopus.mesh.v1.SetTrafficSplitRequest.PercentEntryB#\xbaH \x9a\x01\x1d\x10\x10\"\x11r\x0f\x32\r^v[0-9]{1,6}$*\x06\x1a\x04\x18\x64(\x00R\x07percent\x1a:\n\x0cPercentEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01\"N\n\x17SetTrafficSplitResponse\x12\x33\n\x05split\x18\x01 \x01(\x0b\x32\x1d.octopus.mesh.v1.TrafficSplitR\x05split2\xed\x01\n\x0bMeshService\x12\x62\n\x07GetMesh\x12\x1f.octopus.mesh.v1.GetMeshRequest\x1a .octopus.mesh.v1.GetMeshResponse\"\x14\x90\x02\x01\x8a\xb5\x18\r\n\x01\x02\x12\x08operator\x12z\n\x0fSetTrafficSplit\x12\'.octopus.mesh.v1.SetTrafficSplitRequest\x1a(.octopus.mesh.v1.SetTrafficSplitResponse\"\x14\x90\x02\x02\x8a\xb5\x18\r\n\x01\x02\x12\x08operatorB\xa9\x01\n\x13\x63om.octopus.mesh.v1B\x10MeshServiceProtoP\x01Z(octopus/contracts/octopus/mesh/v1;meshv1\xaa\x02\x0fOctopus.Mesh.V1\xca\x02\x0fOctopus\\Mesh\\V1\xe2\x02\x1bOctopus\\Mesh\\V1\\GPBMetadata\xea\x02\x11Octopus::Mesh::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.mesh.v1.mesh_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.mesh.v1B\020MeshServiceProtoP\001Z(octopus/contracts/octopus/mesh/v1;meshv1\252\002\017Octopus.Mesh.V1\312\002\017Octopus\\Mesh\\V1\342\002\033Octopus\\Mesh\\V1\\GPBMetadata\352\002\021Octopus::Mesh::V1'
   _globals['_SETTRAFFICSPLITREQUEST_PERCENTENTRY']._loaded_options = None
   _globals['_SETTRAFFICSPLITREQUEST_PERCENTENTRY']._serialized_options = b'8\001'
   _globals['_SETTRAFFICSPLITREQUEST'].fields_by_name['service']._loaded_options = None
@@ -46,14 +47,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESHSERVICE'].methods_by_name['SetTrafficSplit']._serialized_options = b'\220\002\002\212\265\030\r\n\001\002\022\010operator'
   _globals['_GETMESHREQUEST']._serialized_start=150
   _globals['_GETMESHREQUEST']._serialized_end=166
-  _globals['_GETMESHRESPONSE']._serialized_start=168
-  _globals['_GETMESHRESPONSE']._serialized_end=278
-  _globals['_SETTRAFFICSPLITREQUEST']._serialized_start=281
-  _globals['_SETTRAFFICSPLITREQUEST']._serialized_end=500
-  _globals['_SETTRAFFICSPLITREQUEST_PERCENTENTRY']._serialized_start=454
-  _globals['_SETTRAFFICSPLITREQUEST_PERCENTENTRY']._serialized_end=500
-  _globals['_SETTRAFFICSPLITRESPONSE']._serialized_start=502
-  _globals['_SETTRAFFICSPLITRESPONSE']._serialized_end=573
-  _globals['_MESHSERVICE']._serialized_start=576
-  _globals['_MESHSERVICE']._serialized_end=813
+  _globals['_GETMESHRESPONSE']._serialized_start=169
+  _globals['_GETMESHRESPONSE']._serialized_end=298
+  _globals['_SETTRAFFICSPLITREQUEST']._serialized_start=301
+  _globals['_SETTRAFFICSPLITREQUEST']._serialized_end=550
+  _globals['_SETTRAFFICSPLITREQUEST_PERCENTENTRY']._serialized_start=492
+  _globals['_SETTRAFFICSPLITREQUEST_PERCENTENTRY']._serialized_end=550
+  _globals['_SETTRAFFICSPLITRESPONSE']._serialized_start=552
+  _globals['_SETTRAFFICSPLITRESPONSE']._serialized_end=630
+  _globals['_MESHSERVICE']._serialized_start=633
+  _globals['_MESHSERVICE']._serialized_end=870
 # @@protoc_insertion_point(module_scope)

@@ -26,29 +26,30 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n octopus/session/v1/session.proto\x12\x12octopus.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\"\xad\x04\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\x03\x12\x1b\n\rcustomer_name\x18\x04 \x01(\tB\x04\x90\xb5\x18\x01\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .octopus.session.v1.SessionState\x12\x10\n\x08\x61gent_id\x18\x06 \x01(\x03\x12\x18\n\nagent_name\x18\x07 \x01(\tB\x04\x90\xb5\x18\x01\x12\x16\n\x0equeue_position\x18\x08 \x01(\x05\x12\x0f\n\x07version\x18\t \x01(\x03\x12\x0f\n\x07\x63hannel\x18\n \x01(\t\x12\x0e\n\x06locale\x18\x0b \x01(\t\x12-\n\topened_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nhandoff_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\nend_reason\x18\x10 \x01(\x0e\x32\x1d.octopus.session.v1.EndReason\x12\x39\n\x0ehandoff_reason\x18\x11 \x01(\x0e\x32!.octopus.session.v1.HandoffReason\"\x85\x01\n\x05\x41gent\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x1a\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\x90\xb5\x18\x01\x12/\n\x06status\x18\x03 \x01(\x0e\x32\x1f.octopus.session.v1.AgentStatus\x12\x0c\n\x04load\x18\x04 \x01(\x05\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x05*\xae\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SESSION_STATE_BOT\x10\x01\x12\x19\n\x15SESSION_STATE_WAITING\x10\x02\x12\x1a\n\x16SESSION_STATE_ASSIGNED\x10\x03\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x04\x12\x17\n\x13SESSION_STATE_ENDED\x10\x05*\x82\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45ND_REASON_CUSTOMER\x10\x01\x12\x14\n\x10\x45ND_REASON_AGENT\x10\x02\x12\x13\n\x0f\x45ND_REASON_IDLE\x10\x03\x12\x15\n\x11\x45ND_REASON_MERGED\x10\x04*|\n\rHandoffReason\x12\x1e\n\x1aHANDOFF_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15HANDOFF_REASON_BUTTON\x10\x01\x12\x18\n\x14HANDOFF_REASON_WORDS\x10\x02\x12\x16\n\x12HANDOFF_REASON_BOT\x10\x03*u\n\x0b\x41gentStatus\x12\x1c\n\x18\x41GENT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41GENT_STATUS_AVAILABLE\x10\x01\x12\x15\n\x11\x41GENT_STATUS_BUSY\x10\x02\x12\x15\n\x11\x41GENT_STATUS_AWAY\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n octopus/session/v1/session.proto\x12\x12octopus.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\"\xdd\x05\n\x07Session\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x1f\n\x0b\x63ustomer_id\x18\x03 \x01(\x03R\ncustomerId\x12)\n\rcustomer_name\x18\x04 \x01(\tB\x04\x90\xb5\x18\x01R\x0c\x63ustomerName\x12\x36\n\x05state\x18\x05 \x01(\x0e\x32 .octopus.session.v1.SessionStateR\x05state\x12\x19\n\x08\x61gent_id\x18\x06 \x01(\x03R\x07\x61gentId\x12#\n\nagent_name\x18\x07 \x01(\tB\x04\x90\xb5\x18\x01R\tagentName\x12%\n\x0equeue_position\x18\x08 \x01(\x05R\rqueuePosition\x12\x18\n\x07version\x18\t \x01(\x03R\x07version\x12\x18\n\x07\x63hannel\x18\n \x01(\tR\x07\x63hannel\x12\x16\n\x06locale\x18\x0b \x01(\tR\x06locale\x12\x37\n\topened_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08openedAt\x12\x39\n\nhandoff_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\thandoffAt\x12;\n\x0b\x61\x63\x63\x65pted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptedAt\x12\x35\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12<\n\nend_reason\x18\x10 \x01(\x0e\x32\x1d.octopus.session.v1.EndReasonR\tendReason\x12H\n\x0ehandoff_reason\x18\x11 \x01(\x0e\x32!.octopus.session.v1.HandoffReasonR\rhandoffReason\"\xb2\x01\n\x05\x41gent\x12\x17\n\x07user_id\x18\x01 \x01(\x03R\x06userId\x12\'\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\x90\xb5\x18\x01R\x0b\x64isplayName\x12\x37\n\x06status\x18\x03 \x01(\x0e\x32\x1f.octopus.session.v1.AgentStatusR\x06status\x12\x12\n\x04load\x18\x04 \x01(\x05R\x04load\x12\x1a\n\x08\x63\x61pacity\x18\x05 \x01(\x05R\x08\x63\x61pacity*\xae\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SESSION_STATE_BOT\x10\x01\x12\x19\n\x15SESSION_STATE_WAITING\x10\x02\x12\x1a\n\x16SESSION_STATE_ASSIGNED\x10\x03\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x04\x12\x17\n\x13SESSION_STATE_ENDED\x10\x05*\x82\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45ND_REASON_CUSTOMER\x10\x01\x12\x14\n\x10\x45ND_REASON_AGENT\x10\x02\x12\x13\n\x0f\x45ND_REASON_IDLE\x10\x03\x12\x15\n\x11\x45ND_REASON_MERGED\x10\x04*|\n\rHandoffReason\x12\x1e\n\x1aHANDOFF_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15HANDOFF_REASON_BUTTON\x10\x01\x12\x18\n\x14HANDOFF_REASON_WORDS\x10\x02\x12\x16\n\x12HANDOFF_REASON_BOT\x10\x03*u\n\x0b\x41gentStatus\x12\x1c\n\x18\x41GENT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41GENT_STATUS_AVAILABLE\x10\x01\x12\x15\n\x11\x41GENT_STATUS_BUSY\x10\x02\x12\x15\n\x11\x41GENT_STATUS_AWAY\x10\x03\x42\xba\x01\n\x16\x63om.octopus.session.v1B\x0cSessionProtoP\x01Z.octopus/contracts/octopus/session/v1;sessionv1\xaa\x02\x12Octopus.Session.V1\xca\x02\x12Octopus\\Session\\V1\xe2\x02\x1eOctopus\\Session\\V1\\GPBMetadata\xea\x02\x14Octopus::Session::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.session.v1.session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\026com.octopus.session.v1B\014SessionProtoP\001Z.octopus/contracts/octopus/session/v1;sessionv1\252\002\022Octopus.Session.V1\312\002\022Octopus\\Session\\V1\342\002\036Octopus\\Session\\V1\\GPBMetadata\352\002\024Octopus::Session::V1'
   _globals['_SESSION'].fields_by_name['customer_name']._loaded_options = None
   _globals['_SESSION'].fields_by_name['customer_name']._serialized_options = b'\220\265\030\001'
   _globals['_SESSION'].fields_by_name['agent_name']._loaded_options = None
   _globals['_SESSION'].fields_by_name['agent_name']._serialized_options = b'\220\265\030\001'
   _globals['_AGENT'].fields_by_name['display_name']._loaded_options = None
   _globals['_AGENT'].fields_by_name['display_name']._serialized_options = b'\220\265\030\001'
-  _globals['_SESSIONSTATE']._serialized_start=820
-  _globals['_SESSIONSTATE']._serialized_end=994
-  _globals['_ENDREASON']._serialized_start=997
-  _globals['_ENDREASON']._serialized_end=1127
-  _globals['_HANDOFFREASON']._serialized_start=1129
-  _globals['_HANDOFFREASON']._serialized_end=1253
-  _globals['_AGENTSTATUS']._serialized_start=1255
-  _globals['_AGENTSTATUS']._serialized_end=1372
+  _globals['_SESSIONSTATE']._serialized_start=1041
+  _globals['_SESSIONSTATE']._serialized_end=1215
+  _globals['_ENDREASON']._serialized_start=1218
+  _globals['_ENDREASON']._serialized_end=1348
+  _globals['_HANDOFFREASON']._serialized_start=1350
+  _globals['_HANDOFFREASON']._serialized_end=1474
+  _globals['_AGENTSTATUS']._serialized_start=1476
+  _globals['_AGENTSTATUS']._serialized_end=1593
   _globals['_SESSION']._serialized_start=124
-  _globals['_SESSION']._serialized_end=681
-  _globals['_AGENT']._serialized_start=684
-  _globals['_AGENT']._serialized_end=817
+  _globals['_SESSION']._serialized_end=857
+  _globals['_AGENT']._serialized_start=860
+  _globals['_AGENT']._serialized_end=1038
 # @@protoc_insertion_point(module_scope)

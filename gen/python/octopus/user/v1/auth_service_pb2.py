@@ -28,13 +28,14 @@ from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_opt
 from octopus.user.v1 import user_pb2 as octopus_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/user/v1/auth_service.proto\x12\x0foctopus.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\x1a\x1aoctopus/user/v1/user.proto\"\xb3\x01\n\tTokenPair\x12\x1a\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x04\x90\xb5\x18\x06\x12\x35\n\x11\x61\x63\x63\x65ss_expires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\rrefresh_token\x18\x03 \x01(\tB\x04\x90\xb5\x18\x06\x12\x36\n\x12refresh_expires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x0cLogInRequest\x12+\n\ttenant_id\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{1,32}$\x12\x18\n\x05login\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12 \n\x08password\x18\x03 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x06\"`\n\rLogInResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPair\x12#\n\x04user\x18\x02 \x01(\x0b\x32\x15.octopus.user.v1.User\"\xa2\x01\n\x0eSignedIdentity\x12\x1e\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12!\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x0b\xbaH\x04r\x02\x18@\x90\xb5\x18\x01\x12\x1f\n\x0esigned_at_unix\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12,\n\tsignature\x18\x04 \x01(\tB\x19\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x90\xb5\x18\x06\"\x91\x01\n\x16IdentifyShopperRequest\x12+\n\ttenant_id\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{1,32}$\x12\x31\n\x08identity\x18\x02 \x01(\x0b\x32\x1f.octopus.user.v1.SignedIdentity\x12\x17\n\x06locale\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18#\"j\n\x17IdentifyShopperResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPair\x12#\n\x04user\x18\x02 \x01(\x0b\x32\x15.octopus.user.v1.User\"\xa5\x01\n\x17IssueClientTokenRequest\x12+\n\ttenant_id\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{1,32}$\x12\x1c\n\tclient_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12%\n\rclient_secret\x18\x03 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x06\x12\x18\n\x06scopes\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 \"V\n\x18IssueClientTokenResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPair\x12\x0e\n\x06scopes\x18\x02 \x03(\t\"<\n\x13RefreshTokenRequest\x12%\n\rrefresh_token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x04\x90\xb5\x18\x06\"B\n\x14RefreshTokenResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPair\";\n\x12RevokeTokenRequest\x12%\n\rrefresh_token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x04\x90\xb5\x18\x06\"\x15\n\x13RevokeTokenResponse\"\x19\n\x17LogOutEverywhereRequest\"\x1a\n\x18LogOutEverywhereResponse\"c\n\x15\x43hangePasswordRequest\x12$\n\x0cold_password\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x06\x12$\n\x0cnew_password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\n\x18\x80\x01\x90\xb5\x18\x06\"D\n\x16\x43hangePasswordResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPair\"\x12\n\x10GetKeySetRequest\"!\n\x11GetKeySetResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\t2\x84\x07\n\x0b\x41uthService\x12U\n\x05LogIn\x12\x1d.octopus.user.v1.LogInRequest\x1a\x1e.octopus.user.v1.LogInResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12s\n\x0fIdentifyShopper\x12\'.octopus.user.v1.IdentifyShopperRequest\x1a(.octopus.user.v1.IdentifyShopperResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12v\n\x10IssueClientToken\x12(.octopus.user.v1.IssueClientTokenRequest\x1a).octopus.user.v1.IssueClientTokenResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12j\n\x0cRefreshToken\x12$.octopus.user.v1.RefreshTokenRequest\x1a%.octopus.user.v1.RefreshTokenResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12j\n\x0bRevokeToken\x12#.octopus.user.v1.RevokeTokenRequest\x1a$.octopus.user.v1.RevokeTokenResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12~\n\x10LogOutEverywhere\x12(.octopus.user.v1.LogOutEverywhereRequest\x1a).octopus.user.v1.LogOutEverywhereResponse\"\x15\x90\x02\x02\x8a\xb5\x18\x0e\n\x06\x03\x04\x05\x06\x07\x08\x12\x04\x65\x64ge\x12s\n\x0e\x43hangePassword\x12&.octopus.user.v1.ChangePasswordRequest\x1a\'.octopus.user.v1.ChangePasswordResponse\"\x10\x8a\xb5\x18\x0c\n\x04\x05\x06\x07\x08\x12\x04\x65\x64ge\x12\x64\n\tGetKeySet\x12!.octopus.user.v1.GetKeySetRequest\x1a\".octopus.user.v1.GetKeySetResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64geb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/user/v1/auth_service.proto\x12\x0foctopus.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\x1a\x1aoctopus/user/v1/user.proto\"\xf1\x01\n\tTokenPair\x12\'\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tB\x04\x90\xb5\x18\x06R\x0b\x61\x63\x63\x65ssToken\x12\x46\n\x11\x61\x63\x63\x65ss_expires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0f\x61\x63\x63\x65ssExpiresAt\x12)\n\rrefresh_token\x18\x03 \x01(\tB\x04\x90\xb5\x18\x06R\x0crefreshToken\x12H\n\x12refresh_expires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10refreshExpiresAt\"\x92\x01\n\x0cLogInRequest\x12\x35\n\ttenant_id\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{1,32}$R\x08tenantId\x12\x1f\n\x05login\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05login\x12*\n\x08password\x18\x03 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x06R\x08password\"n\n\rLogInResponse\x12\x32\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPairR\x06tokens\x12)\n\x04user\x18\x02 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"\xd4\x01\n\x0eSignedIdentity\x12*\n\x0b\x63ustomer_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\ncustomerId\x12.\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x0b\xbaH\x04r\x02\x18@\x90\xb5\x18\x01R\x0b\x64isplayName\x12-\n\x0esigned_at_unix\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x0csignedAtUnix\x12\x37\n\tsignature\x18\x04 \x01(\tB\x19\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x90\xb5\x18\x06R\tsignature\"\xad\x01\n\x16IdentifyShopperRequest\x12\x35\n\ttenant_id\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{1,32}$R\x08tenantId\x12;\n\x08identity\x18\x02 \x01(\x0b\x32\x1f.octopus.user.v1.SignedIdentityR\x08identity\x12\x1f\n\x06locale\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18#R\x06locale\"x\n\x17IdentifyShopperResponse\x12\x32\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPairR\x06tokens\x12)\n\x04user\x18\x02 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"\xcf\x01\n\x17IssueClientTokenRequest\x12\x35\n\ttenant_id\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[a-z0-9-]{1,32}$R\x08tenantId\x12&\n\tclient_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x08\x63lientId\x12\x33\n\rclient_secret\x18\x03 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x06R\x0c\x63lientSecret\x12 \n\x06scopes\x18\x04 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10 R\x06scopes\"f\n\x18IssueClientTokenResponse\x12\x32\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPairR\x06tokens\x12\x16\n\x06scopes\x18\x02 \x03(\tR\x06scopes\"J\n\x13RefreshTokenRequest\x12\x33\n\rrefresh_token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x04\x90\xb5\x18\x06R\x0crefreshToken\"J\n\x14RefreshTokenResponse\x12\x32\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPairR\x06tokens\"I\n\x12RevokeTokenRequest\x12\x33\n\rrefresh_token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x04\x90\xb5\x18\x06R\x0crefreshToken\"\x15\n\x13RevokeTokenResponse\"\x19\n\x17LogOutEverywhereRequest\"\x1a\n\x18LogOutEverywhereResponse\"}\n\x15\x43hangePasswordRequest\x12\x31\n\x0cold_password\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x01\x90\xb5\x18\x06R\x0boldPassword\x12\x31\n\x0cnew_password\x18\x02 \x01(\tB\x0e\xbaH\x07r\x05\x10\n\x18\x80\x01\x90\xb5\x18\x06R\x0bnewPassword\"L\n\x16\x43hangePasswordResponse\x12\x32\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.octopus.user.v1.TokenPairR\x06tokens\"\x12\n\x10GetKeySetRequest\"\'\n\x11GetKeySetResponse\x12\x12\n\x04jwks\x18\x01 \x01(\tR\x04jwks2\x84\x07\n\x0b\x41uthService\x12U\n\x05LogIn\x12\x1d.octopus.user.v1.LogInRequest\x1a\x1e.octopus.user.v1.LogInResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12s\n\x0fIdentifyShopper\x12\'.octopus.user.v1.IdentifyShopperRequest\x1a(.octopus.user.v1.IdentifyShopperResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12v\n\x10IssueClientToken\x12(.octopus.user.v1.IssueClientTokenRequest\x1a).octopus.user.v1.IssueClientTokenResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12j\n\x0cRefreshToken\x12$.octopus.user.v1.RefreshTokenRequest\x1a%.octopus.user.v1.RefreshTokenResponse\"\r\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12j\n\x0bRevokeToken\x12#.octopus.user.v1.RevokeTokenRequest\x1a$.octopus.user.v1.RevokeTokenResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64ge\x12~\n\x10LogOutEverywhere\x12(.octopus.user.v1.LogOutEverywhereRequest\x1a).octopus.user.v1.LogOutEverywhereResponse\"\x15\x90\x02\x02\x8a\xb5\x18\x0e\n\x06\x03\x04\x05\x06\x07\x08\x12\x04\x65\x64ge\x12s\n\x0e\x43hangePassword\x12&.octopus.user.v1.ChangePasswordRequest\x1a\'.octopus.user.v1.ChangePasswordResponse\"\x10\x8a\xb5\x18\x0c\n\x04\x05\x06\x07\x08\x12\x04\x65\x64ge\x12\x64\n\tGetKeySet\x12!.octopus.user.v1.GetKeySetRequest\x1a\".octopus.user.v1.GetKeySetResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x01\x12\x04\x65\x64geB\xa9\x01\n\x13\x63om.octopus.user.v1B\x10\x41uthServiceProtoP\x01Z(octopus/contracts/octopus/user/v1;userv1\xaa\x02\x0fOctopus.User.V1\xca\x02\x0fOctopus\\User\\V1\xe2\x02\x1bOctopus\\User\\V1\\GPBMetadata\xea\x02\x11Octopus::User::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.user.v1.auth_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.user.v1B\020AuthServiceProtoP\001Z(octopus/contracts/octopus/user/v1;userv1\252\002\017Octopus.User.V1\312\002\017Octopus\\User\\V1\342\002\033Octopus\\User\\V1\\GPBMetadata\352\002\021Octopus::User::V1'
   _globals['_TOKENPAIR'].fields_by_name['access_token']._loaded_options = None
   _globals['_TOKENPAIR'].fields_by_name['access_token']._serialized_options = b'\220\265\030\006'
   _globals['_TOKENPAIR'].fields_by_name['refresh_token']._loaded_options = None
@@ -90,41 +91,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHSERVICE'].methods_by_name['GetKeySet']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['GetKeySet']._serialized_options = b'\220\002\001\212\265\030\t\n\001\001\022\004edge'
   _globals['_TOKENPAIR']._serialized_start=180
-  _globals['_TOKENPAIR']._serialized_end=359
-  _globals['_LOGINREQUEST']._serialized_start=361
-  _globals['_LOGINREQUEST']._serialized_end=480
-  _globals['_LOGINRESPONSE']._serialized_start=482
-  _globals['_LOGINRESPONSE']._serialized_end=578
-  _globals['_SIGNEDIDENTITY']._serialized_start=581
-  _globals['_SIGNEDIDENTITY']._serialized_end=743
-  _globals['_IDENTIFYSHOPPERREQUEST']._serialized_start=746
-  _globals['_IDENTIFYSHOPPERREQUEST']._serialized_end=891
-  _globals['_IDENTIFYSHOPPERRESPONSE']._serialized_start=893
-  _globals['_IDENTIFYSHOPPERRESPONSE']._serialized_end=999
-  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_start=1002
-  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_end=1167
-  _globals['_ISSUECLIENTTOKENRESPONSE']._serialized_start=1169
-  _globals['_ISSUECLIENTTOKENRESPONSE']._serialized_end=1255
-  _globals['_REFRESHTOKENREQUEST']._serialized_start=1257
-  _globals['_REFRESHTOKENREQUEST']._serialized_end=1317
-  _globals['_REFRESHTOKENRESPONSE']._serialized_start=1319
-  _globals['_REFRESHTOKENRESPONSE']._serialized_end=1385
-  _globals['_REVOKETOKENREQUEST']._serialized_start=1387
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1446
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=1448
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=1469
-  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_start=1471
-  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_end=1496
-  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_start=1498
-  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_end=1524
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1526
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1625
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1627
-  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=1695
-  _globals['_GETKEYSETREQUEST']._serialized_start=1697
-  _globals['_GETKEYSETREQUEST']._serialized_end=1715
-  _globals['_GETKEYSETRESPONSE']._serialized_start=1717
-  _globals['_GETKEYSETRESPONSE']._serialized_end=1750
-  _globals['_AUTHSERVICE']._serialized_start=1753
-  _globals['_AUTHSERVICE']._serialized_end=2653
+  _globals['_TOKENPAIR']._serialized_end=421
+  _globals['_LOGINREQUEST']._serialized_start=424
+  _globals['_LOGINREQUEST']._serialized_end=570
+  _globals['_LOGINRESPONSE']._serialized_start=572
+  _globals['_LOGINRESPONSE']._serialized_end=682
+  _globals['_SIGNEDIDENTITY']._serialized_start=685
+  _globals['_SIGNEDIDENTITY']._serialized_end=897
+  _globals['_IDENTIFYSHOPPERREQUEST']._serialized_start=900
+  _globals['_IDENTIFYSHOPPERREQUEST']._serialized_end=1073
+  _globals['_IDENTIFYSHOPPERRESPONSE']._serialized_start=1075
+  _globals['_IDENTIFYSHOPPERRESPONSE']._serialized_end=1195
+  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_start=1198
+  _globals['_ISSUECLIENTTOKENREQUEST']._serialized_end=1405
+  _globals['_ISSUECLIENTTOKENRESPONSE']._serialized_start=1407
+  _globals['_ISSUECLIENTTOKENRESPONSE']._serialized_end=1509
+  _globals['_REFRESHTOKENREQUEST']._serialized_start=1511
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=1585
+  _globals['_REFRESHTOKENRESPONSE']._serialized_start=1587
+  _globals['_REFRESHTOKENRESPONSE']._serialized_end=1661
+  _globals['_REVOKETOKENREQUEST']._serialized_start=1663
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1736
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=1738
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=1759
+  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_start=1761
+  _globals['_LOGOUTEVERYWHEREREQUEST']._serialized_end=1786
+  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_start=1788
+  _globals['_LOGOUTEVERYWHERERESPONSE']._serialized_end=1814
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1816
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1941
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_start=1943
+  _globals['_CHANGEPASSWORDRESPONSE']._serialized_end=2019
+  _globals['_GETKEYSETREQUEST']._serialized_start=2021
+  _globals['_GETKEYSETREQUEST']._serialized_end=2039
+  _globals['_GETKEYSETRESPONSE']._serialized_start=2041
+  _globals['_GETKEYSETRESPONSE']._serialized_end=2080
+  _globals['_AUTHSERVICE']._serialized_start=2083
+  _globals['_AUTHSERVICE']._serialized_end=2983
 # @@protoc_insertion_point(module_scope)

@@ -26,25 +26,26 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from octopus.user.v1 import user_pb2 as octopus_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!octopus/user/v1/user_events.proto\x12\x0foctopus.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoctopus/user/v1/user.proto\"\xc4\x02\n\tUserEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\x03\x12/\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x04user\x18\x03 \x01(\x0b\x32\x15.octopus.user.v1.User\x12/\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1c.octopus.user.v1.UserCreatedH\x00\x12/\n\x07updated\x18\x05 \x01(\x0b\x32\x1c.octopus.user.v1.UserUpdatedH\x00\x12-\n\x06merged\x18\x06 \x01(\x0b\x32\x1b.octopus.user.v1.UserMergedH\x00\x12\x34\n\nlogged_out\x18\x07 \x01(\x0b\x32\x1e.octopus.user.v1.UserLoggedOutH\x00\x42\x08\n\x06\x63hange\"\r\n\x0bUserCreated\"\r\n\x0bUserUpdated\"5\n\nUserMerged\x12\x12\n\nvisitor_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\x03\"P\n\rUserLoggedOut\x12+\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1c.octopus.user.v1.LogOutCause\x12\x12\n\ngeneration\x18\x02 \x01(\x05\"}\n\nRevocation\x12\x12\n\ngeneration\x18\x01 \x01(\x05\x12+\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1c.octopus.user.v1.LogOutCause\x12.\n\nrevoked_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9d\x01\n\x0bLogOutCause\x12\x1d\n\x19LOG_OUT_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12LOG_OUT_CAUSE_SELF\x10\x01\x12\x17\n\x13LOG_OUT_CAUSE_ADMIN\x10\x02\x12\"\n\x1eLOG_OUT_CAUSE_PASSWORD_CHANGED\x10\x03\x12\x1a\n\x16LOG_OUT_CAUSE_DISABLED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!octopus/user/v1/user_events.proto\x12\x0foctopus.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aoctopus/user/v1/user.proto\"\x84\x03\n\tUserEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x03R\x07\x65ventId\x12;\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12)\n\x04user\x18\x03 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\x12\x38\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1c.octopus.user.v1.UserCreatedH\x00R\x07\x63reated\x12\x38\n\x07updated\x18\x05 \x01(\x0b\x32\x1c.octopus.user.v1.UserUpdatedH\x00R\x07updated\x12\x35\n\x06merged\x18\x06 \x01(\x0b\x32\x1b.octopus.user.v1.UserMergedH\x00R\x06merged\x12?\n\nlogged_out\x18\x07 \x01(\x0b\x32\x1e.octopus.user.v1.UserLoggedOutH\x00R\tloggedOutB\x08\n\x06\x63hange\"\r\n\x0bUserCreated\"\r\n\x0bUserUpdated\"L\n\nUserMerged\x12\x1d\n\nvisitor_id\x18\x01 \x01(\x03R\tvisitorId\x12\x1f\n\x0b\x63ustomer_id\x18\x02 \x01(\x03R\ncustomerId\"c\n\rUserLoggedOut\x12\x32\n\x05\x63\x61use\x18\x01 \x01(\x0e\x32\x1c.octopus.user.v1.LogOutCauseR\x05\x63\x61use\x12\x1e\n\ngeneration\x18\x02 \x01(\x05R\ngeneration\"\x9b\x01\n\nRevocation\x12\x1e\n\ngeneration\x18\x01 \x01(\x05R\ngeneration\x12\x32\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x1c.octopus.user.v1.LogOutCauseR\x05\x63\x61use\x12\x39\n\nrevoked_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\trevokedAt*\x9d\x01\n\x0bLogOutCause\x12\x1d\n\x19LOG_OUT_CAUSE_UNSPECIFIED\x10\x00\x12\x16\n\x12LOG_OUT_CAUSE_SELF\x10\x01\x12\x17\n\x13LOG_OUT_CAUSE_ADMIN\x10\x02\x12\"\n\x1eLOG_OUT_CAUSE_PASSWORD_CHANGED\x10\x03\x12\x1a\n\x16LOG_OUT_CAUSE_DISABLED\x10\x04\x42\xa8\x01\n\x13\x63om.octopus.user.v1B\x0fUserEventsProtoP\x01Z(octopus/contracts/octopus/user/v1;userv1\xaa\x02\x0fOctopus.User.V1\xca\x02\x0fOctopus\\User\\V1\xe2\x02\x1bOctopus\\User\\V1\\GPBMetadata\xea\x02\x11Octopus::User::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.user.v1.user_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_LOGOUTCAUSE']._serialized_start=737
-  _globals['_LOGOUTCAUSE']._serialized_end=894
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.user.v1B\017UserEventsProtoP\001Z(octopus/contracts/octopus/user/v1;userv1\252\002\017Octopus.User.V1\312\002\017Octopus\\User\\V1\342\002\033Octopus\\User\\V1\\GPBMetadata\352\002\021Octopus::User::V1'
+  _globals['_LOGOUTCAUSE']._serialized_start=874
+  _globals['_LOGOUTCAUSE']._serialized_end=1031
   _globals['_USEREVENT']._serialized_start=116
-  _globals['_USEREVENT']._serialized_end=440
-  _globals['_USERCREATED']._serialized_start=442
-  _globals['_USERCREATED']._serialized_end=455
-  _globals['_USERUPDATED']._serialized_start=457
-  _globals['_USERUPDATED']._serialized_end=470
-  _globals['_USERMERGED']._serialized_start=472
-  _globals['_USERMERGED']._serialized_end=525
-  _globals['_USERLOGGEDOUT']._serialized_start=527
-  _globals['_USERLOGGEDOUT']._serialized_end=607
-  _globals['_REVOCATION']._serialized_start=609
-  _globals['_REVOCATION']._serialized_end=734
+  _globals['_USEREVENT']._serialized_end=504
+  _globals['_USERCREATED']._serialized_start=506
+  _globals['_USERCREATED']._serialized_end=519
+  _globals['_USERUPDATED']._serialized_start=521
+  _globals['_USERUPDATED']._serialized_end=534
+  _globals['_USERMERGED']._serialized_start=536
+  _globals['_USERMERGED']._serialized_end=612
+  _globals['_USERLOGGEDOUT']._serialized_start=614
+  _globals['_USERLOGGEDOUT']._serialized_end=713
+  _globals['_REVOCATION']._serialized_start=716
+  _globals['_REVOCATION']._serialized_end=871
 # @@protoc_insertion_point(module_scope)

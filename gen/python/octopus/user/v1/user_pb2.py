@@ -27,21 +27,22 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoctopus/user/v1/user.proto\x12\x0foctopus.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\"\xcd\x02\n\x04User\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.octopus.user.v1.UserKind\x12\'\n\x05roles\x18\x04 \x03(\x0e\x32\x18.octopus.options.v1.Role\x12\x1a\n\x0c\x64isplay_name\x18\x05 \x01(\tB\x04\x90\xb5\x18\x01\x12\x13\n\x0b\x65xternal_id\x18\x06 \x01(\t\x12\x13\n\x05phone\x18\x07 \x01(\tB\x04\x90\xb5\x18\x02\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x10\n\x08\x64isabled\x18\t \x01(\x08\x12.\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bmerged_into\x18\x0b \x01(\x03\x12\x17\n\x06locale\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18#\x12\x10\n\x08\x63\x61pacity\x18\r \x01(\x05*\x80\x01\n\x08UserKind\x12\x19\n\x15USER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11USER_KIND_VISITOR\x10\x01\x12\x16\n\x12USER_KIND_CUSTOMER\x10\x02\x12\x13\n\x0fUSER_KIND_STAFF\x10\x03\x12\x15\n\x11USER_KIND_PARTNER\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aoctopus/user/v1/user.proto\x12\x0foctopus.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\"\xc1\x03\n\x04User\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12-\n\x04kind\x18\x03 \x01(\x0e\x32\x19.octopus.user.v1.UserKindR\x04kind\x12.\n\x05roles\x18\x04 \x03(\x0e\x32\x18.octopus.options.v1.RoleR\x05roles\x12\'\n\x0c\x64isplay_name\x18\x05 \x01(\tB\x04\x90\xb5\x18\x01R\x0b\x64isplayName\x12\x1f\n\x0b\x65xternal_id\x18\x06 \x01(\tR\nexternalId\x12\x1a\n\x05phone\x18\x07 \x01(\tB\x04\x90\xb5\x18\x02R\x05phone\x12\x12\n\x04tags\x18\x08 \x03(\tR\x04tags\x12\x1a\n\x08\x64isabled\x18\t \x01(\x08R\x08\x64isabled\x12\x39\n\ncreated_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1f\n\x0bmerged_into\x18\x0b \x01(\x03R\nmergedInto\x12\x1f\n\x06locale\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18#R\x06locale\x12\x1a\n\x08\x63\x61pacity\x18\r \x01(\x05R\x08\x63\x61pacity*\x80\x01\n\x08UserKind\x12\x19\n\x15USER_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11USER_KIND_VISITOR\x10\x01\x12\x16\n\x12USER_KIND_CUSTOMER\x10\x02\x12\x13\n\x0fUSER_KIND_STAFF\x10\x03\x12\x15\n\x11USER_KIND_PARTNER\x10\x04\x42\xa2\x01\n\x13\x63om.octopus.user.v1B\tUserProtoP\x01Z(octopus/contracts/octopus/user/v1;userv1\xaa\x02\x0fOctopus.User.V1\xca\x02\x0fOctopus\\User\\V1\xe2\x02\x1bOctopus\\User\\V1\\GPBMetadata\xea\x02\x11Octopus::User::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.user.v1.user_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.user.v1B\tUserProtoP\001Z(octopus/contracts/octopus/user/v1;userv1\252\002\017Octopus.User.V1\312\002\017Octopus\\User\\V1\342\002\033Octopus\\User\\V1\\GPBMetadata\352\002\021Octopus::User::V1'
   _globals['_USER'].fields_by_name['display_name']._loaded_options = None
   _globals['_USER'].fields_by_name['display_name']._serialized_options = b'\220\265\030\001'
   _globals['_USER'].fields_by_name['phone']._loaded_options = None
   _globals['_USER'].fields_by_name['phone']._serialized_options = b'\220\265\030\002'
   _globals['_USER'].fields_by_name['locale']._loaded_options = None
   _globals['_USER'].fields_by_name['locale']._serialized_options = b'\272H\004r\002\030#'
-  _globals['_USERKIND']._serialized_start=480
-  _globals['_USERKIND']._serialized_end=608
+  _globals['_USERKIND']._serialized_start=596
+  _globals['_USERKIND']._serialized_end=724
   _globals['_USER']._serialized_start=144
-  _globals['_USER']._serialized_end=477
+  _globals['_USER']._serialized_end=593
 # @@protoc_insertion_point(module_scope)
