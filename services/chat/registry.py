@@ -128,15 +128,22 @@ class ConnectionRegistry:
             for session in sessions:
                 await self._join(connection, session)
             for session_id in cursors.keys() - {session.id for session in sessions}:
-                try:
-                    ended = await self._sessions.get(principal, session_id)
-                except Refused as refused:
-                    if refused.reason != errors_pb2.REASON_NOT_FOUND:
-                        raise
+                named = await self._own(principal, session_id)
+                if named is None:
                     connection.push(_refusal_of_cursor(session_id))
                 else:
-                    await self._join(connection, ended)
+                    await self._join(connection, named)
         return sessions
+
+    async def _own(self, principal: Principal, session_id: int) -> session_pb2.Session | None:
+        """Return a session in which the person takes part. To see one, as a colleague or supervisor may, is less."""
+        try:
+            session = await self._sessions.get(principal, session_id)
+        except Refused as refused:
+            if refused.reason != errors_pb2.REASON_NOT_FOUND:
+                raise
+            return None
+        return session if participation(session).includes(principal.user_id) else None
 
     async def detach(self, connection: Connection) -> None:
         """Forget a connection, and stop listening to what only it needed."""

@@ -15,7 +15,7 @@ from services.session.agents.profiles import AgentProfiles
 from services.session.assignment.assigner import Assigner
 from services.session.assignment.live_queue import LiveQueue
 from services.session.assignment.positions import Positions
-from services.session.assignment.reconciliation import Reconciliation, every
+from services.session.assignment.reconciliation import Reconciliation
 from services.session.config import SessionConfig
 from services.session.events import Announcer, UserEvents
 from services.session.lifecycle import Lifecycle
@@ -47,11 +47,13 @@ async def app(member: Member, config: SessionConfig) -> AsyncIterator[None]:
     member.spawn("outbox relay", outbox.relay(member.bus))
     member.spawn("queue positions", positions.run())
     member.spawn("user events", UserEvents(lifecycle, duty).run(member.bus))
-    member.spawn("lapsed offers", every(config.lapse_every_s, "lapsed offers", reconciliation.lapse_offers))
-    member.spawn("reconciliation", every(config.reconcile_every_s, "reconciliation", reconciliation.reconcile))
-    member.spawn("idle sessions", every(config.idle_every_s, "idle sessions", reconciliation.end_idle))
+    member.periodic("queues behind", assigner.catch_up, every=config.lapse_every_s)
+    # One instance at a time. Nobody waits for these: an offer follows at once on what makes it possible.
+    member.periodic("lapsed offers", reconciliation.lapse_offers, every=config.lapse_every_s, alone=True)
+    member.periodic("reconciliation", reconciliation.reconcile, every=config.reconcile_every_s, alone=True)
+    member.periodic("idle sessions", reconciliation.end_idle, every=config.idle_every_s, alone=True)
     profiles = AgentProfiles(member.channel("user"))
-    servicer = SessionServicer(lifecycle=lifecycle, duty=duty, store=store, capacity_of=profiles.capacity_of)
+    servicer = SessionServicer(lifecycle=lifecycle, duty=duty, store=store, profile_of=profiles.profile_of)
     await member.serve(lambda server: add_SessionServiceServicer_to_server(servicer, server))
     try:
         yield

@@ -13,7 +13,7 @@ class SessionConfig(ServiceConfig):
     # A session without a word for so long is ended, in seconds. Below the three days that the log keeps, which is where
     # the last word is looked up.
     idle_s: float = Field(default=24 * 3600, gt=0, le=2 * 24 * 3600)
-    # How often lapsed offers are looked for, in seconds.
+    # How often lapsed offers are looked for, and queues that missed something are brought up to date, in seconds.
     lapse_every_s: float = Field(default=1, gt=0, le=60)
     # How often the live queue is compared with the database, in seconds.
     reconcile_every_s: float = Field(default=5, gt=0, le=300)

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any, ClassVar, Protocol
 
 from octopus.chat.v1 import chat_events_pb2, message_pb2
+from octopus.options.v1.options_pb2 import ROLE_AGENT
 from octopus.session.v1 import session_events_pb2 as events
 from octopus.session.v1 import session_pb2
 from octopus.user.v1.user_events_pb2 import UserEvent
@@ -137,10 +138,11 @@ class Sessions(Protocol):
 class Agents(Protocol):
     """Who follow what happens to members of staff."""
 
-    async def staff_changed(
-        self, tenant_id: str, user_id: int, *, display_name: str, capacity: int, disabled: bool
-    ) -> None:
-        """Take over another name or capacity, or that the member of staff is disabled."""
+    async def staff_changed(self, tenant_id: str, user_id: int, *, display_name: str, capacity: int) -> None:
+        """Take over another name or capacity."""
+
+    async def logged_out(self, tenant_id: str, user_id: int, *, display_name: str, token_generation: int) -> None:
+        """Take an agent off duty whose tokens older than this generation were taken back."""
 
 
 class UserEvents:
@@ -177,11 +179,15 @@ class UserEvents:
                 )
             case "updated" if user.kind == USER_KIND_STAFF:
                 await self._agents.staff_changed(
+                    user.tenant_id, user.id, display_name=user.display_name, capacity=user.capacity
+                )
+            # Disabled, logged out everywhere, or with a new password: the event says so in this way for all of them.
+            case "logged_out" if ROLE_AGENT in user.roles:
+                await self._agents.logged_out(
                     user.tenant_id,
                     user.id,
                     display_name=user.display_name,
-                    capacity=user.capacity,
-                    disabled=user.disabled,
+                    token_generation=event.logged_out.generation,
                 )
             case _:
                 # Other changes of users do not touch sessions.

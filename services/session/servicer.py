@@ -18,6 +18,7 @@ from mesh.errors import Refused
 from mesh.rpc import principal
 from services.session import wire
 from services.session.agents.duty import Duty
+from services.session.agents.profiles import Profile
 from services.session.domain import AgentStatus, HandoffReason, SessionState, Viewer
 from services.session.lifecycle import Lifecycle
 from services.session.store import Store
@@ -27,18 +28,18 @@ _MOST_OPEN: Final = 100
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-CapacityOf = Callable[[str, int], Awaitable[int | None]]
-"""Looks up how many sessions an agent of a shop takes at once; None when it cannot be known now."""
+ProfileOf = Callable[[str, int], Awaitable[Profile | None]]
+"""Look up the profile of an agent of a shop; None when it cannot be known now."""
 
 
 class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     """The methods of `octopus.session.v1.SessionService`."""
 
-    def __init__(self, *, lifecycle: Lifecycle, duty: Duty, store: Store, capacity_of: CapacityOf) -> None:
+    def __init__(self, *, lifecycle: Lifecycle, duty: Duty, store: Store, profile_of: ProfileOf) -> None:
         self._lifecycle = lifecycle
         self._duty = duty
         self._store = store
-        self._capacity_of = capacity_of
+        self._profile_of = profile_of
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
         """Return the shopper's open session, or a new one in the care of the bot."""
@@ -100,7 +101,8 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
             viewer,
             AgentStatus(request.status),
             name=principal.current().display_name,
-            capacity=await self._capacity_of(viewer.tenant_id, viewer.user_id),
+            profile=await self._profile_of(viewer.tenant_id, viewer.user_id),
+            token_generation=principal.current().generation,
         )
         return pb.SetAgentStatusResponse(agent=wire.agent(agent))
 

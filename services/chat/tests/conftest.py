@@ -55,6 +55,8 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
 
     def __init__(self, bus: Bus) -> None:
         self.sessions: dict[int, session_pb2.Session] = {}
+        # Who may see every session without taking part, as colleagues and supervisors do.
+        self.onlookers: set[int] = set()
         self._bus = bus
 
     def open(self, customer_id: int, agent_id: int = 0, state: str = "BOT") -> session_pb2.Session:
@@ -112,7 +114,9 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
         """Return a session the caller may see."""
         session = self.sessions.get(request.session_id)
         caller = current()
-        if session is None or not (caller.is_service or caller.user_id in (session.customer_id, session.agent_id)):
+        if session is None or not (
+            caller.is_service or caller.user_id in {session.customer_id, session.agent_id, *self.onlookers}
+        ):
             raise Refused(errors_pb2.REASON_NOT_FOUND, "no such session")
         return session_service_pb2.GetSessionResponse(session=session)
 

@@ -110,3 +110,18 @@ async def test_nothing_is_lost_or_shown_twice_when_nats_restarts(chats: Chat) ->
     shown = await agent.next("message", len(acked), timeout=20)
     assert [message.seq for message in shown] == sorted(set(acked))
     assert len(acked) >= 30
+
+
+async def test_a_cursor_follows_nothing_for_who_only_may_see_a_session(chat: Chat) -> None:
+    """The session service shows colleagues who waits, and supervisors all; only who takes part follows a session."""
+    session = chat.sessions.open(CUSTOMER, state="WAITING")
+    chat.sessions.onlookers.update({33, 44})
+    customer = await chat.converse(CUSTOMER)
+    for onlooker, role in ((33, "AGENT"), (44, "SUPERVISOR")):
+        stream = await chat.converse(onlooker, role, cursors={session.id: 1})
+        (refusal,) = await stream.next("refusal")
+        assert (refusal.reason, refusal.session_id) == (errors_pb2.REASON_NOT_FOUND, session.id)
+        await customer.send(post=text(session.id, "for my agent"))
+        await stream.send(post=text(session.id, "may I?"))
+        assert [one.reason for one in await stream.next("refusal", 2)] == [errors_pb2.REASON_NOT_FOUND] * 2
+        assert not [frame for frame in stream.frames if frame.HasField("message")]

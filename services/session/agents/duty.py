@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import structlog
+
+from services.session.agents.profiles import Profile
 from services.session.assignment.assigner import Assigner
-from services.session.domain import DEFAULT_CAPACITY, Agent, AgentStatus, Session, Viewer
+from services.session.domain import DEFAULT_CAPACITY, Agent, AgentStatus, Disabled, Session, Viewer
 from services.session.events import SessionChanged
 from services.session.store import Store
 from services.session.unit_of_work import UnitOfWork
+
+_log = structlog.get_logger(__name__)
 
 
 class Duty:
@@ -16,12 +21,21 @@ class Duty:
         self._store = store
         self._assigner = assigner
 
-    async def set_status(self, viewer: Viewer, status: AgentStatus, *, name: str, capacity: int | None) -> Agent:
-        """Set the calling agent's status, name and capacity (None: as it was). Away gives unaccepted offers back."""
+    async def set_status(
+        self, viewer: Viewer, status: AgentStatus, *, name: str, profile: Profile | None, token_generation: int
+    ) -> Agent:
+        """Set the calling agent's status, name and capacity (as it was when there is no profile).
+
+        Away gives unaccepted offers back. Raises `Disabled` and `LoggedOut` for who may not act any more.
+        """
+        if profile is not None and profile.disabled:
+            raise Disabled("your account is disabled; ask an administrator of your shop")
         async with self._store.unit_of_work(viewer.tenant_id) as work:
             before = await work.agent_or_new(viewer.user_id, name)
-            after = before.change(
-                status=status, display_name=name or before.display_name, capacity=capacity or before.capacity
+            after = before.acts(token_generation).change(
+                status=status,
+                display_name=name or before.display_name,
+                capacity=profile.capacity if profile is not None else before.capacity,
             )
             after, requeued = await _save_agent(work, before, after)
         # Also when nothing changed: one who says "available" again gets what waits.
@@ -44,20 +58,35 @@ class Duty:
             after, requeued = await _save_agent(work, before, before.change(status=AgentStatus.AWAY))
         await self._assigner.settle(tenant_id, requeued, [after])
 
-    async def staff_changed(
-        self, tenant_id: str, user_id: int, *, display_name: str, capacity: int, disabled: bool
-    ) -> None:
-        """Take over an agent's new name or capacity; one who was disabled is away. No agent, no change."""
+    async def staff_changed(self, tenant_id: str, user_id: int, *, display_name: str, capacity: int) -> None:
+        """Take over an agent's new name or capacity. No agent, no change."""
         async with self._store.unit_of_work(tenant_id) as work:
             before = await work.agent(user_id)
             if before is None:
                 return
             after = before.change(
-                display_name=display_name or before.display_name,
-                capacity=capacity or DEFAULT_CAPACITY,
-                status=AgentStatus.AWAY if disabled else before.status,
+                display_name=display_name or before.display_name, capacity=capacity or DEFAULT_CAPACITY
             )
-            after, requeued = await _save_agent(work, before, after)
+            await work.save_agent(before, after)
+        await self._assigner.settle(tenant_id, agents=[after])
+
+    async def logged_out(self, tenant_id: str, user_id: int, *, display_name: str, token_generation: int) -> None:
+        """Take an agent off duty whose tokens were taken back, and send all their sessions back to the queue.
+
+        The sessions wait again where they stood: before all who asked later. Doing it again, or after the agent has
+        come back with a newer token, changes nothing. The generation is kept for one never seen before, too, so that
+        a call with an older token that is under way does not bring the agent on duty.
+        """
+        async with self._store.unit_of_work(tenant_id) as work:
+            before = await work.agent_or_new(user_id, display_name)
+            after = before.logged_out(token_generation)
+            if after is before:
+                return
+            held = await work.seats_of(user_id)
+            requeued = [await work.save(session, session.requeue(), SessionChanged.REQUEUED) for session in held]
+            await work.save_agent(before, after)
+            after = after.without(len(requeued))
+        _log.info("agent taken off duty", tenant=tenant_id, user_id=user_id, sessions=len(requeued))
         await self._assigner.settle(tenant_id, requeued, [after])
 
 

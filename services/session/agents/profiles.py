@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import grpc
 import structlog
 from octopus.user.v1.user_service_pb2 import GetUserRequest
@@ -16,22 +18,29 @@ _log = structlog.get_logger(__name__)
 _TIMEOUT_S = 2.0
 
 
+class Profile(NamedTuple):
+    """How many sessions an agent takes at once, and whether the account is disabled."""
+
+    capacity: int
+    disabled: bool = False
+
+
 class AgentProfiles:
-    """Asks the user service."""
+    """Client of the user service."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._users = UserServiceStub(channel)
 
-    async def capacity_of(self, tenant_id: str, user_id: int) -> int | None:
-        """Return how many sessions the agent takes at once, None while the user service cannot tell.
+    async def profile_of(self, tenant_id: str, user_id: int) -> Profile | None:
+        """Return an agent's profile, None while the user service does not answer.
 
-        An agent must be able to come and go without it; a capacity that changed meanwhile arrives by event.
+        An agent must be able to come and go without it; what changed meanwhile arrives by event.
         """
         try:
             response = await self._users.GetUser(
                 GetUserRequest(user_id=user_id), metadata=as_service(tenant_id, affinity=user_id), timeout=_TIMEOUT_S
             )
         except Refused as error:
-            _log.warning("capacity of an agent not known", tenant=tenant_id, reason=error.reason_name)
+            _log.warning("profile of an agent not known", tenant=tenant_id, reason=error.reason_name)
             return None
-        return response.user.capacity or DEFAULT_CAPACITY
+        return Profile(response.user.capacity or DEFAULT_CAPACITY, response.user.disabled)

@@ -16,9 +16,10 @@ all instances may do all of this at the same time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 
@@ -27,6 +28,8 @@ from services.session.assignment.live_queue import LiveQueue, NotBuilt, Proposal
 from services.session.domain import LIVE, Agent, NotTaking, Session, SessionState
 from services.session.events import SessionChanged
 from services.session.store import Store
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -55,10 +58,8 @@ class Assigner:
         # Told the shop whose queue may have moved.
         self._on_change = on_change
         self._rebuilding: dict[str, asyncio.Lock] = {}
-        # Shops whose live queue is known to lack something, and those touched since their last comparison without
-        # a difference.
+        # Shops whose live queue could not be told of something. Another instance finds them by comparing.
         self._behind: set[str] = set()
-        self._touched: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
 
     async def settle(self, tenant_id: str, sessions: Iterable[Session] = (), agents: Iterable[Agent] = ()) -> None:
@@ -86,17 +87,10 @@ class Assigner:
             await self._rebuild(tenant_id, force=True)
         self._behind.discard(tenant_id)
         await asyncio.shield(self._start(self._settle(tenant_id, _Round(sessions + over, agents), snapshot.stale)))
-        if tenant_id not in self._behind and not sessions and not over:
-            self._touched.discard(tenant_id)
 
-    async def tenants(self) -> set[str]:
-        """Return the shops worth a comparison."""
-        return await self._store.live_tenants() | self._touched | self._behind
-
-    @property
-    def behind(self) -> frozenset[str]:
-        """The shops whose live queue could not be told of a change."""
-        return frozenset(self._behind)
+    async def catch_up(self) -> None:
+        """Bring the shops up to date whose live queue could not be told of something by this instance."""
+        await each(tuple(self._behind), self.reconcile)
 
     async def close(self) -> None:
         """Let what is under way come to its end."""
@@ -116,7 +110,6 @@ class Assigner:
             _log.warning("the live queue is behind", error=repr(error))
 
     async def _settle(self, tenant_id: str, todo: _Round, stale: Iterable[Proposal] = ()) -> None:
-        self._touched.add(tenant_id)
         try:
             proposals = [*stale, *await self._project(tenant_id, todo)]
             for _ in range(_MOST_ROUNDS):
@@ -189,3 +182,15 @@ class Assigner:
 
 def _is_live_or_over(session: Session) -> bool:
     return session.state in LIVE or session.state is SessionState.ENDED
+
+
+async def each(items: Iterable[T], step: Callable[[T], Awaitable[None]]) -> None:
+    """Take a step for every item: one that fails does not hold up the others. Raises an `ExceptionGroup` at the end."""
+    failures = []
+    for item in items:
+        try:
+            await step(item)
+        except Exception as error:  # noqa: BLE001  # raised below
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup("some steps failed", failures)

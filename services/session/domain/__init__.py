@@ -13,7 +13,9 @@ asks for what is so already gives the object back as it was. Refusals are except
 
 from services.session.domain.agent import DEFAULT_CAPACITY, Agent, AgentStatus
 from services.session.domain.errors import (
+    Disabled,
     Ended,
+    LoggedOut,
     NotFound,
     NotTaking,
     SessionError,
@@ -39,9 +41,11 @@ __all__ = [
     "TRANSITIONS",
     "Agent",
     "AgentStatus",
+    "Disabled",
     "EndReason",
     "Ended",
     "HandoffReason",
+    "LoggedOut",
     "NotFound",
     "NotTaking",
     "Session",

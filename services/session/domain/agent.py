@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
 
+from services.session.domain.errors import LoggedOut
+
 DEFAULT_CAPACITY = 5
 
 
@@ -28,7 +30,7 @@ class Agent:
     capacity: int = DEFAULT_CAPACITY
     version: int = 0
     load: int = 0
-    # Of the tokens the agent acts with; a log-out everywhere raises it.
+    # Of the tokens that the agent was last known to act with. A log-out everywhere starts a new one.
     token_generation: int = 0
     last_assigned_at: datetime | None = None
 
@@ -36,6 +38,21 @@ class Agent:
         """Give it other values; the same ones give it back as it was."""
         changed = replace(self, **values)  # type: ignore[arg-type]  # our own fields
         return self if changed == self else replace(changed, version=self.version + 1)
+
+    def acts(self, token_generation: int) -> Agent:
+        """Note that the agent acts with a token of this generation.
+
+        Raises `LoggedOut` for an older one than is known: it was taken back.
+        """
+        if token_generation < self.token_generation:
+            raise LoggedOut("you were logged out everywhere since this token was issued; log in again")
+        return self.change(token_generation=token_generation)
+
+    def logged_out(self, token_generation: int) -> Agent:
+        """Take the agent off duty, unless the agent has come back with a token of this generation already."""
+        if token_generation <= self.token_generation:
+            return self
+        return self.change(status=AgentStatus.AWAY, token_generation=token_generation)
 
     def assigned(self, now: datetime) -> Agent:
         """Note that a session was offered; no change that others hear of."""

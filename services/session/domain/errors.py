@@ -6,7 +6,9 @@ SessionError
 ├── WrongState      the session is not in a state that allows this
 ├── Ended           it is over
 ├── VersionConflict it changed since it was read
-└── NotTaking       the agent takes no more sessions
+├── NotTaking       the agent takes no more sessions
+├── LoggedOut       the caller's tokens were taken back; log in again
+└── Disabled        the caller's account is disabled
 ```
 """
 
@@ -49,3 +51,15 @@ class NotTaking(SessionError):
     """The agent is not available or has no free place."""
 
     reason = "AGENT_NOT_AVAILABLE"
+
+
+class LoggedOut(SessionError):
+    """The caller's tokens were taken back since this one was issued."""
+
+    reason = "TOKEN_REVOKED"
+
+
+class Disabled(SessionError):
+    """The caller's account is disabled."""
+
+    reason = "DISABLED"

@@ -13,6 +13,7 @@ from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
 from mesh.testing import Platform
 from services.session.agents.duty import Duty
+from services.session.agents.profiles import Profile
 from services.session.assignment.assigner import Assigner
 from services.session.assignment.live_queue import LiveQueue
 from services.session.assignment.positions import Positions
@@ -51,7 +52,13 @@ class Parts:
         return await self.hand_off(await self.open(tenant, customer_id))
 
     async def status(self, tenant: str, agent_id: int, status: AgentStatus, capacity: int | None = None) -> Agent:
-        return await self.duty.set_status(answers(tenant, agent_id), status, name=f"客服{agent_id}", capacity=capacity)
+        return await self.duty.set_status(
+            answers(tenant, agent_id),
+            status,
+            name=f"客服{agent_id}",
+            profile=None if capacity is None else Profile(capacity),
+            token_generation=0,
+        )
 
     async def session(self, session: Session) -> Session:
         found = await self.store.session(session.tenant_id, session.id)

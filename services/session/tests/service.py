@@ -28,6 +28,7 @@ class Users(user_service_pb2_grpc.UserServiceServicer):
 
     def __init__(self) -> None:
         self.capacities: dict[int, int] = {}
+        self.disabled: set[int] = set()
 
     async def GetUser(
         self, request: user_service_pb2.GetUserRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -35,7 +36,11 @@ class Users(user_service_pb2_grpc.UserServiceServicer):
         if request.user_id not in self.capacities:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "starting")
         return user_service_pb2.GetUserResponse(
-            user=user_pb2.User(id=request.user_id, capacity=self.capacities[request.user_id])
+            user=user_pb2.User(
+                id=request.user_id,
+                capacity=self.capacities[request.user_id],
+                disabled=request.user_id in self.disabled,
+            )
         )
 
 
@@ -68,8 +73,8 @@ class Service:
     # As the operator, who may read everything: the service itself hears no notices.
     onlooker: Bus
 
-    def person(self, tenant: str, user_id: int, *roles: str, name: str = "某人") -> Person:
-        return Person(self.edge, with_token(self.keys.token(tenant, user_id, *roles, name=name)))
+    def person(self, tenant: str, user_id: int, *roles: str, name: str = "某人", **claims: Any) -> Person:
+        return Person(self.edge, with_token(self.keys.token(tenant, user_id, *roles, name=name, **claims)))
 
     def customer(self, tenant: str, user_id: int) -> Person:
         return self.person(tenant, user_id, "CUSTOMER", name="林小青")

@@ -135,7 +135,7 @@ async def test_without_valkey_everything_is_recorded_and_assigned_when_it_is_bac
         async def assigned() -> bool:
             # Each turn looks at the shops whose queue missed something.
             with suppress(ExceptionGroup):
-                await part.reconciliation.lapse_offers()
+                await part.assigner.catch_up()
             found = [await part.session(session) for session in (waiting, bot)]
             return {session.agent_id for session in found} == {AGENT, COLLEAGUE}
 

@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 from octopus.chat.v1.chat_events_pb2 import LogEntry
 from octopus.errors.v1 import errors_pb2 as errors
+from octopus.options.v1.options_pb2 import ROLE_AGENT
 from octopus.session.v1 import session_pb2, session_service_pb2
 from octopus.session.v1.session_events_pb2 import AgentEvent, SessionEvent, SessionNotice
-from octopus.user.v1.user_events_pb2 import UserEvent, UserMerged, UserUpdated
+from octopus.user.v1.user_events_pb2 import (
+    LOG_OUT_CAUSE_DISABLED,
+    UserEvent,
+    UserLoggedOut,
+    UserMerged,
+    UserUpdated,
+)
 from octopus.user.v1.user_pb2 import USER_KIND_CUSTOMER, USER_KIND_STAFF, User
 
 from mesh.errors import Refused
@@ -298,14 +305,100 @@ async def test_the_capacity_is_the_user_services_and_a_change_of_it_arrives(runn
         return (now.load, now.capacity, now.display_name) == (3, 3, "新名字")
 
     await eventually(has_three, "the third waiting customer is offered too")
-    user.disabled = True
-    await publish(running, UserEvent(event_id=agent_id + 1, user=user, updated=UserUpdated()))
 
-    async def gave_back() -> bool:
-        now = (await agent.GetAgent(pb.GetAgentRequest())).agent
-        return (now.load, now.status) == (0, session_pb2.AGENT_STATUS_AWAY)
 
-    await eventually(gave_back, "a disabled agent gives everything back")
+def logged_out(tenant: str, user_id: int, generation: int, *, event_id: int) -> UserEvent:
+    user = User(
+        id=user_id,
+        tenant_id=tenant,
+        kind=USER_KIND_STAFF,
+        display_name=f"客服{user_id}",
+        roles=[ROLE_AGENT],
+        disabled=True,
+    )
+    change = UserLoggedOut(cause=LOG_OUT_CAUSE_DISABLED, generation=generation)
+    return UserEvent(event_id=event_id, user=user, logged_out=change)
+
+
+async def test_a_disabled_agents_people_go_back_to_the_front_of_the_queue(running: Service, tenant: str) -> None:
+    agent_id = AGENT + 60
+    agent, colleague = running.agent(tenant, agent_id), running.agent(tenant, COLLEAGUE)
+    await agent.SetAgentStatus(available())
+    sessions = []
+    for number in (1, 2, 3):
+        sessions.append(await opened(running.customer(tenant, number)))
+        await running.customer(tenant, number).RequestHandoff(handoff(sessions[-1]))
+        if number == 2:
+            # Who comes third finds nobody.
+            busy = pb.SetAgentStatusRequest(status=session_pb2.AGENT_STATUS_BUSY)
+            await agent.SetAgentStatus(busy)
+    talking = sessions[0]
+    await agent.AcceptSession(pb.AcceptSessionRequest(session_id=talking.id))
+
+    event = logged_out(tenant, agent_id, 1, event_id=agent_id)
+    await publish(running, event)
+
+    async def places() -> list[int]:
+        found = [
+            (await running.customer(tenant, number).GetSession(pb.GetSessionRequest(session_id=session.id))).session
+            for number, session in enumerate(sessions, 1)
+        ]
+        return [one.queue_position for one in found]
+
+    async def requeued() -> bool:
+        return await places() == [1, 2, 3]
+
+    await eventually(requeued, "who talked and who was offered wait before who came later", within=3)
+
+    # What the customer sees of it stands in the conversation.
+    async def told_so() -> bool:
+        return await last_change(running, tenant, talking) == (
+            session_pb2.SESSION_STATE_ACTIVE,
+            session_pb2.SESSION_STATE_WAITING,
+        )
+
+    await eventually(told_so, "the conversation says so")
+    # A token from before cannot bring the agent back, wherever it arrives and however late the news.
+    for _ in range(2):
+        assert (await refusal(agent.SetAgentStatus(available()))).reason == errors.REASON_TOKEN_REVOKED
+    assert (await agent.GetAgent(pb.GetAgentRequest())).agent.status == session_pb2.AGENT_STATUS_AWAY
+
+    # Enabled again, the agent has new tokens. Old news that comes once more, or late, changes nothing.
+    fresh = running.person(tenant, agent_id, "AGENT", gen=1)
+    await fresh.SetAgentStatus(available())
+    assert {one.id for one in (await fresh.ListOpenSessions(pb.ListOpenSessionsRequest())).sessions} == {
+        session.id for session in sessions
+    }
+    await fresh.AcceptSession(pb.AcceptSessionRequest(session_id=talking.id))
+    event.event_id += 1
+    await publish(running, event)
+    await publish(running, logged_out(tenant, COLLEAGUE, 1, event_id=COLLEAGUE))
+
+    async def dealt_with() -> bool:
+        refused = await refusal(colleague.SetAgentStatus(available()))
+        return refused.reason == errors.REASON_TOKEN_REVOKED
+
+    await eventually(dealt_with, "one who was never on duty cannot come with an old token either")
+    now = (await fresh.GetAgent(pb.GetAgentRequest())).agent
+    assert (now.status, now.load) == (session_pb2.AGENT_STATUS_AVAILABLE, 3)
+
+
+async def last_change(
+    running: Service, tenant: str, session: session_pb2.Session
+) -> tuple[session_pb2.SessionState.ValueType, session_pb2.SessionState.ValueType]:
+    """Return the states before and after the last change that the conversation shows."""
+    stored = await running.onlooker.last(f"log.{tenant}.{session.id}")
+    assert stored is not None
+    change = LogEntry.FromString(stored.data).message.content.change
+    return change.previous_state, change.session.state
+
+
+async def test_an_agent_whom_the_user_service_calls_disabled_is_not_available(running: Service, tenant: str) -> None:
+    agent_id = AGENT + 70
+    running.users.capacities[agent_id] = 5
+    running.users.disabled.add(agent_id)
+    refused = await refusal(running.agent(tenant, agent_id).SetAgentStatus(available()))
+    assert refused.reason == errors.REASON_DISABLED
 
 
 async def publish(running: Service, event: UserEvent) -> None:
