@@ -19,6 +19,12 @@ class NotAMessage(Exception):
 class Codec(Protocol):
     """Reads and writes the messages of one subprotocol."""
 
+    # Whether messages go out as they are.
+    raw: bool
+
+    def passed_on(self, data: bytes | str) -> bytes:
+        """Return a client's message as chat reads it. Raises `NotAMessage`; chat may find out later that it is none."""
+
     def decode(self, data: bytes | str) -> ConverseRequest:
         """Return a client's message. Raises `NotAMessage`."""
 
@@ -27,14 +33,20 @@ class Codec(Protocol):
 
 
 class ProtobufCodec:
-    """Binary WebSocket messages."""
+    """Binary WebSocket messages, passed on as they are."""
+
+    raw = True
+
+    def passed_on(self, data: bytes | str) -> bytes:
+        """Return a client's message as chat reads it. Raises `NotAMessage`."""
+        if isinstance(data, str):
+            raise NotAMessage(f"{PROTOBUF} takes binary messages, and this was a text message")
+        return data
 
     def decode(self, data: bytes | str) -> ConverseRequest:
         """Return a client's message. Raises `NotAMessage`."""
-        if isinstance(data, str):
-            raise NotAMessage(f"{PROTOBUF} takes binary messages, and this was a text message")
         try:
-            return ConverseRequest.FromString(data)
+            return ConverseRequest.FromString(self.passed_on(data))
         except DecodeError as error:
             raise NotAMessage("the bytes are not a ConverseRequest") from error
 
@@ -45,6 +57,12 @@ class ProtobufCodec:
 
 class JsonCodec:
     """Text WebSocket messages in protobuf's JSON mapping (field names in lowerCamelCase)."""
+
+    raw = False
+
+    def passed_on(self, data: bytes | str) -> bytes:
+        """Return a client's message as chat reads it. Raises `NotAMessage`."""
+        return self.decode(data).SerializeToString()
 
     def decode(self, data: bytes | str) -> ConverseRequest:
         """Return a client's message. Raises `NotAMessage`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -42,9 +43,9 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     streams = Streams(config, registry, conversation, member.keys.revocations)
     member.keys.revocations.listen(streams.log_out)
     servicer = ChatServicer(streams, conversation)
-    relay = RelayServicer(
-        streams, Admission("/octopus.chat.v1.ChatService/Converse", member.keys, caller="bridge"), config.instance
-    )
+    admission = Admission("/octopus.chat.v1.ChatService/Converse", member.keys, caller="bridge")
+    # A process that comes back under the same name is another one.
+    relay = RelayServicer(streams, admission, f"{config.instance}.{uuid.uuid4().hex[:8]}")
     bus.on_reconnect(registry.repair)
     member.spawn("watch connections", streams.watch())
     member.spawn("close idle rooms", registry.sweep())

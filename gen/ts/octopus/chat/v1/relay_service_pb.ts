@@ -76,7 +76,7 @@ export const RelayService: GenService<{
    * another: a stream of its own would cost each silent person memory in both processes, and each message its writes.
    *
    * The stream itself is for nobody, so it needs no token; every conversation on it does. It has no age. The answer's
-   * initial metadata names the instance in `octopus-instance`: a bridge that has a stream to it already needs no other.
+   * initial metadata names the running process in `octopus-instance`: a bridge that has a stream to it already needs no other.
    *
    * Each side sends messages of a conversation as long as less than 128 KiB of them, and of 64 bytes more for each, are
    * under way: not yet `taken` by the other side. So a slow reader holds up itself only, and chat cuts it off as it does
