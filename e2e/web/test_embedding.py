@@ -9,7 +9,7 @@ from playwright.async_api import Browser, Route, expect
 
 from e2e.people import Shop
 from e2e.running import Octopus
-from e2e.web.visit import DESK, SLOW_MS, new_context, open_page, visit
+from e2e.web.visit import DESKTOP, SLOW_MS, new_context, open_page, visit
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +26,7 @@ EARLY = {
 async def test_who_asks_before_the_script_has_arrived_is_served_when_it_has(
     browser: Browser, octopus: Octopus, qingshan: Shop, ask: str
 ) -> None:
-    context = await new_context(browser, DESK)
+    context = await new_context(browser, DESKTOP)
     arrives = asyncio.Event()
 
     async def hold(route: Route) -> None:
@@ -55,7 +55,7 @@ async def test_who_asks_before_the_script_has_arrived_is_served_when_it_has(
 
 
 async def test_the_page_can_take_back_what_it_asked_for(browser: Browser, octopus: Octopus, qingshan: Shop) -> None:
-    page = await open_page(browser, octopus, "/shop/qingshan/", DESK)
+    page = await open_page(browser, octopus, "/shop/qingshan/", DESKTOP)
     await page.get_by_test_id("launcher").wait_for()
     await page.evaluate("octopus.push('open')")
     await expect(page.get_by_test_id("panel")).to_be_visible()
@@ -68,7 +68,7 @@ async def test_the_page_can_take_back_what_it_asked_for(browser: Browser, octopu
 async def test_a_panel_that_cannot_be_loaded_says_so_and_the_next_press_tries_again(
     browser: Browser, octopus: Octopus, qingshan: Shop
 ) -> None:
-    context = await new_context(browser, DESK)
+    context = await new_context(browser, DESKTOP)
     await context.route("**/assets/chat-*.js", lambda route: route.abort())
     page = await visit(context, octopus, "/shop/qingshan/")
     await page.get_by_test_id("launcher").click()
@@ -82,7 +82,7 @@ async def test_a_shop_of_another_origin_with_a_strict_policy_embeds_the_widget(
     browser: Browser, octopus: Octopus, qingshan: Shop
 ) -> None:
     platform = f"https://{octopus.edge.address}"
-    context = await new_context(browser, DESK)
+    context = await new_context(browser, DESKTOP)
     html = (
         "<!doctype html><html lang='zh-CN'><title>Shop</title>"
         f"<script type='module' async src='{platform}/octopus-chat.js'></script>"

@@ -13,7 +13,7 @@ from e2e.clients.participant import Participant
 from e2e.clients.transports import WebSocket
 from e2e.people import Shop
 from e2e.running import Octopus
-from e2e.web.visit import DESK, PHONE, SLOW_MS, log_in, open_page
+from e2e.web.visit import DESKTOP, PHONE, SLOW_MS, log_in, open_page
 from mesh.bus import connect
 from mesh.identity.files import Identity
 
@@ -37,7 +37,7 @@ async def test_a_shopper_and_an_agent_meet_in_their_browsers(
     await expect(shopper.get_by_test_id("queue-position")).to_contain_text("下一位", timeout=SLOW_MS)
     await shopper.screenshot(path=artifacts / "shopper-waiting.png")
 
-    agent = await open_page(browser, octopus, "/agent/", DESK)
+    agent = await open_page(browser, octopus, "/agent/", DESKTOP)
     await agent.get_by_test_id("login-form").wait_for()
     await agent.screenshot(path=artifacts / "agent-login.png")
     await log_in(agent, qingshan, qingshan.agents[0])
@@ -91,7 +91,7 @@ async def test_a_shopper_who_loses_the_network_loses_no_words(
 async def test_the_pages_speak_english_and_work_by_keyboard(
     browser: Browser, octopus: Octopus, qingshan: Shop, artifacts: Path
 ) -> None:
-    page = await open_page(browser, octopus, "/shop/xinghe/", DESK, locale="en-GB")
+    page = await open_page(browser, octopus, "/shop/xinghe/", DESKTOP, locale="en-GB")
     await page.evaluate("document.querySelector('octopus-chat').setAttribute('lang', 'en')")
     launcher = page.get_by_role("button", name="Open customer service")
     await launcher.focus()
@@ -122,7 +122,7 @@ async def test_pages_older_than_a_kind_of_message_show_its_fallback(
     await shopper.get_by_test_id("launcher").click()
     await shopper.get_by_test_id("input").fill("转人工")
     await shopper.keyboard.press("Enter")
-    agent = await open_page(browser, octopus, "/agent/", DESK)
+    agent = await open_page(browser, octopus, "/agent/", DESKTOP)
     await log_in(agent, qingshan, qingshan.agents[0])
     await agent.get_by_test_id("status-select").select_option("available")
     await agent.get_by_test_id("accept").first.click()

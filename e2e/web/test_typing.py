@@ -7,7 +7,7 @@ from playwright.async_api import Browser, Page, expect
 
 from e2e.people import Shop
 from e2e.running import Octopus
-from e2e.web.visit import DESK, SLOW_MS, new_context, open_chat, open_page, visit
+from e2e.web.visit import DESKTOP, SLOW_MS, new_context, open_chat, open_page, visit
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +30,7 @@ for (const type of types) {
 
 
 async def greedy_page(browser: Browser, octopus: Octopus, target: str, capture: str) -> Page:
-    context = await new_context(browser, DESK)
+    context = await new_context(browser, DESKTOP)
     await context.add_init_script(GREEDY % (target, capture))
     page = await visit(context, octopus, "/shop/qingshan/")
     await open_chat(page)
@@ -40,7 +40,7 @@ async def greedy_page(browser: Browser, octopus: Octopus, target: str, capture: 
 async def test_the_shop_has_shortcuts_and_the_widget_gets_every_letter(
     browser: Browser, octopus: Octopus, qingshan: Shop
 ) -> None:
-    page = await open_page(browser, octopus, "/shop/qingshan/", DESK)
+    page = await open_page(browser, octopus, "/shop/qingshan/", DESKTOP)
     await page.keyboard.press("/")
     await expect(page.get_by_test_id("search")).to_be_focused()
     await page.get_by_test_id("search").blur()
@@ -109,7 +109,7 @@ async def test_a_listener_that_was_on_the_window_first_takes_no_letter_away(
 async def test_a_page_that_asks_before_it_takes_a_key_sees_a_text_field(
     browser: Browser, octopus: Octopus, qingshan: Shop
 ) -> None:
-    page = await open_page(browser, octopus, "/shop/qingshan/", DESK)
+    page = await open_page(browser, octopus, "/shop/qingshan/", DESKTOP)
     asked = "document.querySelector('octopus-chat').isContentEditable"
     assert await page.evaluate(asked) is False
     await open_chat(page)

@@ -10,7 +10,7 @@ from e2e.people import Shop
 from e2e.running import Octopus
 
 PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 800}
+DESKTOP = {"width": 1280, "height": 800}
 SLOW_MS = 20_000
 
 

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 
 import type { Conversation } from "@octopus/core/conversation";
 import { byteLength, LONGEST_TEXT } from "@octopus/core/text";
-import type { Desk } from "./desk";
+import type { Workspace } from "./workspace";
 import { Icon } from "./icons";
 import { isNarrow } from "./screen";
 import { words } from "./words";
@@ -13,10 +13,10 @@ import { words } from "./words";
 const TALLEST_PX = 180;
 
 /** The box, and the button beside it. What is written stays when another session is shown. */
-export function Composer({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+export function Composer({ workspace, conversation }: { workspace: Workspace; conversation: Conversation }) {
   const words_ = words.value;
   const { id } = conversation.session.peek();
-  const text = useSignal(desk.drafts.get(id) ?? "");
+  const text = useSignal(workspace.draftOf(id));
   const box = useRef<HTMLTextAreaElement>(null);
   const over = useComputed(() => byteLength(text.value) - LONGEST_TEXT);
 
@@ -25,7 +25,7 @@ export function Composer({ desk, conversation }: { desk: Desk; conversation: Con
     if (!isNarrow.peek()) box.current?.focus();
   }, []);
   useSignalEffect(() => {
-    desk.drafts.set(id, text.value);
+    workspace.keepDraft(id, text.value);
     if (!box.current) return;
     box.current.style.height = "auto";
     box.current.style.height = `${Math.min(box.current.scrollHeight, TALLEST_PX)}px`;
@@ -35,7 +35,7 @@ export function Composer({ desk, conversation }: { desk: Desk; conversation: Con
     const reply = text.peek().trim();
     if (reply === "" || over.peek() > 0) return;
     text.value = "";
-    desk.link.say(id, reply);
+    workspace.link.say(id, reply);
     box.current?.focus();
   };
   const onKeyDown = (event: KeyboardEvent) => {
@@ -52,6 +52,7 @@ export function Composer({ desk, conversation }: { desk: Desk; conversation: Con
         <textarea
           ref={box}
           rows={1}
+          dir="auto"
           value={text.value}
           placeholder={isNarrow.value ? words_.placeholderShort : words_.placeholder}
           aria-label={words_.placeholderShort}
@@ -59,7 +60,7 @@ export function Composer({ desk, conversation }: { desk: Desk; conversation: Con
           enterkeyhint="send"
           onInput={(event) => {
             text.value = event.currentTarget.value;
-            if (text.peek() !== "") desk.link.type(id);
+            if (text.peek() !== "") workspace.link.type(id);
           }}
           onKeyDown={onKeyDown}
           data-testid="agent-input"

@@ -8,7 +8,7 @@ import { SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 import { language } from "@octopus/core/language";
 import { type Conversation, isOpen } from "@octopus/core/conversation";
 import { Composer } from "./composer";
-import type { Desk } from "./desk";
+import type { Workspace } from "./workspace";
 import { Avatar, Icon } from "./icons";
 import { LineRow } from "./line";
 import { customerName, dayOf, endText, localeName } from "./shown";
@@ -20,13 +20,15 @@ const NEAR_PX = 140;
 const TOP_PX = 80;
 
 /** The column, whatever is chosen. */
-export function ConversationColumn({ desk }: { desk: Desk }) {
+export function ConversationColumn({ workspace }: { workspace: Workspace }) {
   const text = words.value;
-  const conversation = desk.selected.value;
+  const conversation = workspace.selected.value;
   return (
     <main class="conversation" aria-label={text.conversation} data-testid="conversation">
       {conversation ? (
-        <Open key={conversation.session.peek().id.toString()} desk={desk} conversation={conversation} />
+        <Open key={conversation.session.peek().id.toString()} workspace={workspace} conversation={conversation} />
+      ) : workspace.selectedId.value !== 0n ? (
+        <div class="centre" role="status">{text.loading}</div>
       ) : (
         <div class="centre">
           <Icon name="chats" />
@@ -38,38 +40,38 @@ export function ConversationColumn({ desk }: { desk: Desk }) {
   );
 }
 
-function Open({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+function Open({ workspace, conversation }: { workspace: Workspace; conversation: Conversation }) {
   const session = conversation.session.value;
   return (
     <>
-      <Head desk={desk} conversation={conversation} />
-      <Log desk={desk} conversation={conversation} />
+      <Head workspace={workspace} conversation={conversation} />
+      <Log workspace={workspace} conversation={conversation} />
       {session.state === SessionState.ACTIVE ? (
-        <Composer desk={desk} conversation={conversation} />
+        <Composer workspace={workspace} conversation={conversation} />
       ) : (
-        <Foot desk={desk} conversation={conversation} />
+        <Foot workspace={workspace} conversation={conversation} />
       )}
     </>
   );
 }
 
-function Head({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+function Head({ workspace, conversation }: { workspace: Workspace; conversation: Conversation }) {
   const text = words.value;
   const session = conversation.session.value;
   const name = customerName(session, text);
   const asking = useRef<HTMLDialogElement>(null);
   const end = () => {
     asking.current?.close();
-    void desk.end(session);
+    void workspace.end(session);
   };
   return (
     <header class="head">
-      <button type="button" class="plain only-narrow" aria-label={text.back} onClick={() => desk.select(0n)} data-testid="back">
+      <button type="button" class="plain only-narrow" aria-label={text.back} onClick={() => workspace.select(0n)} data-testid="back">
         <Icon name="back" />
       </button>
       <Avatar name={name} kind="customer" />
       <div class="head-text">
-        <h1>{name}</h1>
+        <h1 dir="auto">{name}</h1>
         <p class="soft">
           {conversation.typing.value === null
             ? [text.channels[session.channel] ?? session.channel, localeName(session.locale, language.value)].filter(Boolean).join(" · ")
@@ -80,7 +82,7 @@ function Head({ desk, conversation }: { desk: Desk; conversation: Conversation }
         <button
           type="button"
           class="quiet"
-          disabled={desk.busy.value.has(session.id)}
+          disabled={workspace.busy.value.has(session.id)}
           onClick={() => asking.current?.showModal()}
           data-testid="end-session"
         >
@@ -91,7 +93,7 @@ function Head({ desk, conversation }: { desk: Desk; conversation: Conversation }
         type="button"
         class="plain only-middle"
         aria-label={text.details}
-        onClick={() => (desk.pane.value = "customer")}
+        onClick={() => (workspace.pane.value = "customer")}
         data-testid="open-customer"
       >
         <Icon name="person" />
@@ -108,9 +110,9 @@ function Head({ desk, conversation }: { desk: Desk; conversation: Conversation }
   );
 }
 
-function Log({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+function Log({ workspace, conversation }: { workspace: Workspace; conversation: Conversation }) {
   const text = words.value;
-  const history = desk.historyOf(conversation);
+  const history = workspace.historyOf(conversation);
   const box = useRef<HTMLDivElement>(null);
   // Where the view was before the lines changed: distance from the end, and which line was first.
   const before = useRef({ fromEnd: 0, first: 0n });
@@ -131,13 +133,13 @@ function Log({ desk, conversation }: { desk: Desk; conversation: Conversation })
     } else if (fromEnd < NEAR_PX || last?.delivery === "sending") {
       view.scrollTop = view.scrollHeight;
       fresh.value = 0;
-      desk.markRead(conversation);
+      workspace.markRead(conversation);
     } else fresh.value += 1;
     before.current = { fromEnd: distance(view), first };
   }, [lines.length, first, last?.message.clientMessageId || last?.message.id, conversation.typing.value !== null]);
 
   useEffect(() => {
-    const look = () => distanceOf(box.current) < NEAR_PX && desk.markRead(conversation);
+    const look = () => distanceOf(box.current) < NEAR_PX && workspace.markRead(conversation);
     // A view that shrinks, e.g. under a telephone's keyboard, stays at the end.
     const resized = new ResizeObserver(() => {
       if (box.current && before.current.fromEnd < NEAR_PX) box.current.scrollTop = box.current.scrollHeight;
@@ -156,7 +158,7 @@ function Log({ desk, conversation }: { desk: Desk; conversation: Conversation })
     if (view.scrollTop < TOP_PX && !history.complete.peek() && !history.trouble.peek()) void history.earlier();
     if (before.current.fromEnd < NEAR_PX) {
       fresh.value = 0;
-      desk.markRead(conversation);
+      workspace.markRead(conversation);
     }
   };
   const toEnd = () => box.current?.scrollTo({ top: box.current.scrollHeight, behavior: "smooth" });
@@ -173,7 +175,7 @@ function Log({ desk, conversation }: { desk: Desk; conversation: Conversation })
         tabIndex={0}
         onScroll={onScroll}
       >
-        <Beginning desk={desk} conversation={conversation} />
+        <Beginning workspace={workspace} conversation={conversation} />
         {lines.map((line, index) => {
           const day = dayOf(line.message.sentAt, language.value, text);
           const previous = lines[index - 1];
@@ -186,7 +188,7 @@ function Log({ desk, conversation }: { desk: Desk; conversation: Conversation })
                 previous={newDay ? undefined : previous}
                 next={lines[index + 1]}
                 conversation={conversation}
-                desk={desk}
+                workspace={workspace}
               />
             </Fragment>
           );
@@ -206,9 +208,9 @@ function Log({ desk, conversation }: { desk: Desk; conversation: Conversation })
   );
 }
 
-function Beginning({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+function Beginning({ workspace, conversation }: { workspace: Workspace; conversation: Conversation }) {
   const text = words.value;
-  const history = desk.historyOf(conversation);
+  const history = workspace.historyOf(conversation);
   if (history.loading.value) return <p class="history" role="status">{text.loadingHistory}</p>;
   if (history.trouble.value) {
     return (
@@ -230,7 +232,7 @@ function Beginning({ desk, conversation }: { desk: Desk; conversation: Conversat
   return <p class="history">{conversation.lines.value.length === 0 ? text.empty : text.beginning}</p>;
 }
 
-function Foot({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+function Foot({ workspace, conversation }: { workspace: Workspace; conversation: Conversation }) {
   const text = words.value;
   const session = conversation.session.value;
   if (isOpen(session)) {
@@ -240,8 +242,8 @@ function Foot({ desk, conversation }: { desk: Desk; conversation: Conversation }
         <button
           type="button"
           class="primary"
-          disabled={desk.busy.value.has(session.id)}
-          onClick={() => void desk.accept(session)}
+          disabled={workspace.busy.value.has(session.id)}
+          onClick={() => void workspace.accept(session)}
           data-testid="accept-open"
         >
           {text.accept}
@@ -251,13 +253,40 @@ function Foot({ desk, conversation }: { desk: Desk; conversation: Conversation }
   }
   return (
     <footer class="foot">
-      <p class="soft">{desk.cameFrom.value ? text.endedBar : endText(session, text)}</p>
-      {desk.cameFrom.value !== 0n && (
-        <button type="button" class="quiet" onClick={() => desk.select(desk.cameFrom.value)} data-testid="back-to-current">
+      <Unsent workspace={workspace} sessionId={session.id} />
+      <p class="soft">{workspace.cameFrom.value ? text.endedBar : endText(session, text)}</p>
+      {workspace.cameFrom.value !== 0n && (
+        <button type="button" class="quiet" onClick={() => workspace.select(workspace.cameFrom.value)} data-testid="back-to-current">
           {text.current}
         </button>
       )}
     </footer>
+  );
+}
+
+/** What the agent was writing when the chat ended: not lost, and not sent. */
+function Unsent({ workspace, sessionId }: { workspace: Workspace; sessionId: bigint }) {
+  const text = words.value;
+  const draft = useSignal(workspace.draftOf(sessionId));
+  const copied = useSignal(false);
+  if (draft.value === "") return null;
+  const copy = async () => {
+    await navigator.clipboard.writeText(draft.peek());
+    copied.value = true;
+  };
+  const discard = () => {
+    workspace.keepDraft(sessionId, "");
+    draft.value = "";
+  };
+  return (
+    <div class="unsent" data-testid="unsent">
+      <p class="soft">{text.unsent}</p>
+      <blockquote dir="auto">{draft.value}</blockquote>
+      <button type="button" class="quiet" onClick={() => void copy().catch(() => undefined)}>
+        {copied.value ? text.copied : text.copy}
+      </button>
+      <button type="button" class="quiet" onClick={discard} data-testid="discard">{text.discard}</button>
+    </div>
   );
 }
 

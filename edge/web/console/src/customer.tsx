@@ -5,10 +5,10 @@ import { useEffect } from "preact/hooks";
 import { type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 import { type User, UserKind } from "@octopus/contracts/octopus/user/v1/user_pb";
 
-import { troubleOf } from "@octopus/core/api";
+import { failureOf, troubleOf } from "@octopus/core/api";
 import { language } from "@octopus/core/language";
 import type { Conversation } from "@octopus/core/conversation";
-import type { Desk } from "./desk";
+import type { Workspace } from "./workspace";
 import { Avatar, Icon } from "./icons";
 import { customerName, endText, localeName, momentOf } from "./shown";
 import { words } from "./words";
@@ -17,14 +17,14 @@ const FORMER_PAGE = 10;
 const LONGEST_TAG = 64;
 
 /** The column; empty while no session is chosen. */
-export function CustomerColumn({ desk }: { desk: Desk }) {
-  const conversation = desk.selected.value;
+export function CustomerColumn({ workspace }: { workspace: Workspace }) {
+  const conversation = workspace.selected.value;
   return (
     <aside class="customer-column" aria-label={words.value.customerPanel} data-testid="customer-panel">
       {conversation && (
         <Card
           key={conversation.session.value.customerId.toString()}
-          desk={desk}
+          workspace={workspace}
           conversation={conversation}
         />
       )}
@@ -32,7 +32,7 @@ export function CustomerColumn({ desk }: { desk: Desk }) {
   );
 }
 
-function Card({ desk, conversation }: { desk: Desk; conversation: Conversation }) {
+function Card({ workspace, conversation }: { workspace: Workspace; conversation: Conversation }) {
   const text = words.value;
   const session = conversation.session.value;
   const user = useSignal<User | null>(null);
@@ -40,7 +40,7 @@ function Card({ desk, conversation }: { desk: Desk; conversation: Conversation }
   const load = async () => {
     failed.value = false;
     try {
-      const response = await desk.api.user.getUser({ userId: session.customerId });
+      const response = await workspace.api.user.getUser({ userId: session.customerId });
       user.value = response.user ?? null;
     } catch {
       failed.value = true;
@@ -57,13 +57,13 @@ function Card({ desk, conversation }: { desk: Desk; conversation: Conversation }
           type="button"
           class="plain only-middle"
           aria-label={text.back}
-          onClick={() => (desk.pane.value = "conversation")}
+          onClick={() => (workspace.pane.value = "conversation")}
         >
           <Icon name="back" />
         </button>
         <Avatar name={name} kind="customer" />
         <div>
-          <h2>{name}</h2>
+          <h2 dir="auto">{name}</h2>
           <p class="soft">{user.value ? (visitor ? text.kinds.visitor : text.kinds.customer) : failed.value ? "" : text.loading}</p>
         </div>
       </div>
@@ -72,7 +72,7 @@ function Card({ desk, conversation }: { desk: Desk; conversation: Conversation }
           {text.failed} <button type="button" class="link" onClick={() => void load()}>{text.retry}</button>
         </p>
       )}
-      {user.value && <Tags desk={desk} user={user.value} onChange={(changed) => (user.value = changed)} />}
+      {user.value && <Tags workspace={workspace} user={user.value} onChange={(changed) => (user.value = changed)} />}
       <section>
         <h3>{text.thisChat}</h3>
         <dl>
@@ -84,7 +84,7 @@ function Card({ desk, conversation }: { desk: Desk; conversation: Conversation }
           <Fact name={text.since} value={momentOf(user.value?.createdAt, language.value)} />
         </dl>
       </section>
-      <Former desk={desk} session={session} />
+      <Former workspace={workspace} session={session} />
     </>
   );
 }
@@ -94,12 +94,12 @@ function Fact({ name, value }: { name: string; value: string }) {
   return (
     <div>
       <dt>{name}</dt>
-      <dd>{value}</dd>
+      <dd dir="auto">{value}</dd>
     </div>
   );
 }
 
-function Tags({ desk, user, onChange }: { desk: Desk; user: User; onChange: (user: User) => void }) {
+function Tags({ workspace, user, onChange }: { workspace: Workspace; user: User; onChange: (user: User) => void }) {
   const text = words.value;
   const written = useSignal("");
   const failed = useSignal(false);
@@ -108,12 +108,12 @@ function Tags({ desk, user, onChange }: { desk: Desk; user: User; onChange: (use
     onChange({ ...user, tags });
     failed.value = false;
     try {
-      const response = await desk.api.user.setTags({ userId: user.id, tags });
+      const response = await workspace.api.user.setTags({ userId: user.id, tags });
       if (response.user) onChange(response.user);
     } catch (error) {
       failed.value = true;
       onChange(user);
-      if (troubleOf(error) === "credentials") desk.tell({ trouble: "credentials" });
+      if (troubleOf(error) === "credentials") workspace.tell(failureOf(error));
     }
   };
   const add = () => {
@@ -133,7 +133,7 @@ function Tags({ desk, user, onChange }: { desk: Desk; user: User; onChange: (use
         <ul class="tags">
           {user.tags.map((tag) => (
             <li key={tag} data-testid="tag">
-              {tag}
+              <bdi>{tag}</bdi>
               <button
                 type="button"
                 aria-label={text.removeTag(tag)}
@@ -147,6 +147,7 @@ function Tags({ desk, user, onChange }: { desk: Desk; user: User; onChange: (use
       )}
       <input
         class="tag-input"
+        dir="auto"
         value={written.value}
         maxLength={LONGEST_TAG}
         placeholder={`${text.addTag} · ${text.tagHint}`}
@@ -162,7 +163,7 @@ function Tags({ desk, user, onChange }: { desk: Desk; user: User; onChange: (use
   );
 }
 
-function Former({ desk, session }: { desk: Desk; session: Session }) {
+function Former({ workspace, session }: { workspace: Workspace; session: Session }) {
   const text = words.value;
   const sessions = useSignal<readonly Session[] | null>(null);
   const token = useSignal("");
@@ -170,7 +171,7 @@ function Former({ desk, session }: { desk: Desk; session: Session }) {
   const load = async () => {
     failed.value = false;
     try {
-      const page = await desk.api.session.listSessions({
+      const page = await workspace.api.session.listSessions({
         customerId: session.customerId,
         states: [SessionState.ENDED],
         pageSize: FORMER_PAGE,
@@ -204,8 +205,8 @@ function Former({ desk, session }: { desk: Desk; session: Session }) {
           <li key={former.id.toString()}>
             <button
               type="button"
-              class={desk.selectedId.value === former.id ? "chosen" : ""}
-              onClick={() => former.id !== desk.selectedId.peek() && desk.visit(former)}
+              class={workspace.selectedId.value === former.id ? "chosen" : ""}
+              onClick={() => former.id !== workspace.selectedId.peek() && workspace.visit(former)}
               data-testid="former-session"
               data-session={former.id.toString()}
             >

@@ -1,5 +1,7 @@
 // The few pictures of the page.
 
+import { initial } from "@octopus/core/text";
+
 const PATHS = {
   back: "M15 5l-7 7 7 7",
   person: "M12 12a4 4 0 100-8 4 4 0 000 8zM4 20c0-4 3.6-6 8-6s8 2 8 6",
@@ -32,7 +34,7 @@ export function Logo() {
 export function Avatar({ name, kind }: { name: string; kind: string }) {
   return (
     <span class={`avatar ${kind}`} aria-hidden="true">
-      {kind === "bot" ? <Icon name="bot" /> : ([...name][0] ?? "?").toUpperCase()}
+      {kind === "bot" ? <Icon name="bot" /> : (initial(name) || "?").toUpperCase()}
     </span>
   );
 }

@@ -5,24 +5,27 @@ import { AgentStatus, type Session } from "@octopus/contracts/octopus/session/v1
 import { textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
 import type { Conversation } from "@octopus/core/conversation";
-import { clock } from "@octopus/core/text";
-import type { Desk } from "./desk";
+import { clip, clock } from "@octopus/core/text";
+import type { Workspace } from "./workspace";
 import { Avatar } from "./icons";
 import { now } from "./now";
 import { changeText, customerName, endText, handoffText, kindOf, since } from "./shown";
 import { type Words, words } from "./words";
 
+// More than a preview shows on any screen.
+const LONGEST_PREVIEW = 120;
+
 /** The whole column. */
-export function Inbox({ desk }: { desk: Desk }) {
+export function Inbox({ workspace }: { workspace: Workspace }) {
   const text = words.value;
-  const empty = desk.offers.value.length + desk.active.value.length === 0;
+  const empty = workspace.offers.value.length + workspace.active.value.length === 0;
   return (
     <nav class="inbox" aria-label={text.inbox}>
       <div class="list">
-        <Section title={text.offers} conversations={desk.offers.value} desk={desk} lively />
-        <Section title={text.active} conversations={desk.active.value} desk={desk} />
-        {empty && (desk.ready.value ? <Nothing desk={desk} /> : <Skeleton />)}
-        <Section title={text.ended} conversations={desk.ended.value} desk={desk} />
+        <Section title={text.offers} conversations={workspace.offers.value} workspace={workspace} lively />
+        <Section title={text.active} conversations={workspace.active.value} workspace={workspace} />
+        {empty && (workspace.ready.value ? <Nothing workspace={workspace} /> : <Skeleton />)}
+        <Section title={text.ended} conversations={workspace.ended.value} workspace={workspace} />
       </div>
     </nav>
   );
@@ -31,11 +34,11 @@ export function Inbox({ desk }: { desk: Desk }) {
 interface SectionProps {
   title: string;
   conversations: readonly Conversation[];
-  desk: Desk;
+  workspace: Workspace;
   lively?: boolean;
 }
 
-function Section({ title, conversations, desk, lively = false }: SectionProps) {
+function Section({ title, conversations, workspace, lively = false }: SectionProps) {
   if (conversations.length === 0) return null;
   return (
     <section>
@@ -46,9 +49,9 @@ function Section({ title, conversations, desk, lively = false }: SectionProps) {
         {conversations.map((conversation) => (
           <li key={conversation.session.peek().id.toString()}>
             {lively ? (
-              <Offer conversation={conversation} desk={desk} />
+              <Offer conversation={conversation} workspace={workspace} />
             ) : (
-              <Item conversation={conversation} desk={desk} />
+              <Item conversation={conversation} workspace={workspace} />
             )}
           </li>
         ))}
@@ -57,21 +60,21 @@ function Section({ title, conversations, desk, lively = false }: SectionProps) {
   );
 }
 
-function Offer({ conversation, desk }: { conversation: Conversation; desk: Desk }) {
+function Offer({ conversation, workspace }: { conversation: Conversation; workspace: Workspace }) {
   const text = words.value;
   const session = conversation.session.value;
   const name = customerName(session, text);
   return (
     <div class="offer" data-testid="offer" data-session={session.id.toString()}>
-      <Item conversation={conversation} desk={desk} />
+      <Item conversation={conversation} workspace={workspace} />
       <div class="offer-foot">
         <span class="soft">{handoffText(session, text)}</span>
         <button
           type="button"
           class="primary"
           aria-label={text.acceptLabel(name)}
-          disabled={desk.busy.value.has(session.id)}
-          onClick={() => void desk.accept(session)}
+          disabled={workspace.busy.value.has(session.id)}
+          onClick={() => void workspace.accept(session)}
           data-testid="accept"
         >
           {text.accept}
@@ -81,29 +84,29 @@ function Offer({ conversation, desk }: { conversation: Conversation; desk: Desk 
   );
 }
 
-function Item({ conversation, desk }: { conversation: Conversation; desk: Desk }) {
+function Item({ conversation, workspace }: { conversation: Conversation; workspace: Workspace }) {
   const text = words.value;
   const session = conversation.session.value;
   const name = customerName(session, text);
-  const unread = desk.unreadOf(conversation);
-  const chosen = desk.selectedId.value === session.id;
+  const unread = workspace.unreadOf(conversation);
+  const chosen = workspace.selectedId.value === session.id;
   return (
     <button
       type="button"
       class={`item ${chosen ? "chosen" : ""} ${unread > 0 ? "unread" : ""}`}
       aria-current={chosen ? "true" : undefined}
-      onClick={() => desk.select(session.id)}
+      onClick={() => workspace.select(session.id)}
       data-testid="inbox-item"
       data-session={session.id.toString()}
     >
       <Avatar name={name} kind="customer" />
       <span class="item-text">
         <span class="item-top">
-          <strong>{name}</strong>
+          <strong dir="auto">{name}</strong>
           <When conversation={conversation} session={session} words={text} />
         </span>
         <span class="item-bottom">
-          <span class="preview">{preview(conversation, text)}</span>
+          <span class="preview" dir="auto">{preview(conversation, text)}</span>
           {unread > 0 && (
             <span class="badge" aria-label={text.unread(unread)}>{unread > 99 ? "99+" : unread}</span>
           )}
@@ -129,19 +132,19 @@ function preview(conversation: Conversation, text: Words): string {
     return change ? changeText(change.message, text) : "";
   }
   const who = { agent: `${text.me}：`, bot: `${text.bot}：`, customer: "", system: "" }[kindOf(last)];
-  return (language.value === "zh" ? who : who.replace("：", ": ")) + textOf(last.message).slice(0, 120);
+  return (language.value === "zh" ? who : who.replace("：", ": ")) + clip(textOf(last.message), LONGEST_PREVIEW);
 }
 
-function Nothing({ desk }: { desk: Desk }) {
+function Nothing({ workspace }: { workspace: Workspace }) {
   const text = words.value;
-  const status = desk.agent.value?.status;
+  const status = workspace.agent.value?.status;
   const away = status !== undefined && status !== AgentStatus.AVAILABLE;
   return (
     <div class="nothing">
       <strong>{text.emptyInbox}</strong>
       <p>{away ? text.emptyAway : text.emptyAvailable}</p>
       {away && (
-        <button type="button" class="primary" onClick={() => void desk.setStatus(AgentStatus.AVAILABLE)}>
+        <button type="button" class="primary" onClick={() => void workspace.setStatus(AgentStatus.AVAILABLE)}>
           {text.startWorking}
         </button>
       )}

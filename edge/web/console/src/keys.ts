@@ -1,15 +1,15 @@
 // The keyboard, where no field has it.
 
-import type { Desk } from "./desk";
+import type { Workspace } from "./workspace";
 import { isNarrow } from "./screen";
 
 /** Listen to the keys until the returned function is called. */
-export function onKeys(desk: Desk, help: () => void): () => void {
+export function onKeys(workspace: Workspace, help: () => void): () => void {
   const items = () => [...document.querySelectorAll<HTMLElement>("[data-testid=inbox-item]")];
 
   const move = (step: 1 | -1) => {
     const all = items();
-    const chosen = desk.selectedId.peek().toString();
+    const chosen = workspace.selectedId.peek().toString();
     const focused = all.indexOf(document.activeElement as HTMLElement);
     const at = focused >= 0 ? focused : all.findIndex((item) => item.dataset.session === chosen);
     const next = all[at < 0 ? (step > 0 ? 0 : all.length - 1) : Math.min(all.length - 1, Math.max(0, at + step))];
@@ -18,9 +18,9 @@ export function onKeys(desk: Desk, help: () => void): () => void {
   };
 
   const back = () => {
-    const session = desk.selectedId.peek().toString();
-    if (desk.pane.peek() === "customer") desk.pane.value = "conversation";
-    else if (isNarrow.peek()) desk.select(0n);
+    const session = workspace.selectedId.peek().toString();
+    if (workspace.pane.peek() === "customer") workspace.pane.value = "conversation";
+    else if (isNarrow.peek()) workspace.select(0n);
     // On a narrow screen the list has only just come back.
     requestAnimationFrame(() => {
       const all = items();
@@ -40,8 +40,8 @@ export function onKeys(desk: Desk, help: () => void): () => void {
       ArrowUp: () => move(-1),
       k: () => move(-1),
       a: () => {
-        const [first] = desk.offers.peek();
-        if (first) void desk.accept(first.session.peek());
+        const [first] = workspace.offers.peek();
+        if (first) void workspace.accept(first.session.peek());
       },
       r: () => document.querySelector<HTMLElement>("[data-testid=agent-input]")?.focus(),
       "?": help,

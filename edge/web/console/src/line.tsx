@@ -6,7 +6,7 @@ import { isUnknown, textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
 import type { Conversation, Line } from "@octopus/core/conversation";
 import { pieces } from "@octopus/core/links";
-import type { Desk } from "./desk";
+import type { Workspace } from "./workspace";
 import { Avatar, Icon } from "./icons";
 import { changeText, deliveryOf, kindOf, nameOf, timeOf } from "./shown";
 import { words } from "./words";
@@ -19,11 +19,11 @@ interface LineProps {
   previous: Line | undefined;
   next: Line | undefined;
   conversation: Conversation;
-  desk: Desk;
+  workspace: Workspace;
 }
 
 /** What was said, or how the session changed. */
-export function LineRow({ line, previous, next, conversation, desk }: LineProps) {
+export function LineRow({ line, previous, next, conversation, workspace }: LineProps) {
   const text = words.value;
   const kind = kindOf(line);
   if (isUnknown(line.message) && textOf(line.message) === "") return null;
@@ -53,18 +53,18 @@ export function LineRow({ line, previous, next, conversation, desk }: LineProps)
       <div class="said">
         {!together && (
           <span class="who">
-            <b class={own ? "hidden" : ""}>{name}</b> <time>{timeOf(line.message.sentAt, language.value)}</time>
+            <b class={own ? "hidden" : ""} dir="auto">{name}</b> <time>{timeOf(line.message.sentAt, language.value)}</time>
           </span>
         )}
         <div class={`bubble ${kind}`}>
           {together && <span class="hidden">{name}: </span>}
-          <Linked text={textOf(line.message)} />
+          <div class="text" dir="auto"><Linked text={textOf(line.message)} /></div>
         </div>
         <Sources line={line} />
         {state === "failed" ? (
           <span class="state failed">
             {line.reason === Reason.RATE_LIMITED ? text.tooFast : text.delivery.failed}
-            <button type="button" class="link" onClick={() => desk.link.sayAgain(line)} data-testid="resend">{text.resend}</button>
+            <button type="button" class="link" onClick={() => workspace.link.sayAgain(line)} data-testid="resend">{text.resend}</button>
           </span>
         ) : (
           state &&
@@ -86,12 +86,12 @@ function Sources({ line }: { line: Line }) {
   return (
     <details class="sources" data-testid="sources">
       <summary>
-        {words.value.sources} · {kind.value.sources[0]!.title}
+        {words.value.sources} · <bdi>{kind.value.sources[0]!.title}</bdi>
       </summary>
       <ol>
         {kind.value.sources.map((source, place) => (
           <li key={place}>
-            {source.title} <span class="soft">{Math.round(source.score * 100)}%</span>
+            <bdi>{source.title}</bdi> <span class="soft">{Math.round(source.score * 100)}%</span>
           </li>
         ))}
       </ol>

@@ -4,11 +4,13 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { Role } from "@octopus/contracts/octopus/options/v1/options_pb";
 
-import { openApi, troubleOf } from "@octopus/core/api";
+import { failureOf, openApi } from "@octopus/core/api";
 import { switchLanguage } from "@octopus/core/language";
+import { lasting } from "@octopus/core/storage";
 import type { Keyring } from "@octopus/core/tokens";
 import { Logo } from "./icons";
 import { words } from "./words";
+import type { Leaving } from "./workspace";
 
 const TENANT = /^[a-z0-9-]{1,32}$/;
 const LAST_SHOP = "octopus:shop";
@@ -16,15 +18,16 @@ const LAST_SHOP = "octopus:shop";
 interface SignInProps {
   origin: string;
   keyring: Keyring;
-  expired: boolean;
+  /** Why the page shows this. */
+  leaving: Leaving;
   onDone: () => void;
 }
 
 /** The form; `onDone` is called with the tokens in the keyring. */
-export function SignIn({ origin, keyring, expired, onDone }: SignInProps) {
+export function SignIn({ origin, keyring, leaving, onDone }: SignInProps) {
   const text = words.value.logIn;
   const working = useSignal(false);
-  const error = useSignal(expired ? text.expired : "");
+  const error = useSignal(leaving === "asked" ? "" : text.leaving[leaving]);
   const form = useRef<HTMLFormElement>(null);
 
   useEffect(() => {
@@ -55,10 +58,11 @@ export function SignIn({ origin, keyring, expired, onDone }: SignInProps) {
         return;
       }
       keyring.keep(tokens, user.id, user.displayName, tenantId!.trim());
-      localStorage.setItem(LAST_SHOP, tenantId!.trim());
+      lasting.set(LAST_SHOP, tenantId!.trim());
       onDone();
     } catch (failure) {
-      error.value = text.troubles[troubleOf(failure)];
+      const { trouble, retryAfterS } = failureOf(failure);
+      error.value = [text.troubles[trouble], retryAfterS > 0 ? words.value.retryAfter(retryAfterS) : ""].join(" ").trim();
       form.current?.querySelector<HTMLInputElement>("[name=password]")?.select();
     } finally {
       working.value = false;
@@ -79,7 +83,7 @@ export function SignIn({ origin, keyring, expired, onDone }: SignInProps) {
             autocapitalize="none"
             spellcheck={false}
             placeholder={text.tenantExample}
-            defaultValue={localStorage.getItem(LAST_SHOP) ?? ""}
+            defaultValue={lasting.get(LAST_SHOP) ?? ""}
             required
             data-testid="login-tenant"
           />

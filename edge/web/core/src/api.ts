@@ -38,6 +38,7 @@ export function personalApi(origin: string, tokens: Tokens) {
   const options = { baseUrl: origin, useBinaryFormat: true, interceptors: [withToken] };
   const unary = createGrpcWebTransport({ ...options, defaultTimeoutMs: TIMEOUT_MS });
   return {
+    auth: createClient(AuthService, unary),
     user: createClient(UserService, unary),
     session: createClient(SessionService, unary),
     archive: createClient(ArchiveService, unary),

@@ -42,9 +42,12 @@ export function initial(text: string): string {
   return "";
 }
 
+// Scripts that are written from right to left.
+const TURNING = /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
+
 /** Keep the writing direction of a name from turning the sentence in which it stands. */
 export function isolate(name: string): string {
-  return `\u2068${name}\u2069`;
+  return TURNING.test(name) ? `\u2068${name}\u2069` : name;
 }
 
 /** What a reader sees as one character may be several code points; the rules are the same in every language here. */

@@ -70,11 +70,22 @@ export class Keyring implements Tokens {
     if (kept) lasting.set(this.name, JSON.stringify({ ...kept, accessEndsAt: 0 }));
   }
 
+  /** Replace the tokens by what a call returns that takes the old ones back; nobody refreshes meanwhile. */
+  async exchange(work: (access: string) => Promise<TokenPair>): Promise<void> {
+    // Given along: a call that asks for the token itself would wait for its own turn.
+    const access = await this.current();
+    await this.alone(async () => {
+      const pair = await work(access);
+      const kept = this.kept;
+      if (kept) this.keep(pair, BigInt(kept.userId), kept.displayName, kept.note);
+    });
+  }
+
   async current(): Promise<string> {
     const kept = this.kept;
     if (!kept) throw new SignedOut();
     if (kept.accessEndsAt - EARLY_MS > Date.now()) return kept.access;
-    return alone(`${this.name}:refresh`, () => this.refresh());
+    return this.alone(() => this.refresh());
   }
 
   private async refresh(): Promise<string> {
@@ -95,10 +106,10 @@ export class Keyring implements Tokens {
       throw error;
     }
   }
-}
 
-/** Do something while no other tab does. */
-function alone<T>(name: string, work: () => Promise<T>): Promise<T> {
-  // Old WebViews of mini-programs have no locks; they have no tabs either.
-  return navigator.locks ? navigator.locks.request(name, work) : work();
+  /** Do something while no other tab refreshes. */
+  private alone<T>(work: () => Promise<T>): Promise<T> {
+    // Old WebViews of mini-programs have no locks; they have no tabs either.
+    return navigator.locks ? navigator.locks.request(`${this.name}:refresh`, work) : work();
+  }
 }

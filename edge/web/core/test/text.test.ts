@@ -24,4 +24,6 @@ test("the first character of a name is whole", () => {
 
 test("a name from right to left does not turn its sentence", () => {
   assert.equal(isolate("דנה"), "\u2068דנה\u2069");
+  assert.equal(isolate("ليلى 2"), "\u2068ليلى 2\u2069");
+  assert.equal(isolate("王小明"), "王小明");
 });

@@ -1,14 +1,17 @@
-// An agent's desk: the link, the sessions on it, and what the agent does with them.
+// An agent's workspace: the link, the sessions on it, and what the agent does with them.
 
 import { computed, effect, signal } from "@preact/signals";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
+import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import { type Agent, AgentStatus, type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 
-import { type PersonalApi, personalApi, type Trouble, troubleOf } from "@octopus/core/api";
+import { type Failure, failureOf, openApi, type PersonalApi, personalApi } from "@octopus/core/api";
 import { type Conversation, isOpen } from "@octopus/core/conversation";
+import { Drafts } from "@octopus/core/drafts";
 import { Link } from "@octopus/core/link";
+import { lasting, ofTab } from "@octopus/core/storage";
 import type { Keyring } from "@octopus/core/tokens";
 import { History } from "./history";
 
@@ -16,16 +19,20 @@ import { History } from "./history";
 export type Pane = "inbox" | "conversation" | "customer";
 
 /** What the page tells the agent for a moment. */
-export type Notice = { trouble: Trouble } | { lost: true };
+export type Notice = Failure | "lost";
+
+/** Why nobody is logged in any more. */
+export type Leaving = "asked" | "expired" | "disabled" | "revoked";
 
 const QUEUE_EVERY_MS = 10_000;
 const ENDED_SHOWN = 20;
 // The last lines of an ended session are changes of its state; what was said stands before them.
 const GLANCE = 6;
 const NOTICE_LASTS_MS = 6_000;
+const AGENT = "agent:";
 
-/** The desk of one agent who is logged in. */
-export class Desk {
+/** The workspace of one agent who is logged in. */
+export class Workspace {
   readonly api: PersonalApi;
   readonly link: Link;
   readonly name: string;
@@ -47,8 +54,7 @@ export class Desk {
   readonly busy = signal<ReadonlySet<bigint>>(new Set());
   /** Up to where the agent has read each session. */
   private readonly seen = signal<ReadonlyMap<bigint, bigint>>(new Map());
-  /** What is written and not sent, by session. */
-  readonly drafts = new Map<bigint, string>();
+  private readonly drafts: Drafts;
 
   private readonly mine = computed(() =>
     [...this.link.conversations.value.values()].filter((one) => one.session.value.agentId === this.link.userId),
@@ -72,15 +78,16 @@ export class Desk {
 
   private readonly histories = new Map<bigint, History>();
   private readonly seenKey: string;
+  private readonly openKey: string;
   private readonly stopWatching: (() => void)[] = [];
   private queueTimer = 0;
   private noticeTimer = 0;
 
   constructor(
-    origin: string,
+    private readonly origin: string,
     private readonly keyring: Keyring,
-    /** Called when nobody is logged in any more, with whether that came unasked. */
-    private readonly leave: (expired: boolean) => void,
+    /** Called when nobody is logged in any more. */
+    private readonly leave: (why: Leaving) => void,
   ) {
     this.api = personalApi(origin, keyring);
     this.link = new Link(origin, keyring, this.api);
@@ -88,6 +95,11 @@ export class Desk {
     this.tenant = keyring.kept?.note ?? "";
     this.seenKey = `octopus:seen:${this.link.userId}`;
     this.seen.value = readSeen(this.seenKey);
+    this.drafts = new Drafts(`${AGENT}${this.link.userId}`);
+    this.drafts.forgetOthers(AGENT);
+    this.openKey = `octopus:open:${AGENT}${this.link.userId}`;
+    [this.selectedId.value, this.cameFrom.value] = readOpen(this.openKey);
+    if (this.selectedId.peek() !== 0n) this.pane.value = "conversation";
   }
 
   /** Connect, and stay so until `stop`. */
@@ -97,8 +109,10 @@ export class Desk {
       effect(() => {
         const state = this.link.state.value;
         if (state === "online") void this.catchUp();
-        if (state === "signed-out") this.leave(true);
+        if (state === "signed-out") this.leave(leavingOf(this.link.lastEnd.peek()));
       }),
+      // A reload of the tab shows the same conversation again.
+      effect(() => ofTab.set(this.openKey, `${this.selectedId.value} ${this.cameFrom.value}`)),
       // A change of one's sessions often goes with a change of the queue.
       effect(() => {
         void this.offers.value.length;
@@ -118,12 +132,42 @@ export class Desk {
     this.link.stop();
   }
 
-  /** Go away, and log out. */
+  /** Become away, and log out of this browser. */
   async logOut(): Promise<void> {
     await this.api.session.setAgentStatus({ status: AgentStatus.AWAY }).catch(() => undefined);
     this.stop();
+    this.forgetTab();
     await this.keyring.revoke().catch(() => undefined);
-    this.leave(false);
+    this.leave("asked");
+  }
+
+  /** Log out of every browser and device. Raise the failure when the platform did not do it: then nobody is logged out. */
+  async logOutEverywhere(): Promise<void> {
+    await this.api.session.setAgentStatus({ status: AgentStatus.AWAY }).catch(() => undefined);
+    await this.api.auth.logOutEverywhere({});
+    this.stop();
+    this.forgetTab();
+    this.keyring.forget();
+    this.leave("asked");
+  }
+
+  /** Change the agent's password; other browsers and devices are logged out, this one goes on. Raise the failure. */
+  async changePassword(oldPassword: string, newPassword: string): Promise<void> {
+    await this.keyring.exchange(async (access) => {
+      const headers = { authorization: `Bearer ${access}` };
+      const { tokens } = await openApi(this.origin).auth.changePassword({ oldPassword, newPassword }, { headers });
+      return tokens!;
+    });
+  }
+
+  /** What is written in a session and not sent. */
+  draftOf(sessionId: bigint): string {
+    return this.drafts.read(`${sessionId}`);
+  }
+
+  /** Keep what is written in a session; an empty text is forgotten. */
+  keepDraft(sessionId: bigint, text: string): void {
+    this.drafts.write(`${sessionId}`, text);
   }
 
   /** The history of a conversation. */
@@ -165,7 +209,7 @@ export class Desk {
     const last = conversation.lastSeq;
     if (document.hidden || last <= (this.seen.peek().get(id) ?? 0n)) return;
     this.seen.value = new Map(this.seen.peek()).set(id, last);
-    localStorage.setItem(this.seenKey, JSON.stringify([...this.seen.peek()].map(([key, seq]) => [`${key}`, `${seq}`])));
+    lasting.set(this.seenKey, JSON.stringify([...this.seen.peek()].map(([key, seq]) => [`${key}`, `${seq}`])));
     if (conversation.session.peek().state === SessionState.ACTIVE) this.link.markRead(id);
   }
 
@@ -183,7 +227,6 @@ export class Desk {
     await this.attempt(session.id, async () => {
       const response = await this.api.session.endSession({ sessionId: session.id });
       if (response.session) this.link.learn(response.session);
-      this.drafts.delete(session.id);
     });
   }
 
@@ -197,7 +240,7 @@ export class Desk {
 
   /** Show a notice for a while. */
   tell(notice: Notice): void {
-    if (!this.keyring.kept) return this.leave(true);
+    if (!this.keyring.kept) return this.leave(leavingOf(this.link.lastEnd.peek()));
     window.clearTimeout(this.noticeTimer);
     this.notice.value = notice;
     this.noticeTimer = window.setTimeout(() => (this.notice.value = null), NOTICE_LASTS_MS);
@@ -213,7 +256,7 @@ export class Desk {
     try {
       await work();
     } catch (error) {
-      this.tell({ trouble: troubleOf(error) });
+      this.tell(failureOf(error));
       if (sessionId !== 0n) await this.lookAgain(sessionId);
     } finally {
       const rest = new Set(this.busy.peek());
@@ -235,11 +278,14 @@ export class Desk {
         .map((one) => one.session.peek())
         .filter((session) => isOpen(session) && !known.has(session.id));
       await Promise.all(gone.map((session) => this.lookAgain(session.id)));
+      // The one that was open before a reload may be an older one.
+      const shown = this.selectedId.peek();
+      if (shown !== 0n && !this.selected.peek()) await this.lookAgain(shown);
       this.forgetOldMarks();
       this.ready.value = true;
       await Promise.all(this.ended.peek().map((one) => this.glance(one)));
     } catch (error) {
-      this.tell({ trouble: troubleOf(error) });
+      this.tell(failureOf(error));
     }
     await this.refreshQueue();
   }
@@ -278,11 +324,18 @@ export class Desk {
 
   private noticeLoss(): void {
     const id = this.selectedId.value;
-    if (id === 0n) return;
+    // Right after a reload nothing is known yet.
+    if (id === 0n || !this.ready.value) return;
     const session = this.selected.value?.session.value;
     if (session && (session.agentId === this.link.userId || !isOpen(session))) return;
     this.select(0n);
-    this.tell({ lost: true });
+    this.tell("lost");
+  }
+
+  /** Leave nothing of this person in the tab. */
+  private forgetTab(): void {
+    this.drafts.forget();
+    ofTab.remove(this.openKey);
   }
 
   private forgetOldMarks(): void {
@@ -300,6 +353,23 @@ function by(moment: (session: Session) => Parameters<typeof timestampMs>[0] | un
 }
 
 function readSeen(key: string): ReadonlyMap<bigint, bigint> {
-  const kept = JSON.parse(localStorage.getItem(key) ?? "[]") as [string, string][];
+  const kept = JSON.parse(lasting.get(key) ?? "[]") as [string, string][];
   return new Map(kept.map(([id, seq]) => [BigInt(id), BigInt(seq)]));
+}
+
+/** The session that is open and the one to which the way back leads; 0 for none. */
+function readOpen(key: string): [bigint, bigint] {
+  const [shown = 0n, from = 0n] = (ofTab.get(key) ?? "").split(" ").filter(Boolean).map(BigInt);
+  return [shown, from];
+}
+
+function leavingOf(end: Reason): Leaving {
+  switch (end) {
+    case Reason.DISABLED:
+      return "disabled";
+    case Reason.TOKEN_REVOKED:
+      return "revoked";
+    default:
+      return "expired";
+  }
 }
