@@ -144,6 +144,11 @@ BUCKETS: tuple[Bucket, ...] = (
 )
 
 
+def window_of(name: str) -> float:
+    """Return for how many seconds a stream remembers message ids. KeyError when it is not defined here."""
+    return {stream.name: stream.duplicate_window for stream in STREAMS}[name]
+
+
 def stream_of(subject: str) -> str:
     """The name of the stream that stores a subject. ValueError when none does."""
     head, _, rest = subject.partition(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -221,6 +222,28 @@ class ControlledNats(Controlled):
         client = await nats.connect(self.url, tls=self._identity.client_context())
         try:
             await client.jetstream().purge_stream(stream, seq=before)
+        finally:
+            await client.close()
+
+    async def forget_ids(self, stream: str) -> None:
+        """Makes a stream forget the message ids it knows, as its duplicate window does in time."""
+        client = await nats.connect(self.url, tls=self._identity.client_context())
+        try:
+            manager = client.jetstream()
+            config = (await manager.stream_info(stream)).config
+            window, subject = config.duplicate_window, f"{(config.subjects or [''])[0].split('.')[0]}.forget.ids"
+            probe = {"Nats-Msg-Id": f"probe-{secrets.token_hex(8)}"}
+            config.duplicate_window = 0.1
+            await manager.update_stream(config)
+            await manager.publish(subject, b"", headers=probe)
+            async with asyncio.timeout(10):
+                # Ids are forgotten from the oldest on, so that a new one is gone last.
+                duplicate: bool | None = True
+                while duplicate:
+                    await asyncio.sleep(0.05)
+                    duplicate = (await manager.publish(subject, b"", headers=probe)).duplicate
+            config.duplicate_window = window
+            await manager.update_stream(config)
         finally:
             await client.close()
 

@@ -34,7 +34,11 @@ class Invalid(ArchiveError):
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """A message as it is kept; `body` is its content, its sender's name and the sender's own id, serialized."""
+    """A message as it is kept.
+
+    `body` is its content and its sender's name, serialized. `client_message_id` is its author's own id for it, None
+    when it has none.
+    """
 
     tenant_id: str
     session_id: int
@@ -45,6 +49,7 @@ class Archived:
     sender_id: int
     sent_at: datetime
     body: bytes
+    client_message_id: str | None = None
 
 
 def by_tenant(messages: Iterable[Archived]) -> Mapping[str, list[Archived]]:
@@ -55,12 +60,22 @@ def by_tenant(messages: Iterable[Archived]) -> Mapping[str, list[Archived]]:
     return grouped
 
 
-def collided(written: Sequence[Archived], known: Collection[tuple[int, int]]) -> list[Archived]:
-    """Return the messages that were not written, although they are not known (by session and message id).
-
-    Another message stands at their position: the log was lost and has begun to count anew.
-    """
+def left_out(written: Sequence[Archived], known: Collection[tuple[int, int]]) -> list[Archived]:
+    """Return the messages that were not written, although they are not known (by session and message id)."""
     return [message for message in written if (message.session_id, message.message_id) not in known]
+
+
+def collided(left_out: Sequence[Archived], posted: Collection[tuple[int, int, str]]) -> list[Archived]:
+    """Return those of the messages left out at whose position another message stands.
+
+    The log was lost then, and has begun to count anew. The others were left out because their author's id stands for
+    another message already: `posted` has it, with session and side.
+    """
+    return [
+        message
+        for message in left_out
+        if (message.session_id, message.sender_kind, message.client_message_id) not in posted
+    ]
 
 
 def first_before(before_seq: int, token_seq: int) -> int | None:

@@ -19,7 +19,7 @@ def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:
     body = message_pb2.Message()
     body.CopyFrom(message)
     # These stand in columns, and the position comes from the stream.
-    for column in ("id", "session_id", "seq", "previous_seq", "sent_at"):
+    for column in ("id", "session_id", "seq", "previous_seq", "sent_at", "client_message_id"):
         body.ClearField(column)
     body.sender.ClearField("user_id")
     body.sender.ClearField("kind")
@@ -33,6 +33,7 @@ def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:
         sender_id=message.sender.user_id,
         sent_at=message.sent_at.ToDatetime(tzinfo=UTC),
         body=body.SerializeToString(),
+        client_message_id=message.client_message_id or None,
     )
 
 
@@ -45,4 +46,6 @@ def message(kept: Archived) -> message_pb2.Message:
     told.sender.user_id = kept.sender_id
     told.sender.kind = message_pb2.SenderKind.ValueType(kept.sender_kind)
     told.sent_at.FromDatetime(kept.sent_at)
+    if kept.client_message_id is not None:
+        told.client_message_id = kept.client_message_id
     return told

@@ -11,7 +11,7 @@ from octopus.user.v1 import user_events_pb2
 from mesh.bus import Delivery, Poison
 from mesh.stores.postgres import Database
 from services.archive import domain, entries
-from services.archive.metrics import ARCHIVED, BEHIND
+from services.archive.metrics import ARCHIVED, BEHIND, REPEATED
 from services.archive.store import ArchiveStore
 
 _log = structlog.get_logger(__name__)
@@ -27,14 +27,23 @@ class Archivist:
     async def keep(self, deliveries: list[Delivery[chat_events_pb2.LogEntry]]) -> None:
         """Keep a batch of log entries, one transaction for each shop.
 
-        Poison for an entry that is malformed, or at whose position another message stands; the bus then hands the batch
+        A message whose author's id is there already, for the same session and side, is a resend that came into the log
+        a second time: the first one stays. Poison for an entry that is malformed, or at whose position another message
+        stands; the bus then hands the batch
         over entry by entry, and parks that one.
         """
         messages = [entries.archived(delivery) for delivery in deliveries]
         for tenant_id, group in domain.by_tenant(messages).items():
             async with self._db.tenant(tenant_id) as conn:
                 await self._store.add(conn, tenant_id, group)
-                collided = domain.collided(group, await self._store.known(conn, tenant_id, group))
+                known = await self._store.known(conn, tenant_id, group)
+                left_out = domain.left_out(group, known)
+                # Hardly ever anything, and then asked for.
+                posted = await self._store.posted(conn, tenant_id, left_out) if left_out else set()
+            collided = domain.collided(left_out, posted)
+            if repeated := len(left_out) - len(collided):
+                REPEATED.inc(repeated)
+                _log.warning("repeated messages left out", tenant=tenant_id, count=repeated)
             if collided:
                 raise Poison(
                     f"another message stands at seq {collided[0].seq} of session {collided[0].session_id}: the stream"

@@ -51,6 +51,21 @@ class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
         following = _page_token(page[-1].seq) if len(found) > limit else ""
         return pb.ListMessagesResponse(messages=[entries.message(kept) for kept in page], next_page_token=following)
 
+    async def FindMessage(
+        self, request: pb.FindMessageRequest, context: Context[pb.FindMessageRequest, pb.FindMessageResponse]
+    ) -> pb.FindMessageResponse:
+        """Return the message that an author's side knows by its own id, or an empty response."""
+        tenant_id = principal.current().tenant_id
+        async with self._db.tenant(tenant_id) as conn:
+            found = await self._store.find(
+                conn,
+                tenant_id,
+                request.session_id,
+                sender_kind=request.sender_kind,
+                client_message_id=request.client_message_id,
+            )
+        return pb.FindMessageResponse(message=None if found is None else entries.message(found))
+
     async def _check_visible(self, reader: Principal, session_id: int) -> None:
         """Ask the session service, which has the one rule of who sees a session; its NOT_FOUND is ours."""
         # A partner sees what the shop sees, but is nobody to the session service.

@@ -12,6 +12,10 @@ from mesh.stores.keyring import Keyring
 from mesh.stores.postgres import Connection
 from services.archive.domain import Archived
 
+_COLUMNS = (
+    "tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body, client_message_id"
+)
+
 
 class ArchiveStore:
     """Adds messages and reads them by page."""
@@ -20,12 +24,16 @@ class ArchiveStore:
         self._keyring = keyring
 
     async def add(self, conn: Connection, tenant_id: str, messages: Sequence[Archived]) -> None:
-        """Add messages of one shop; those that are there already, and those whose position is taken, are left out."""
+        """Add messages of one shop.
+
+        Those that are there already are left out, and those whose position or whose author's id is taken.
+        """
         query = """
             INSERT INTO cs_message
-                (tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body)
+                (tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body,
+                 client_message_id)
             SELECT %s, * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[],
-                                     %s::bigint[], %s::timestamptz[], %s::bytea[])
+                                     %s::bigint[], %s::timestamptz[], %s::bytea[], %s::text[])
             ON CONFLICT DO NOTHING
         """
         columns: list[list[object]] = [
@@ -37,6 +45,7 @@ class ArchiveStore:
             [message.sender_id for message in messages],
             [message.sent_at for message in messages],
             [self._keyring.seal(message.body, context=_context(message)) for message in messages],
+            [message.client_message_id for message in messages],
         ]
         await conn.execute(query, [tenant_id, *columns])
 
@@ -51,16 +60,41 @@ class ArchiveStore:
         ids = [message.message_id for message in messages]
         return set(await (await conn.execute(query, [sessions, ids, tenant_id])).fetchall())
 
+    async def posted(self, conn: Connection, tenant_id: str, messages: Sequence[Archived]) -> set[tuple[int, int, str]]:
+        """Return session, side and client message id of those whose author's id is there, for whichever message."""
+        query = """
+            SELECT m.session_id, m.sender_kind, m.client_message_id FROM cs_message m
+            JOIN unnest(%s::bigint[], %s::smallint[], %s::text[]) AS wanted (session_id, sender_kind, client_message_id)
+            USING (session_id, sender_kind, client_message_id)
+            WHERE m.tenant_id = %s
+        """
+        sessions = [message.session_id for message in messages]
+        sides = [message.sender_kind for message in messages]
+        ids = [message.client_message_id for message in messages]
+        return set(await (await conn.execute(query, [sessions, sides, ids, tenant_id])).fetchall())
+
+    async def find(
+        self, conn: Connection, tenant_id: str, session_id: int, *, sender_kind: int, client_message_id: str
+    ) -> Archived | None:
+        """Return the message that an author's side knows by an id, None when there is none."""
+        query = f"""
+            SELECT {_COLUMNS} FROM cs_message
+            WHERE tenant_id = %s AND session_id = %s AND sender_kind = %s AND client_message_id = %s
+        """  # noqa: S608  # a constant
+        async with conn.cursor(row_factory=class_row(Archived)) as cursor:
+            await cursor.execute(query, [tenant_id, session_id, sender_kind, client_message_id])
+            sealed = await cursor.fetchone()
+        return None if sealed is None else self._opened(sealed)
+
     async def page(
         self, conn: Connection, tenant_id: str, session_id: int, *, before_seq: int | None, limit: int
     ) -> list[Archived]:
         """Return up to `limit` messages of a session, newest first."""
-        query = """
-            SELECT tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body
-            FROM cs_message
+        query = f"""
+            SELECT {_COLUMNS} FROM cs_message
             WHERE tenant_id = %s AND session_id = %s AND seq < coalesce(%s, 9223372036854775807)
             ORDER BY seq DESC LIMIT %s
-        """
+        """  # noqa: S608  # a constant
         async with conn.cursor(row_factory=class_row(Archived)) as cursor:
             await cursor.execute(query, [tenant_id, session_id, before_seq, limit])
             return [self._opened(sealed) for sealed in await cursor.fetchall()]

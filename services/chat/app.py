@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager
 
 from octopus.chat.v1 import chat_service_pb2_grpc, relay_service_pb2_grpc
 
+from mesh.bus.streams import LOG, window_of
 from mesh.process.member import Member
 from mesh.rpc.admission import Admission
 from services.chat.config import ChatConfig
 from services.chat.conversation import Conversation
+from services.chat.first_posts import FirstPosts
+from services.chat.history import HistoryClient
+from services.chat.log_extent import LogExtent
 from services.chat.posting import Posting
 from services.chat.registry import ConnectionRegistry
 from services.chat.relay_servicer import RelayServicer
@@ -25,16 +29,19 @@ from services.chat.streams import Streams
 async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     """Open what the service needs, serve, and say goodbye to everybody at the end."""
     bus = member.bus
+    extent = LogExtent(bus)
     registry = ConnectionRegistry(
         bus,
         SessionClient(member.channel("session")),
+        extent,
         replay_page=config.replay_page,
         resume_limit=config.resume_messages,
         tail_memory_bytes=config.resume_memory_bytes,
     )
+    first_posts = FirstPosts(bus, extent, HistoryClient(member.channel("archive")), window=window_of(LOG))
     conversation = Conversation(
         registry,
-        Posting(bus, await member.ids(), timeout=config.publish_timeout_s),
+        Posting(bus, await member.ids(), first_posts, timeout=config.publish_timeout_s),
         Receipts(await member.valkey()),
         bus,
         burst=config.rate_burst,

@@ -53,19 +53,36 @@ class Conversation:
     async def post(
         self, principal: Principal, post: frame_pb2.PostMessage, connection: Connection | None = None
     ) -> frame_pb2.Ack:
-        """Put a message into the log. Raises `ChatError` or `Refused`."""
+        """Put a message into the log, unless it is there already. Raises `ChatError` or `Refused`."""
         if not principal.is_service:
             self._messages.spend(principal)
-        session = await self._session(principal, post.session_id, connection)
+        session: session_pb2.Session | None = None
+        try:
+            session = await self._session(principal, post.session_id, connection)
+            return await self._post(principal, session, post, connection)
+        except (NotYourTurn, SessionOver, UnknownSession):
+            # What is new may not be said here any more; what is stored already is acknowledged as it was.
+            again = await self._posting.acknowledge_again(principal, session, post)
+            if again is None:
+                raise
+            return again
+
+    async def _post(
+        self,
+        principal: Principal,
+        session: session_pb2.Session,
+        post: frame_pb2.PostMessage,
+        connection: Connection | None,
+    ) -> frame_pb2.Ack:
         follower = self._registry.follower(connection, session.id) if connection is not None else None
         own = follower.own_posts if follower is not None else None
         try:
             ack = await self._posting.post(principal, session, post, own)
-        except (NotYourTurn, SessionOver, UnknownSession):
+        except (NotYourTurn, SessionOver, UnknownSession) as refused:
             # An agent who has just accepted may be ahead of the event that says so.
             fresh = await self._registry.refetch(principal, post.session_id)
-            if fresh.version <= session.version:
-                raise
+            if fresh is None or fresh.version <= session.version:
+                raise refused from None
             ack = await self._posting.post(principal, fresh, post, own)
         if follower is not None and follower.seen >= ack.seq:
             # Its echo has been left out already, or will not come.

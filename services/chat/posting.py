@@ -15,6 +15,7 @@ from mesh.rpc.principal import Principal
 from services.chat import metrics
 from services.chat.content import check_may_post, with_fallback
 from services.chat.domain import LogMoved, Speaker, check_may_speak
+from services.chat.first_posts import FirstPosts
 from services.chat.room import participation
 
 _SENDER_KINDS = {
@@ -43,6 +44,18 @@ def sender_of(principal: Principal) -> message_pb2.Sender:
         user_id=principal.user_id,
         kind=_SENDER_KINDS[speaker_of(principal)],
         display_name=principal.display_name,
+    )
+
+
+def _acknowledged_again(first: message_pb2.Message, speaker: Speaker) -> frame_pb2.Ack:
+    _DUPLICATES[speaker].inc()
+    return frame_pb2.Ack(
+        client_message_id=first.client_message_id,
+        session_id=first.session_id,
+        message_id=first.id,
+        seq=first.seq,
+        sent_at=first.sent_at,
+        duplicate=True,
     )
 
 
@@ -84,9 +97,10 @@ class OwnPosts(Protocol):
 class Posting:
     """Puts messages into the log."""
 
-    def __init__(self, log: Log, ids: Ids, *, timeout: float) -> None:
+    def __init__(self, log: Log, ids: Ids, first_posts: FirstPosts, *, timeout: float) -> None:
         self._log = log
         self._ids = ids
+        self._first_posts = first_posts
         self._timeout = timeout
 
     async def post(
@@ -96,7 +110,7 @@ class Posting:
         post: frame_pb2.PostMessage,
         own_posts: OwnPosts | None = None,
     ) -> frame_pb2.Ack:
-        """Store a message and return its acknowledgement.
+        """Store a message, unless it is stored already, and return its acknowledgement.
 
         `own_posts` gets the new message's id before anybody can see the message, so that the sending stream can leave
         out the echo. An id that gets no acknowledgement is taken out again: if the message was stored all the same, it
@@ -110,6 +124,13 @@ class Posting:
         speaker = speaker_of(principal)
         check_may_speak(participation(session), speaker, principal.user_id)
         check_may_post(principal, post.content)
+        opened_at = session.opened_at.seconds
+        if self._first_posts.may_have_left_the_window(opened_at):
+            first = await self._first_posts.find(
+                session.tenant_id, session.id, _SENDER_KINDS[speaker], post.client_message_id, opened_at=opened_at
+            )
+            if first is not None:
+                return _acknowledged_again(first, speaker)
 
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         message = message_pb2.Message(
@@ -161,6 +182,30 @@ class Posting:
             sent_at=message.sent_at,
             duplicate=duplicate,
         )
+
+    async def acknowledge_again(
+        self, principal: Principal, session: session_pb2.Session | None, post: frame_pb2.PostMessage
+    ) -> frame_pb2.Ack | None:
+        """Return the acknowledgement of a message that is stored already, None when it is not.
+
+        For an author who may not speak in the session any more: it has ended, it was handed over, or it is not theirs
+        (`session` is None). They must have written the message themselves, or take part on its side.
+        """
+        speaker = speaker_of(principal)
+        first = await self._first_posts.find(
+            principal.tenant_id,
+            post.session_id,
+            _SENDER_KINDS[speaker],
+            post.client_message_id,
+            opened_at=None if session is None else session.opened_at.seconds,
+            to_the_end=True,
+        )
+        if first is None:
+            return None
+        takes_part = session is not None and participation(session).includes(principal.user_id)
+        if first.sender.user_id != principal.user_id and not takes_part:
+            return None
+        return _acknowledged_again(first, speaker)
 
     async def _first_one(self, subject: str, seq: int, resent: message_pb2.Message) -> message_pb2.Message:
         """Return the message as it was stored the first time."""

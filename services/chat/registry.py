@@ -7,8 +7,6 @@ live subjects of their open sessions, and to nothing else.
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
@@ -17,7 +15,7 @@ from octopus.chat.v1 import frame_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_events_pb2, session_pb2
 
-from mesh.bus import Bus, StreamExtent, Subscription
+from mesh.bus import Bus, Subscription
 from mesh.errors import Refused
 from mesh.rpc.principal import Principal
 from services.chat import metrics
@@ -25,14 +23,13 @@ from services.chat.background import Background
 from services.chat.connection import Connection
 from services.chat.domain import UnknownSession
 from services.chat.follower import BROKEN, Follower
+from services.chat.log_extent import LogExtent
 from services.chat.replay import ReplayScheduler
 from services.chat.room import Reading, Room, participation
 from services.chat.tail import TailMemory
 
 _log = structlog.get_logger(__name__)
 
-# Seconds for which the start of the log is remembered; it moves slowly.
-_LOG_START_KNOWN_S: Final = 10.0
 # Connections whose sessions are asked for at once, when they come and after the bus was away.
 _ASK_AT_ONCE: Final = 16
 # Pauses before the sessions are asked for again, in seconds: from the first value, doubled, to the second.
@@ -67,7 +64,14 @@ class ConnectionRegistry:
     """Connections, their users, and the rooms they follow."""
 
     def __init__(
-        self, bus: Bus, sessions: Sessions, *, replay_page: int, resume_limit: int, tail_memory_bytes: int
+        self,
+        bus: Bus,
+        sessions: Sessions,
+        extent: LogExtent,
+        *,
+        replay_page: int,
+        resume_limit: int,
+        tail_memory_bytes: int,
     ) -> None:
         self._bus = bus
         self._sessions = sessions
@@ -78,14 +82,13 @@ class ConnectionRegistry:
         self._subscriptions: dict[Room, Subscription] = {}
         # Since when a room has been empty.
         self._empty_since: dict[Room, float] = {}
-        # From where to where the log goes, and when that was asked.
-        self._extent: tuple[StreamExtent | None, float] = (None, -math.inf)
+        self._extent = extent
         self._asking = asyncio.Semaphore(_ASK_AT_ONCE)
         self._background = Background()
         self._memory = TailMemory(tail_memory_bytes)
         self._reading = Reading(
             log=bus,
-            extent=self._log_extent,
+            extent=extent.get,
             memory=self._memory,
             replays=ReplayScheduler(),
             background=self._background,
@@ -174,9 +177,14 @@ class ConnectionRegistry:
                 raise UnknownSession("no such session among yours") from None
             raise
 
-    async def refetch(self, principal: Principal, session_id: int) -> session_pb2.Session:
-        """Ask the session service again: a change may be on its way here."""
-        session = await self._sessions.get(principal, session_id)
+    async def refetch(self, principal: Principal, session_id: int) -> session_pb2.Session | None:
+        """Ask the session service again: a change may be on its way here. None when the caller may not see it."""
+        try:
+            session = await self._sessions.get(principal, session_id)
+        except Refused as refused:
+            if refused.reason == errors_pb2.REASON_NOT_FOUND:
+                return None
+            raise
         room = self._rooms.get((principal.tenant_id, session_id))
         if room is not None:
             room.learn(session)
@@ -200,7 +208,7 @@ class ConnectionRegistry:
 
     def repair(self) -> None:
         """Make good what may have been missed while the bus was away."""
-        self._extent = (None, -math.inf)
+        self._extent.forget()
         for room in list(self._rooms.values()):
             room.doubt()
         for connection in self.connections:
@@ -235,14 +243,6 @@ class ConnectionRegistry:
                 connection.push(_update(session))
                 await self._join(connection, session)
             return
-
-    async def _log_extent(self, seq: int) -> StreamExtent:
-        """Return from where to where the log goes; up to date when a device claims to have seen more than was known."""
-        known, asked_at = self._extent
-        if known is None or seq > known.last_seq or time.monotonic() - asked_at > _LOG_START_KNOWN_S:
-            known = await self._bus.extent_of("LOG")
-            self._extent = (known, time.monotonic())
-        return known
 
     async def _join(self, connection: Connection, session: session_pb2.Session) -> None:
         """Let a stream follow a session, unless the stream has ended or its person takes part no more."""

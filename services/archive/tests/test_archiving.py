@@ -9,7 +9,7 @@ from itertools import chain
 
 import nats
 import pytest
-from octopus.chat.v1 import chat_events_pb2
+from octopus.chat.v1 import chat_events_pb2, message_pb2
 from octopus.user.v1 import user_events_pb2, user_pb2
 
 from mesh.bus import Bus, streams
@@ -172,6 +172,33 @@ async def test_a_poisoned_entry_is_parked_and_its_neighbours_are_archived(
     last = await operator.last("dead.LOG.archive")
     assert last is not None
     assert chat_events_pb2.LogEntry.FromString(last.data) == forged
+
+
+async def test_a_resend_that_came_into_the_log_again_is_archived_once(
+    config: ArchiveConfig, operator: Bus, migrated: Platform
+) -> None:
+    tenant_id, session_id = new_tenant(), new_id()
+    first, again = entry(tenant_id, session_id, "once"), entry(tenant_id, session_id, "once")
+    again.message.client_message_id = first.message.client_message_id
+    by_the_agent = entry(tenant_id, session_id, "another side, the same id")
+    by_the_agent.message.client_message_id = first.message.client_message_id
+    by_the_agent.message.sender.kind = message_pb2.SENDER_KIND_AGENT
+    elsewhere = entry(tenant_id, new_id(), "another session, the same id")
+    elsewhere.message.client_message_id = first.message.client_message_id
+    before = await operator.last("dead.LOG.archive")
+    async with archiving(config):
+        # In one batch, and in another one.
+        said = [(e.message.session_id, await publish(operator, e), e.message.id) for e in (first, by_the_agent)]
+        await publish(operator, again)
+        said.append((elsewhere.message.session_id, await publish(operator, elsewhere), elsewhere.message.id))
+        await check(migrated, tenant_id, sorted(said))
+        again.message.id = new_id()
+        await publish(operator, again)
+        last = entry(tenant_id, session_id, "the last")
+        said.append((session_id, await publish(operator, last), last.message.id))
+        await check(migrated, tenant_id, sorted(said))
+    after = await operator.last("dead.LOG.archive")
+    assert (after and after.seq) == (before and before.seq), "a resend is no poison"
 
 
 async def test_a_merged_visitors_words_are_the_customers(

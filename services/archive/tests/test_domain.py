@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import pytest
 from octopus.chat.v1 import chat_events_pb2, message_pb2
-from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_pb2
 
 from mesh.bus import Delivery, Poison
@@ -68,10 +67,11 @@ def test_the_sealed_part_holds_the_content_and_the_name_and_nothing_that_stands_
         delivery(entry(message_pb2.Content(text=message_pb2.Text(text="好"))), seq=10, subject="log.qingshan.5")
     )
     body = message_pb2.Message.FromString(kept.body)
-    assert {field.name for field, _ in body.ListFields()} == {"sender", "client_message_id", "content"}
+    assert {field.name for field, _ in body.ListFields()} == {"sender", "content"}
     assert (body.sender.display_name, body.sender.user_id) == ("小明", 0)
     assert (kept.tenant_id, kept.session_id, kept.seq, kept.message_id) == ("qingshan", 5, 10, 100)
     assert (kept.customer_id, kept.sender_kind, kept.sender_id, kept.sent_at) == (7, 1, 7, NOW)
+    assert kept.client_message_id == "client-100"
 
 
 @pytest.mark.parametrize("subject", ["log.xinghe.5", "log.qingshan.6", "log.qingshan.5.more"])
@@ -91,17 +91,9 @@ def test_messages_are_grouped_by_shop_in_order() -> None:
     assert {shop: [message.seq for message in group] for shop, group in groups.items()} == {"a": [0, 2, 3], "b": [1, 4]}
 
 
-def test_a_message_that_is_not_there_although_it_was_written_has_collided() -> None:
-    other = replace(KEPT, message_id=101)
-    assert domain.collided([KEPT, other], {(5, 100)}) == [other]
-    assert domain.collided([KEPT, other], {(5, 100), (5, 101)}) == []
-
-
-@pytest.mark.parametrize(("before", "token", "first"), [(0, 0, None), (9, 0, 9), (0, 8, 8), (9, 8, 8), (7, 8, 7)])
-def test_a_page_begins_below_what_was_asked_and_what_was_read(before: int, token: int, first: int | None) -> None:
-    assert domain.first_before(before, token) == first
-
-
-def test_every_error_has_a_reason_of_the_contract() -> None:
-    for error in domain.ArchiveError.__subclasses__():
-        assert f"REASON_{error.reason}" in errors_pb2.Reason.keys()  # noqa: SIM118  # an enum wrapper, not a dict
+def test_a_message_that_is_not_there_although_it_was_written_is_a_resend_or_has_collided() -> None:
+    resent, other = replace(KEPT, message_id=101, client_message_id="client-1"), replace(KEPT, message_id=102)
+    left_out = domain.left_out([KEPT, resent, other], {(5, 100)})
+    assert left_out == [resent, other]
+    assert domain.collided(left_out, {(5, 1, "client-1")}) == [other]
+    assert domain.left_out([KEPT, other], {(5, 100), (5, 102)}) == []

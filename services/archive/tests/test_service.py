@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from octopus.archive.v1 import archive_service_pb2 as pb
 from octopus.archive.v1 import archive_service_pb2_grpc
+from octopus.chat.v1 import chat_events_pb2, message_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_pb2, session_service_pb2, session_service_pb2_grpc
 
 from mesh.bus import Delivery
 from mesh.errors import Refused
-from mesh.rpc.metadata import with_token
+from mesh.rpc.metadata import as_service, with_token
 from mesh.rpc.principal import current
 from mesh.stores.postgres import Database
 from mesh.testing import Platform
@@ -64,6 +65,19 @@ class History:
     session_id: int
     empty_session_id: int
     texts: list[str] = field(default_factory=list)
+    # As chat, which acts for itself.
+    by_chat: archive_service_pb2_grpc.ArchiveServiceStub | None = None
+    said: list[chat_events_pb2.LogEntry] = field(default_factory=list)
+
+    async def find(
+        self, client_message_id: str, side: message_pb2.SenderKind.ValueType, **request: Any
+    ) -> pb.FindMessageResponse:
+        assert self.by_chat is not None
+        tenant_id = request.pop("tenant_id", self.tenant_id)
+        asked = pb.FindMessageRequest(
+            **{"session_id": self.session_id, "client_message_id": client_message_id, "sender_kind": side, **request}
+        )
+        return await self.by_chat.FindMessage(asked, metadata=as_service(tenant_id))
 
     async def read(
         self, user_id: int, *roles: str, tenant_id: str = "", scope: str = "", **request: Any
@@ -101,15 +115,41 @@ async def history(migrated: Platform, db: Database, store: ArchiveStore) -> Asyn
         async with (
             serving(migrated.identity, "archive", keys, add) as address,
             dialling(migrated.identity, "edge", "archive", address) as channel,
+            dialling(migrated.identity, "chat", "archive", address) as from_chat,
         ):
             stub = archive_service_pb2_grpc.ArchiveServiceStub(channel)
-            yield History(stub, known, keys, tenant_id, session_id, empty, texts)
+            by_chat = archive_service_pb2_grpc.ArchiveServiceStub(from_chat)
+            yield History(stub, known, keys, tenant_id, session_id, empty, texts, by_chat, said)
 
 
 async def reason(call: Awaitable[object]) -> int:
     with pytest.raises(Refused) as refused:
         await call
     return refused.value.reason
+
+
+async def test_chat_finds_a_message_by_its_authors_id(history: History) -> None:
+    said = history.said[2].message
+    found = (await history.find(said.client_message_id, message_pb2.SENDER_KIND_CUSTOMER)).message
+    assert (found.id, found.seq, found.sent_at) == (said.id, 30, said.sent_at)
+    assert (found.client_message_id, found.content) == (said.client_message_id, said.content)
+    for elsewhere in (
+        history.find(said.client_message_id, message_pb2.SENDER_KIND_AGENT),
+        history.find("never-said", message_pb2.SENDER_KIND_CUSTOMER),
+        history.find(said.client_message_id, message_pb2.SENDER_KIND_CUSTOMER, session_id=history.empty_session_id),
+        history.find(said.client_message_id, message_pb2.SENDER_KIND_CUSTOMER, tenant_id=new_tenant()),
+    ):
+        assert not (await elsewhere).HasField("message")
+
+
+async def test_nobody_but_chat_finds_messages_by_their_authors_id(history: History) -> None:
+    request = pb.FindMessageRequest(
+        session_id=history.session_id, client_message_id="client-123", sender_kind=message_pb2.SENDER_KIND_CUSTOMER
+    )
+    for metadata in (as_service(history.tenant_id), with_token(history.keys.token(history.tenant_id, AGENT, "AGENT"))):
+        assert (
+            await reason(history.stub.FindMessage(request, metadata=metadata)) == errors_pb2.REASON_CALLER_NOT_ALLOWED
+        )
 
 
 async def test_a_customer_reads_the_own_session_newest_first(history: History) -> None:

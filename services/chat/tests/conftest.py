@@ -25,6 +25,7 @@ from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_events_pb2, session_pb2, session_service_pb2, session_service_pb2_grpc
 
 from mesh.bus import Bus, connect
+from mesh.bus.streams import LOG, window_of
 from mesh.errors import Refused
 from mesh.identity.files import Identity
 from mesh.rpc.admission import Admission
@@ -37,6 +38,8 @@ from mesh.testing import Platform
 from mesh.testing.rpc import Keys, dialling, serving
 from services.chat.config import ChatConfig
 from services.chat.conversation import Conversation
+from services.chat.first_posts import FirstPosts
+from services.chat.log_extent import LogExtent
 from services.chat.posting import Posting
 from services.chat.registry import ConnectionRegistry
 from services.chat.relay_servicer import RelayServicer
@@ -121,6 +124,22 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
         return session_service_pb2.GetSessionResponse(session=session)
 
 
+class KnownHistory:
+    """The archive as far as chat asks it; has what a test puts into it."""
+
+    def __init__(self) -> None:
+        self.messages: list[message_pb2.Message] = []
+        self.asked = 0
+
+    async def find(
+        self, tenant_id: str, session_id: int, sender_kind: message_pb2.SenderKind.ValueType, client_message_id: str
+    ) -> message_pb2.Message | None:
+        """Return the message that an author's side knows by an id."""
+        self.asked += 1
+        wanted = (session_id, sender_kind, client_message_id)
+        return next((m for m in self.messages if (m.session_id, m.sender.kind, m.client_message_id) == wanted), None)
+
+
 class Ids:
     """Ids for one test process."""
 
@@ -191,6 +210,8 @@ class Chat:
     relays: list[RelayServicer]
     registries: list[ConnectionRegistry]
     revocations: Revocations
+    history: KnownHistory
+    first_posts: list[FirstPosts]
     bus: Bus
     stack: AsyncExitStack
 
@@ -242,6 +263,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
         bus = await stack.enter_async_context(
             connect(platform.nats_url, "session", tls=Identity(platform.identity, "session").client_context)
         )
+        history = KnownHistory()
         sessions = KnownSessions(bus)  # type: ignore[abstract]  # answers what chat asks, and UNIMPLEMENTED otherwise
         session_address = await stack.enter_async_context(
             serving(
@@ -257,6 +279,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
         running_streams: list[Streams] = []
         relays: list[RelayServicer] = []
         registries: list[ConnectionRegistry] = []
+        first_posts: list[FirstPosts] = []
         for _ in range(instances):
             chat_bus = await stack.enter_async_context(
                 connect(platform.nats_url, "chat", tls=Identity(platform.identity, "chat").client_context)
@@ -266,9 +289,12 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             )
             channel = dial("session", Identity(platform.identity, "chat"), address=session_address)
             stack.push_async_callback(channel.close)
+            extent = LogExtent(chat_bus)
+            first_posts.append(FirstPosts(chat_bus, extent, history, window=window_of(LOG)))
             registry = ConnectionRegistry(
                 chat_bus,
                 SessionClient(channel),
+                extent,
                 replay_page=config.replay_page,
                 resume_limit=config.resume_messages,
                 tail_memory_bytes=config.resume_memory_bytes,
@@ -276,7 +302,12 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             chat_bus.on_reconnect(registry.repair)
             conversation = Conversation(
                 registry,
-                Posting(chat_bus, Ids(), timeout=config.publish_timeout_s),
+                Posting(
+                    chat_bus,
+                    Ids(),
+                    first_posts[-1],
+                    timeout=config.publish_timeout_s,
+                ),
                 Receipts(valkey),
                 chat_bus,
                 burst=config.rate_burst,
@@ -305,7 +336,20 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             running_streams.append(streams)
             relays.append(relay)
             registries.append(registry)
-        yield Chat(platform, keys, sessions, addresses, running_streams, relays, registries, revocations, bus, stack)
+        yield Chat(
+            platform,
+            keys,
+            sessions,
+            addresses,
+            running_streams,
+            relays,
+            registries,
+            revocations,
+            history,
+            first_posts,
+            bus,
+            stack,
+        )
 
 
 @pytest.fixture

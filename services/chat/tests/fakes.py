@@ -16,6 +16,7 @@ from mesh.bus import StoredMessage, StreamExtent
 from mesh.errors import Refused
 from mesh.rpc.principal import Principal
 from services.chat.connection import Connection
+from services.chat.log_extent import LogExtent
 from services.chat.registry import ConnectionRegistry
 
 TENANT = "fakes"
@@ -182,6 +183,7 @@ def registry(bus: FakeBus, sessions: FakeSessions, *, resume_limit: int = 1000) 
     return ConnectionRegistry(
         bus,  # type: ignore[arg-type]  # as far as the registry uses the bus
         sessions,
+        LogExtent(bus),
         replay_page=50,
         resume_limit=resume_limit,
         tail_memory_bytes=1 << 20,

@@ -40,6 +40,11 @@ class ArchiveServiceStub:
                 request_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.FindMessage = channel.unary_unary(
+                '/octopus.archive.v1.ArchiveService/FindMessage',
+                request_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.FindMessageRequest.SerializeToString,
+                response_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.FindMessageResponse.FromString,
+                _registered_method=True)
 
 
 class ArchiveServiceServicer:
@@ -55,6 +60,14 @@ class ArchiveServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindMessage(self, request, context):
+        """Returns the message that first carried a client message id in a session, on one side of the conversation. Chat asks
+        for what its log no longer has, so that a resend is acknowledged with the first message however long ago it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ArchiveServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +75,11 @@ def add_ArchiveServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'FindMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMessage,
+                    request_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.FindMessageRequest.FromString,
+                    response_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.FindMessageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +110,33 @@ class ArchiveService:
             '/octopus.archive.v1.ArchiveService/ListMessages',
             octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesRequest.SerializeToString,
             octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.archive.v1.ArchiveService/FindMessage',
+            octopus_dot_archive_dot_v1_dot_archive__service__pb2.FindMessageRequest.SerializeToString,
+            octopus_dot_archive_dot_v1_dot_archive__service__pb2.FindMessageResponse.FromString,
             options,
             channel_credentials,
             insecure,

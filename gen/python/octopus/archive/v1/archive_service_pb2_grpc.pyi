@@ -21,6 +21,10 @@ class ArchiveServiceStub:
     acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
     octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
     """
+    FindMessage: _aio.UnaryUnaryMultiCallable[_archive_service_pb2.FindMessageRequest, _archive_service_pb2.FindMessageResponse]
+    """Returns the message that first carried a client message id in a session, on one side of the conversation. Chat asks
+    for what its log no longer has, so that a resend is acknowledged with the first message however long ago it was.
+    """
 
 class ArchiveServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps every conversation for good."""
@@ -34,6 +38,16 @@ class ArchiveServiceServicer(metaclass=_abc_1.ABCMeta):
         """Pages through the messages of a session, newest first. A message is here within a second of its
         acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
         octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
+        """
+
+    @_abc_1.abstractmethod
+    def FindMessage(
+        self,
+        request: _archive_service_pb2.FindMessageRequest,
+        context: _aio.ServicerContext[_archive_service_pb2.FindMessageRequest, _archive_service_pb2.FindMessageResponse],
+    ) -> _abc.Awaitable[_archive_service_pb2.FindMessageResponse]:
+        """Returns the message that first carried a client message id in a session, on one side of the conversation. Chat asks
+        for what its log no longer has, so that a resend is acknowledged with the first message however long ago it was.
         """
 
 def add_ArchiveServiceServicer_to_server(servicer: ArchiveServiceServicer, server: _aio.Server) -> None: ...

@@ -239,8 +239,10 @@ class PostMessage(_message.Message):
     session_id: _builtins.int
     """The session."""
     client_message_id: _builtins.str
-    """Chosen by the client, unique among its messages of the session. A resend within 2 hours with the same id
-    is acknowledged with the same message and stored once.
+    """Chosen by the client, unique among the messages of its side of the session: the customer's, the agents' or the bot's,
+    on whichever device. It names one message for as long as the session is known: a resend with the same id is stored no
+    second time and acknowledged with the first message, from another device, after hours offline, after a visitor has
+    become a customer, and after the session has ended.
     """
     expected_last_seq: _builtins.int
     """When set, the message is refused with VERSION_CONFLICT unless this is the `seq` of the

@@ -5,7 +5,7 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb";
-import type { Message as Message$1 } from "../../chat/v1/message_pb";
+import type { Message as Message$1, SenderKind } from "../../chat/v1/message_pb";
 import { file_octopus_chat_v1_message } from "../../chat/v1/message_pb";
 import { file_octopus_options_v1_options } from "../../options/v1/options_pb";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/archive/v1/archive_service.proto.
  */
 export const file_octopus_archive_v1_archive_service: GenFile = /*@__PURE__*/
-  fileDesc("CihvY3RvcHVzL2FyY2hpdmUvdjEvYXJjaGl2ZV9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLmFyY2hpdmUudjEijAEKE0xpc3RNZXNzYWdlc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACEhsKCnNlc3Npb25faWQYAyABKANCB7pIBCICIAASGwoKYmVmb3JlX3NlcRgEIAEoA0IHukgEIgIoACJbChRMaXN0TWVzc2FnZXNSZXNwb25zZRIqCghtZXNzYWdlcxgBIAMoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTKWAQoOQXJjaGl2ZVNlcnZpY2USgwEKDExpc3RNZXNzYWdlcxInLm9jdG9wdXMuYXJjaGl2ZS52MS5MaXN0TWVzc2FnZXNSZXF1ZXN0Gigub2N0b3B1cy5hcmNoaXZlLnYxLkxpc3RNZXNzYWdlc1Jlc3BvbnNlIiCQAgGKtRgZCgYDBAUGCAkSBGVkZ2UaCWNoYXQucmVhZELBAQoWY29tLm9jdG9wdXMuYXJjaGl2ZS52MUITQXJjaGl2ZVNlcnZpY2VQcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL2FyY2hpdmUvdjE7YXJjaGl2ZXYxqgIST2N0b3B1cy5BcmNoaXZlLlYxygIST2N0b3B1c1xBcmNoaXZlXFYx4gIeT2N0b3B1c1xBcmNoaXZlXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6QXJjaGl2ZTo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_octopus_chat_v1_message, file_octopus_options_v1_options]);
+  fileDesc("CihvY3RvcHVzL2FyY2hpdmUvdjEvYXJjaGl2ZV9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLmFyY2hpdmUudjEijAEKE0xpc3RNZXNzYWdlc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACEhsKCnNlc3Npb25faWQYAyABKANCB7pIBCICIAASGwoKYmVmb3JlX3NlcRgEIAEoA0IHukgEIgIoACJbChRMaXN0TWVzc2FnZXNSZXNwb25zZRIqCghtZXNzYWdlcxgBIAMoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKqAQoSRmluZE1lc3NhZ2VSZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAASPgoLc2VuZGVyX2tpbmQYAiABKA4yGy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyS2luZEIMukgJggEGGAEYAhgDEjcKEWNsaWVudF9tZXNzYWdlX2lkGAMgASgJQhy6SBlyFzIVXltBLVphLXowLTlfLV17OCw2NH0kIkAKE0ZpbmRNZXNzYWdlUmVzcG9uc2USKQoHbWVzc2FnZRgBIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlMogCCg5BcmNoaXZlU2VydmljZRKDAQoMTGlzdE1lc3NhZ2VzEicub2N0b3B1cy5hcmNoaXZlLnYxLkxpc3RNZXNzYWdlc1JlcXVlc3QaKC5vY3RvcHVzLmFyY2hpdmUudjEuTGlzdE1lc3NhZ2VzUmVzcG9uc2UiIJACAYq1GBkKBgMEBQYICRIEZWRnZRoJY2hhdC5yZWFkEnAKC0ZpbmRNZXNzYWdlEiYub2N0b3B1cy5hcmNoaXZlLnYxLkZpbmRNZXNzYWdlUmVxdWVzdBonLm9jdG9wdXMuYXJjaGl2ZS52MS5GaW5kTWVzc2FnZVJlc3BvbnNlIhCQAgGKtRgJCgECEgRjaGF0QsEBChZjb20ub2N0b3B1cy5hcmNoaXZlLnYxQhNBcmNoaXZlU2VydmljZVByb3RvUAFaLm9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvYXJjaGl2ZS92MTthcmNoaXZldjGqAhJPY3RvcHVzLkFyY2hpdmUuVjHKAhJPY3RvcHVzXEFyY2hpdmVcVjHiAh5PY3RvcHVzXEFyY2hpdmVcVjFcR1BCTWV0YWRhdGHqAhRPY3RvcHVzOjpBcmNoaXZlOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_octopus_chat_v1_message, file_octopus_options_v1_options]);
 
 /**
  * Selects a page of history.
@@ -87,6 +87,62 @@ export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@_
   messageDesc(file_octopus_archive_v1_archive_service, 1);
 
 /**
+ * Names a message as its author does.
+ *
+ * @generated from message octopus.archive.v1.FindMessageRequest
+ */
+export type FindMessageRequest = Message<"octopus.archive.v1.FindMessageRequest"> & {
+  /**
+   * The session.
+   *
+   * @generated from field: int64 session_id = 1;
+   */
+  sessionId: bigint;
+
+  /**
+   * The author's side. The platform's own entries have no client message id.
+   *
+   * @generated from field: octopus.chat.v1.SenderKind sender_kind = 2;
+   */
+  senderKind: SenderKind;
+
+  /**
+   * The author's id of the message.
+   *
+   * @generated from field: string client_message_id = 3;
+   */
+  clientMessageId: string;
+};
+
+/**
+ * Describes the message octopus.archive.v1.FindMessageRequest.
+ * Use `create(FindMessageRequestSchema)` to create a new message.
+ */
+export const FindMessageRequestSchema: GenMessage<FindMessageRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_archive_v1_archive_service, 2);
+
+/**
+ * What was found.
+ *
+ * @generated from message octopus.archive.v1.FindMessageResponse
+ */
+export type FindMessageResponse = Message<"octopus.archive.v1.FindMessageResponse"> & {
+  /**
+   * The message; absent when the history has none with this id.
+   *
+   * @generated from field: octopus.chat.v1.Message message = 1;
+   */
+  message?: Message$1 | undefined;
+};
+
+/**
+ * Describes the message octopus.archive.v1.FindMessageResponse.
+ * Use `create(FindMessageResponseSchema)` to create a new message.
+ */
+export const FindMessageResponseSchema: GenMessage<FindMessageResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_archive_v1_archive_service, 3);
+
+/**
  * Keeps every conversation for good.
  *
  * @generated from service octopus.archive.v1.ArchiveService
@@ -103,6 +159,17 @@ export const ArchiveService: GenService<{
     methodKind: "unary";
     input: typeof ListMessagesRequestSchema;
     output: typeof ListMessagesResponseSchema;
+  },
+  /**
+   * Returns the message that first carried a client message id in a session, on one side of the conversation. Chat asks
+   * for what its log no longer has, so that a resend is acknowledged with the first message however long ago it was.
+   *
+   * @generated from rpc octopus.archive.v1.ArchiveService.FindMessage
+   */
+  findMessage: {
+    methodKind: "unary";
+    input: typeof FindMessageRequestSchema;
+    output: typeof FindMessageResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_octopus_archive_v1_archive_service, 0);

@@ -279,8 +279,10 @@ export type PostMessage = Message<"octopus.chat.v1.PostMessage"> & {
   sessionId: bigint;
 
   /**
-   * Chosen by the client, unique among its messages of the session. A resend within 2 hours with the same id
-   * is acknowledged with the same message and stored once.
+   * Chosen by the client, unique among the messages of its side of the session: the customer's, the agents' or the bot's,
+   * on whichever device. It names one message for as long as the session is known: a resend with the same id is stored no
+   * second time and acknowledged with the first message, from another device, after hours offline, after a visitor has
+   * become a customer, and after the session has ended.
    *
    * @generated from field: string client_message_id = 2;
    */
