@@ -17,7 +17,9 @@ CHECKS := check-format check-lint check-types check-imports check-contracts chec
 # Hard links into a shared cache break packages that are later written to, and fail across file systems.
 export UV_LINK_MODE := copy
 
-.PHONY: help install up test check bench gen format lock browser web $(CHECKS)
+.PHONY: help install up test check bench gen contracts format lock browser web $(CHECKS)
+
+CONTRACTS := $(shell find proto gen/proto gen/python -type f -not -name '*.pyc' 2> /dev/null)
 
 # The folders of gen/ that are generated as a whole; what else lies there is written by hand.
 GENERATED := python/octopus python/buf ts/octopus ts/buf
@@ -37,7 +39,7 @@ install: .venv/installed ## create .venv from requirements.lock; needs Python 3.
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	uv pip sync --quiet --python .venv/bin/python requirements.lock \
-	  || .venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	  || .venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
 	@# The repository's root and the generated code are import roots, and `octopus` is a command.
 	printf '%s\n' '$(CURDIR)' '$(CURDIR)/gen/python' > "$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/octopus.pth"
 	printf '%s\n' '#!$(BIN)/python' 'from mesh.platform.cli import main' '' 'main()' > .venv/bin/octopus
@@ -52,6 +54,11 @@ web: edge/web/dist/.built ## build the web pages
 edge/web/dist/.built: edge/web/node_modules/.package-lock.json $(WEB_SOURCES)
 	cd edge/web && npm run --silent build
 	mkdir -p $(@D) && touch $@
+
+contracts: install dist/contracts/index.json ## write what strangers build clients from: dist/contracts
+
+dist/contracts/index.json: $(CONTRACTS) | .venv/installed edge/web/node_modules/.package-lock.json
+	python proto/packages/publish.py dist/contracts
 
 # Debian's browser and a font with Chinese characters; elsewhere the tests say what they miss.
 browser:
@@ -69,10 +76,10 @@ format: .venv/installed ## put the code into its one format
 	ruff format .
 	ruff check --fix .
 
-up: install web ## run the whole platform on this machine
+up: install web contracts ## run the whole platform on this machine
 	octopus up
 
-test: install web browser ## run every test
+test: install web browser contracts ## run every test
 	pytest $(TESTS)
 
 bench: install web ## measure throughput, latency and memory through Envoy
