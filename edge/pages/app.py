@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from edge.pages.config import PagesConfig
+from edge.pages.downloads import add_downloads
 from edge.pages.shop import DemoShops
 from edge.pages.site import site
 from edge.peer import is_edge
@@ -20,6 +21,7 @@ async def app(member: Member, config: PagesConfig) -> AsyncIterator[None]:
     certificate = member.identity.server_context()
     member.spawn("follow-certificate", member.identity.follow(certificate))
     application = site(config.dist, DemoShops(config.shop_secrets), lambda request: is_edge(request.transport))
+    add_downloads(application, config.contracts)
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:

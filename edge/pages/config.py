@@ -12,6 +12,8 @@ class PagesConfig(ServiceConfig):
 
     # Folder with the built pages, made by `make web`.
     dist: Path = Path(__file__).parent.parent / "web" / "dist"
+    # Folder with the published contracts, made by `make contracts`.
+    contracts: Path = Path(__file__).parents[2] / "dist" / "contracts"
     # JSON file with the identity secrets of the demo shops, by tenant, under `shops.<tenant>.identity_secret`. Absent
     # where shops sign for themselves, as all but the demo do.
     shop_secrets: Path | None = None

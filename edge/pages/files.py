@@ -17,7 +17,16 @@ from edge.pages.negotiation import IDENTITY, preferred
 _SUFFIXES: Final = {"br": ".br", "gzip": ".gz", "zstd": ".zst"}
 
 # Not left to the machine's own table, which may lack them or call them otherwise.
-_TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
+_TYPES: Final = {
+    ".binpb": "application/x-protobuf",
+    ".gz": "application/gzip",
+    ".tgz": "application/gzip",
+    ".whl": "application/zip",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".html": "text/html",
+    ".svg": "image/svg+xml",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,8 @@ class Files:
         if wanted.is_dir():
             wanted /= "index.html"
         # Compressed copies have no address of their own.
-        return wanted if wanted.is_file() and wanted.suffix not in _SUFFIXES.values() else None
+        is_copy = wanted.suffix in _SUFFIXES.values() and wanted.with_suffix("").is_file()
+        return wanted if wanted.is_file() and not is_copy else None
 
     def respond(self, request: web.Request, file: Path) -> web.Response:
         """Answer a GET or HEAD with a file: encoded as the client prefers, revalidated by tag, or one range of it."""
