@@ -49,7 +49,7 @@ class Bus:
         self._handler_deadline = handler_deadline
         self._connected = asyncio.Event()
         self._replies = Replies(client)
-        self._publisher = Publisher(self._replies, self._connected)
+        self._publisher = Publisher(client, self._replies, self._connected)
         self._buckets: dict[str, KeyValue] = {}
         self._on_reconnect: dict[object, Callable[[], None]] = {}
 
@@ -252,6 +252,7 @@ class Bus:
         """Takes up work again on a new connection; `connect` calls it."""
         self._connected.set()
         measure.connected.set(1)
+        self._publisher.reconnected()
         for bucket in self._buckets.values():
             bucket.reconnected()
         for callback in list(self._on_reconnect.values()):

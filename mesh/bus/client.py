@@ -61,6 +61,11 @@ class Client(NatsClient):
             raise NatsError("the server asks for TLS and this client was given no certificate")
         return self._tls()
 
+    @property
+    def server_id(self) -> str:
+        """The id of the server of this connection: another one after each restart of it."""
+        return str(self._server_info.get("server_id", ""))
+
     async def listen(self, subject: str, callback: Callback) -> int:
         """Calls `callback` in the read loop for every message on `subject`, in order; returns the subscription's id.
 

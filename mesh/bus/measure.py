@@ -13,6 +13,12 @@ publish_seconds: Final = Histogram(
 )
 publish_failures: Final = Counter("octopus_bus_publish_failures_total", "Messages that were not stored.", ["subject"])
 publish_repeats: Final = Counter("octopus_bus_publish_repeats_total", "Attempts to store a message after the first.")
+batch_size: Final = Histogram(
+    "octopus_bus_batch_messages", "Messages that were stored as one batch.", buckets=(12, 16, 32, 64, 128, 256)
+)
+batches_refused: Final = Counter(
+    "octopus_bus_batches_refused_total", "Batches whose messages were sent one by one then."
+)
 handling_seconds: Final = Histogram(
     "octopus_bus_handling_seconds", "How long handlers took for a message or a batch.", ["consumer"], buckets=_BUCKETS
 )

@@ -16,12 +16,14 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 
 from mesh.bus import measure, payload, read, tracing
+from mesh.bus.client import Client
 from mesh.bus.errors import BusError, Conflict, Rejected, Unavailable
+from mesh.bus.fence import SUBJECTS
+from mesh.bus.group_commit import EXPECTED_LAST_HEADER, GroupCommit
 from mesh.bus.replies import Replies, Reply
 from mesh.bus.streams import stream_of
 
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
-_EXPECTED_LAST_HEADER = "Nats-Expected-Last-Subject-Sequence"
 
 # After how long without an acknowledgement a message is sent again, in seconds. Storing takes about a millisecond.
 _ACK_WAIT_S = 2.0
@@ -53,10 +55,19 @@ class _TryAgainError(BusError):
 class Publisher:
     """Publishes on one connection."""
 
-    def __init__(self, replies: Replies, connected: asyncio.Event) -> None:
+    def __init__(self, client: Client, replies: Replies, connected: asyncio.Event) -> None:
         self._replies = replies
         self._connected = connected
+        self._groups = {
+            measure.kind_of(fence): GroupCommit(client, replies, stream, wait=_ACK_WAIT_S)
+            for stream, fence in SUBJECTS.items()
+        }
         self._slots = asyncio.Semaphore(_MAX_PENDING)
+
+    def reconnected(self) -> None:
+        """Note that the server may be another one."""
+        for group in self._groups.values():
+            group.reconnected()
 
     async def publish(
         self,
@@ -70,7 +81,7 @@ class Publisher:
         """See `Bus.publish`."""
         headers = {payload.TYPE_HEADER: payload.type_of(message), MESSAGE_ID_HEADER: message_id}
         if expected_last_subject_sequence is not None:
-            headers[_EXPECTED_LAST_HEADER] = str(expected_last_subject_sequence)
+            headers[EXPECTED_LAST_HEADER] = str(expected_last_subject_sequence)
         data = message.SerializeToString()
         if not tracing.recorded():
             tracing.inject(headers)
@@ -119,7 +130,7 @@ class Publisher:
 
     async def _own_conflict(self, subject: str, headers: dict[str, str], conflict: Conflict) -> PubAck:
         """Finds out whether this very message moved the subject on: NATS looks at the sequence before the id."""
-        expected = int(headers[_EXPECTED_LAST_HEADER])
+        expected = int(headers[EXPECTED_LAST_HEADER])
         since = await read.read(self._replies, stream_of(subject), subject, after_seq=expected, limit=_LOOK_BACK)
         for stored in since:
             if stored.headers.get(MESSAGE_ID_HEADER) == headers[MESSAGE_ID_HEADER]:
@@ -134,7 +145,7 @@ class Publisher:
                 async with asyncio.timeout(left):
                     await self._connected.wait()
                 left = deadline - asyncio.get_running_loop().time()
-            reply = await self._replies.request(subject, data, headers, min(left, _ACK_WAIT_S))
+            reply = await self._requests(subject).request(subject, data, headers, min(left, _ACK_WAIT_S))
         except MaxPayloadError as error:
             raise Rejected(f"{len(data)} bytes are more than NATS takes in one message") from error
         except TimeoutError as error:
@@ -142,6 +153,10 @@ class Publisher:
         except (Unavailable, NatsError, OSError) as error:
             raise _TryAgainError(str(error)) from error
         return _ack(reply)
+
+    def _requests(self, subject: str) -> GroupCommit | Replies:
+        # A bucket's keys, notices and dead letters are few.
+        return self._groups.get(measure.kind_of(subject), self._replies)
 
 
 def _ack(reply: Reply) -> PubAck:

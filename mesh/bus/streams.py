@@ -11,6 +11,8 @@ from nats.aio.client import Client as NatsClient
 from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NotFoundError
 
+from mesh.bus.fence import SUBJECTS as FENCES
+
 _log = structlog.get_logger(__name__)
 
 _MINUTE_S = 60.0
@@ -40,6 +42,8 @@ class Stream:
     duplicate_window: float
     # (source pattern, destination pattern): each stored message is sent on, with its sequence in the headers.
     republish: tuple[str, str] | None = None
+    # Whether many messages may be stored at once.
+    grouped: bool = False
     description: str = ""
 
     def config(self) -> api.StreamConfig:
@@ -56,6 +60,8 @@ class Stream:
             duplicate_window=self.duplicate_window,
             allow_direct=True,
             republish=republish,
+            # So that many messages are synchronized at once, see mesh/bus/group_commit.py.
+            allow_atomic=self.grouped,
         )
 
 
@@ -101,7 +107,8 @@ class Bucket:
 STREAMS: tuple[Stream, ...] = (
     Stream(
         LOG,
-        ("log.*.*",),
+        ("log.*.*", FENCES[LOG]),
+        grouped=True,
         max_age=3 * _DAY_S,
         duplicate_window=2 * _HOUR_S,
         republish=("log.*.*", "live.{{wildcard(1)}}.{{wildcard(2)}}.message"),
@@ -110,6 +117,7 @@ STREAMS: tuple[Stream, ...] = (
     Stream(
         EVENT,
         ("event.>",),
+        grouped=True,
         max_age=7 * _DAY_S,
         duplicate_window=2 * _HOUR_S,
         description="What has happened: event.<service>.<tenant>.<id>.",
@@ -156,10 +164,17 @@ def stream_of(subject: str) -> str:
         return bucket_of(rest.partition(".")[0]).stream
     for stream in STREAMS:
         for pattern in stream.subjects:
-            first, _, tail = pattern.partition(".")
-            if first == head and rest and (tail == ">" or tail.count(".") == rest.count(".")):
+            if _matches(pattern.split("."), subject.split(".")):
                 return stream.name
     raise ValueError(f"no stream stores the subject {head}.*; the streams are defined in mesh/bus/streams.py")
+
+
+def _matches(pattern: list[str], subject: list[str]) -> bool:
+    if pattern[-1] == ">":
+        return len(subject) >= len(pattern) and _matches(pattern[:-1], subject[: len(pattern) - 1])
+    return len(pattern) == len(subject) and all(
+        want in ("*", token) for want, token in zip(pattern, subject, strict=True)
+    )
 
 
 def bucket_of(name: str) -> Bucket:

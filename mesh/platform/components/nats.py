@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesh.atomic_file import write
-from mesh.bus import streams
+from mesh.bus import fence, streams
 from mesh.identity import names
 from mesh.identity.files import Identity
 from mesh.manifest import manifests
@@ -194,6 +194,8 @@ def _publish(name: str, rights: Rights) -> list[str]:
     for stream in (*_STREAMS, *(f"KV_{bucket}" for bucket in _BUCKETS)):
         # Whoever starts first makes what is missing; nobody may delete or purge.
         subjects += [f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
+    kinds = {subject.partition(".")[0] for subject in rights.publish}
+    subjects += [each for each in fence.SUBJECTS.values() if each.partition(".")[0] in kinds]
     for bucket in _BUCKETS:
         subjects += _reading(f"KV_{bucket}")
         subjects += [
