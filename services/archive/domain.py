@@ -1,11 +1,6 @@
 """What an archived message is, and how pages follow each other: without I/O.
 
 Who may read it is the session service's rule.
-
-The errors, each with its reason (octopus.errors.v1.Reason):
-
-    ArchiveError
-    └── Invalid     INVALID_ARGUMENT, names the field
 """
 
 from __future__ import annotations
@@ -13,23 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
-
-
-class ArchiveError(Exception):
-    """A rule of this module says no."""
-
-    reason: ClassVar[str]
-
-
-class Invalid(ArchiveError):
-    """A field is not what it should be."""
-
-    reason = "INVALID_ARGUMENT"
-
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(description)
-        self.violations: Sequence[tuple[str, str]] = [(field, description)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import grpc.aio
 from octopus.archive.v1 import archive_service_pb2 as pb
@@ -13,12 +11,13 @@ from octopus.options.v1 import options_pb2
 from octopus.session.v1 import session_service_pb2, session_service_pb2_grpc
 
 from mesh.rpc import metadata, principal
+from mesh.rpc.paging import Paging
 from mesh.rpc.principal import Principal
 from mesh.stores.postgres import Database
 from services.archive import domain, entries
 from services.archive.store import ArchiveStore
 
-_PAGE_SIZE = 50
+_MESSAGES: Final = Paging("ListMessages", (0,))
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -40,15 +39,14 @@ class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
     ) -> pb.ListMessagesResponse:
         """Return a page of a session's messages to whoever may see the session."""
         reader = principal.current()
-        limit = request.page_size or _PAGE_SIZE
-        before = domain.first_before(request.before_seq, _position(request.page_token))
+        size, (position,) = _MESSAGES.size(request.page_size), _MESSAGES.position(request.page_token)
+        before = domain.first_before(request.before_seq, position)
         await self._check_visible(reader, request.session_id)
         async with self._db.tenant(reader.tenant_id) as conn:
             found = await self._store.page(
-                conn, reader.tenant_id, request.session_id, before_seq=before, limit=limit + 1
+                conn, reader.tenant_id, request.session_id, before_seq=before, limit=size + 1
             )
-        page = found[:limit]
-        following = _page_token(page[-1].seq) if len(found) > limit else ""
+        page, following = _MESSAGES.page(found, size, lambda kept: (kept.seq,))
         return pb.ListMessagesResponse(messages=[entries.message(kept) for kept in page], next_page_token=following)
 
     async def FindMessage(
@@ -72,20 +70,3 @@ class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
         is_partner = reader.has(options_pb2.ROLE_PARTNER)
         caller = metadata.as_service(reader.tenant_id) if is_partner else metadata.on_behalf(reader)
         await self._sessions.GetSession(session_service_pb2.GetSessionRequest(session_id=session_id), metadata=caller)
-
-
-def _page_token(before_seq: int) -> str:
-    return base64.urlsafe_b64encode(before_seq.to_bytes(8)).rstrip(b"=").decode()
-
-
-def _position(token: str) -> int:
-    """Return the `seq` that a page is below; 0 for the first page."""
-    if not token:
-        return 0
-    try:
-        raw = base64.b64decode(token + "=", altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != 8 or raw[0] > 0x7F:
-        raise domain.Invalid("page_token", "this is not a page token of ListMessages; start without one")
-    return int.from_bytes(raw)

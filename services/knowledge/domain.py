@@ -5,15 +5,12 @@ KnowledgeError
 ├── NotFound          there is no such entry in the shop
 ├── AlreadyExists     an enabled entry of the shop has the same question and locale
 ├── VersionConflict   the entry changed since it was read
-├── BadPageToken      the page token is not one of ours
 └── FileRefused       the file as a whole cannot be imported
 ```
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,15 +57,6 @@ class VersionConflict(KnowledgeError):
 
     def __init__(self, faq_id: int, current: int) -> None:
         super().__init__(f"entry {faq_id} has version {current} by now; read it again and repeat the change on it")
-
-
-class BadPageToken(KnowledgeError):
-    """The token was not given out by us."""
-
-    reason = "INVALID_ARGUMENT"
-
-    def __init__(self) -> None:
-        super().__init__("the page token is not one that a response carried; start again without one")
 
 
 class FileRefused(KnowledgeError):
@@ -164,21 +152,3 @@ def without_personal_data(text: str) -> str:
     for pattern, name in _PERSONAL:
         text = pattern.sub(name, text)
     return text
-
-
-def page_token(last_id: int) -> str:
-    """The token that continues after an entry."""
-    return base64.urlsafe_b64encode(f"after:{last_id}".encode()).decode()
-
-
-def page_start(token: str) -> int:
-    """The id after which the page begins; 0 for the first. Raises `BadPageToken`."""
-    if not token:
-        return 0
-    try:
-        kind, _, number = base64.urlsafe_b64decode(token.encode()).decode().partition(":")
-        if kind != "after" or not number.isascii() or not number.isdigit() or len(number) > 19:
-            raise BadPageToken
-        return int(number)
-    except (binascii.Error, UnicodeError, ValueError) as error:
-        raise BadPageToken from error

@@ -12,12 +12,13 @@ from octopus.knowledge.v1 import knowledge_service_pb2 as pb
 
 from mesh.errors import Refused
 from mesh.rpc import principal
+from mesh.rpc.paging import Paging
 from services.knowledge import domain, wire
 from services.knowledge.entries import Entries
 from services.knowledge.importing import Import, Progress
 from services.knowledge.reading import Csv, JsonLines, Reader
 
-_PAGE_SIZE: Final = 50
+_FAQS: Final = Paging("ListFaqs", (0,))
 _HITS: Final = 5
 
 _Request = TypeVar("_Request")
@@ -50,16 +51,15 @@ class KnowledgeServicer(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
         self, request: pb.ListFaqsRequest, context: Context[pb.ListFaqsRequest, pb.ListFaqsResponse]
     ) -> pb.ListFaqsResponse:
         """See the contract."""
-        limit = request.page_size or _PAGE_SIZE
+        size, (after_id,) = _FAQS.size(request.page_size), _FAQS.position(request.page_token)
         found = await self._entries.page(
             principal.current().tenant_id,
-            after_id=domain.page_start(request.page_token),
-            limit=limit + 1,
+            after_id=after_id,
+            limit=size + 1,
             category=request.category,
             include_disabled=request.include_disabled,
         )
-        faqs = found[:limit]
-        following = domain.page_token(faqs[-1].id) if len(found) > limit else ""
+        faqs, following = _FAQS.page(found, size, lambda faq: (faq.id,))
         return pb.ListFaqsResponse(faqs=map(wire.to_faq, faqs), next_page_token=following)
 
     async def UpdateFaq(

@@ -28,6 +28,7 @@ from mesh.bus import Bus, Delivery
 from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
 from mesh.bus.streams import EVENT
+from mesh.rpc.timestamps import to_wire
 from services.session import wire, wording
 from services.session.domain import Agent, Session, SessionState
 
@@ -85,7 +86,7 @@ class Announcer:
     async def agent(self, conn: AsyncConnection[Any], agent: Agent, now: datetime) -> None:
         """Announce an agent that changed."""
         event_id = self._ids.next()
-        event = events.AgentEvent(event_id=event_id, occurred_at=wire.timestamp(now), agent=wire.agent(agent))
+        event = events.AgentEvent(event_id=event_id, occurred_at=to_wire(now), agent=wire.agent(agent))
         await self._outbox.add(conn, f"event.agent.{agent.tenant_id}.{agent.user_id}", event, str(event_id))
 
 
@@ -93,7 +94,7 @@ def session_event(
     event_id: int, before: Session | None, state: session_pb2.Session, what: SessionChanged, now: datetime
 ) -> events.SessionEvent:
     """Build the event."""
-    event = events.SessionEvent(event_id=event_id, occurred_at=wire.timestamp(now), session=state)
+    event = events.SessionEvent(event_id=event_id, occurred_at=to_wire(now), session=state)
     change = getattr(event, what.value)
     # A message without fields counts as set only when that is said.
     change.SetInParent()
@@ -114,7 +115,7 @@ def log_entry(
             id=event_id,
             session_id=state.id,
             sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_SYSTEM),
-            sent_at=wire.timestamp(now),
+            sent_at=to_wire(now),
             content=message_pb2.Content(
                 fallback_text=wording.fallback(SessionState(state.state), state.locale),
                 change=message_pb2.SessionChange(

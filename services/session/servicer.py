@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import grpc
-from octopus.errors.v1.errors_pb2 import REASON_INVALID_ARGUMENT
 from octopus.options.v1 import options_pb2 as options
 from octopus.session.v1 import session_service_pb2 as pb
 from octopus.session.v1 import session_service_pb2_grpc
 
-from mesh.errors import Refused
 from mesh.rpc import principal
+from mesh.rpc.paging import Paging
 from services.session import wire
 from services.session.agents.duty import Duty
 from services.session.agents.profiles import Profile
@@ -23,7 +19,8 @@ from services.session.domain import AgentStatus, HandoffReason, SessionState, Vi
 from services.session.lifecycle import Lifecycle
 from services.session.store import Store
 
-_DEFAULT_PAGE: Final = 50
+_SESSIONS: Final = Paging("ListSessions", (0,))
+_AGENTS: Final = Paging("ListAgents", ("", 0))
 _MOST_OPEN: Final = 100
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -64,20 +61,16 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
 
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
         """Return a page of sessions that the caller may see."""
-        size = request.page_size or _DEFAULT_PAGE
-        before_id = _position(request.page_token, int) if request.page_token else (0,)
+        size, (before_id,) = _SESSIONS.size(request.page_size), _SESSIONS.position(request.page_token)
         sessions = await self._store.page(
             _viewer(),
-            before_id=before_id[0],
+            before_id=before_id,
             limit=size + 1,
             states=[SessionState(state) for state in request.states if state],
             customer_id=request.customer_id,
         )
-        page = sessions[:size]
-        return pb.ListSessionsResponse(
-            sessions=map(wire.session, page),
-            next_page_token=_token(page[-1].id) if len(sessions) > size else "",
-        )
+        page, following = _SESSIONS.page(sessions, size, lambda session: (session.id,))
+        return pb.ListSessionsResponse(sessions=map(wire.session, page), next_page_token=following)
 
     async def RequestHandoff(self, request: pb.RequestHandoffRequest, context: Context) -> pb.RequestHandoffResponse:
         """Ask for a person."""
@@ -114,13 +107,12 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
         """Return a page of agents by name, and how many sessions wait."""
         tenant_id = principal.current().tenant_id
-        size = request.page_size or _DEFAULT_PAGE
-        name, user_id = _position(request.page_token, str, int) if request.page_token else ("", 0)
-        agents = await self._store.agents(tenant_id, after=(name, user_id), limit=size + 1)
-        page = agents[:size]
+        size, after = _AGENTS.size(request.page_size), _AGENTS.position(request.page_token)
+        agents = await self._store.agents(tenant_id, after=after, limit=size + 1)
+        page, following = _AGENTS.page(agents, size, lambda agent: (agent.display_name, agent.user_id))
         return pb.ListAgentsResponse(
             agents=map(wire.agent, page),
-            next_page_token=_token(page[-1].display_name, page[-1].user_id) if len(agents) > size else "",
+            next_page_token=following,
             waiting_sessions=await self._store.count_waiting(tenant_id),
         )
 
@@ -135,23 +127,3 @@ def _viewer() -> Viewer:
         supervisor=caller.has(options.ROLE_SUPERVISOR, options.ROLE_ADMIN),
         service=caller.is_service,
     )
-
-
-def _token(*position: str | int) -> str:
-    """Say where the next page begins, in a form that nobody is tempted to take apart."""
-    return base64.urlsafe_b64encode(json.dumps(position, ensure_ascii=False).encode()).decode()
-
-
-def _position(token: str, *kinds: type) -> list[Any]:
-    """Read a page token. Raises `Refused` for one that we did not make."""
-    try:
-        position = json.loads(base64.urlsafe_b64decode(token))
-    except (binascii.Error, ValueError):
-        position = None
-    if not isinstance(position, list) or list(map(type, position)) != list(kinds):
-        raise Refused(
-            REASON_INVALID_ARGUMENT,
-            "the page token was not made by this method",
-            violations=[("page_token", "use next_page_token of the response before, or nothing for the first page")],
-        )
-    return position

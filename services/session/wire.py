@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
 from octopus.session.v1 import session_pb2 as pb
 
+from mesh.rpc.timestamps import to_wire
 from services.session.domain import Agent, Session
 
 
@@ -24,10 +22,10 @@ def session(record: Session) -> pb.Session:
         version=record.version,
         channel=record.channel,
         locale=record.locale,
-        opened_at=timestamp(record.opened_at),
-        handoff_at=_optional(record.handoff_at),
-        accepted_at=_optional(record.accepted_at),
-        ended_at=_optional(record.ended_at),
+        opened_at=to_wire(record.opened_at),
+        handoff_at=to_wire(record.handoff_at),
+        accepted_at=to_wire(record.accepted_at),
+        ended_at=to_wire(record.ended_at),
         end_reason=pb.EndReason.ValueType(record.end_reason),
         handoff_reason=pb.HandoffReason.ValueType(record.handoff_reason),
     )
@@ -42,14 +40,3 @@ def agent(record: Agent) -> pb.Agent:
         load=record.load,
         capacity=record.capacity,
     )
-
-
-def timestamp(time: datetime) -> Timestamp:
-    """Give a moment, which must name its time zone."""
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
-
-
-def _optional(time: datetime | None) -> Timestamp | None:
-    return None if time is None else timestamp(time)

@@ -59,11 +59,10 @@ class Directory:
         async with self.db.tenant(tenant_id) as conn:
             return found(await self.users.user(conn, tenant_id, user_id))
 
-    async def page(self, tenant_id: str, *, after_id: int, limit: int, kind: int, tag: str) -> tuple[list[User], bool]:
-        """Return a page of users, oldest first, and whether there are more."""
+    async def page(self, tenant_id: str, *, after_id: int, limit: int, kind: int, tag: str) -> list[User]:
+        """Return at most `limit` users after an id, oldest first."""
         async with self.db.tenant(tenant_id) as conn:
-            found = await self.users.page(conn, tenant_id, after_id=after_id, limit=limit + 1, kind=kind, tag=tag)
-        return found[:limit], len(found) > limit
+            return await self.users.page(conn, tenant_id, after_id=after_id, limit=limit, kind=kind, tag=tag)
 
     async def create(self, tenant_id: str, new: NewUser) -> User:
         """Create a user with a credential, or return the one that the same request made before."""

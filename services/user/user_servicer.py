@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import grpc.aio
 from octopus.user.v1 import user_service_pb2 as pb
 from octopus.user.v1 import user_service_pb2_grpc
 
 from mesh.rpc import principal
+from mesh.rpc.paging import Paging
 from services.user import wire
 from services.user.directory import Directory, NewUser, UserChange
 from services.user.domain import Kind, Role
 
-_PAGE_SIZE = 50
+_USERS: Final = Paging("ListUsers", (0,))
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -45,14 +46,15 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         self, request: pb.ListUsersRequest, context: Context[pb.ListUsersRequest, pb.ListUsersResponse]
     ) -> pb.ListUsersResponse:
         """Return a page of the shop's users."""
-        users, more = await self._directory.page(
+        size, (after_id,) = _USERS.size(request.page_size), _USERS.position(request.page_token)
+        found = await self._directory.page(
             principal.current().tenant_id,
-            after_id=wire.position(request.page_token),
-            limit=request.page_size or _PAGE_SIZE,
+            after_id=after_id,
+            limit=size + 1,
             kind=request.kind,
             tag=request.tag,
         )
-        following = wire.page_token(users[-1].id) if more else ""
+        users, following = _USERS.page(found, size, lambda user: (user.id,))
         return pb.ListUsersResponse(users=[wire.user(user) for user in users], next_page_token=following)
 
     async def CreateUser(

@@ -1,9 +1,6 @@
-"""Users and page tokens as the contract shows them."""
+"""Users as the contract shows them."""
 
 from __future__ import annotations
-
-import base64
-import binascii
 
 from octopus.options.v1 import options_pb2
 from octopus.user.v1 import user_pb2 as pb
@@ -29,21 +26,3 @@ def user(known: domain.User, *, unmasked: bool = False) -> pb.User:
     )
     message.created_at.FromDatetime(known.created_at)
     return message
-
-
-def page_token(after_id: int) -> str:
-    """Return the opaque token of the page that follows this user."""
-    return base64.urlsafe_b64encode(after_id.to_bytes(8)).rstrip(b"=").decode()
-
-
-def position(token: str) -> int:
-    """Return the id of the user after which a page starts; 0 for the first page. Raise `Invalid` for other text."""
-    if not token:
-        return 0
-    try:
-        raw = base64.b64decode(token + "=", altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != 8 or raw[0] > 0x7F:
-        raise domain.Invalid("page_token", "this is not a page token of ListUsers; start without one")
-    return int.from_bytes(raw)

@@ -1,11 +1,8 @@
 import pytest
 
 from services.knowledge.domain import (
-    BadPageToken,
     Content,
     guessed_locale,
-    page_start,
-    page_token,
     without_personal_data,
 )
 
@@ -53,14 +50,3 @@ def test_an_entry_without_a_locale_gets_that_of_its_script(text: str, locale: st
 )
 def test_personal_data_is_taken_out_before_embedding_and_other_numbers_are_not(text: str, masked: str) -> None:
     assert without_personal_data(text) == masked
-
-
-def test_a_page_token_leads_back_to_where_the_page_ended() -> None:
-    assert page_start(page_token(7_123_456_789_012_345_678)) == 7_123_456_789_012_345_678
-    assert page_start("") == 0
-
-
-@pytest.mark.parametrize("token", ["x", "5", "后面", "YWZ0ZXI6", "YWZ0ZXI6LTE=", "YWZ0ZXI6" + "OTk5" * 30])
-def test_a_made_up_page_token_is_refused(token: str) -> None:
-    with pytest.raises(BadPageToken):
-        page_start(token)

@@ -44,7 +44,7 @@ async def test_a_created_user_is_found_as_it_was_created(shop: Shop) -> None:
 async def test_the_same_request_makes_one_user_however_often_it_comes(shop: Shop) -> None:
     users = await asyncio.gather(*(shop.staff("busy") for _ in range(5)))
     assert len({user.id for user in users}) == 1
-    listed, _ = await shop.parts.directory.page(shop.tenant_id, after_id=0, limit=10, kind=0, tag="")
+    listed = await shop.parts.directory.page(shop.tenant_id, after_id=0, limit=10, kind=0, tag="")
     assert [user.id for user in listed] == [users[0].id]
 
 
@@ -60,7 +60,7 @@ async def test_a_taken_name_is_refused_but_not_of_another_kind_or_shop(shop: Sho
 async def test_a_user_without_a_right_kind_leaves_nothing_behind(shop: Shop) -> None:
     with pytest.raises(Invalid):
         await shop.staff("wrong", Role.PARTNER)
-    listed, _ = await shop.parts.directory.page(shop.tenant_id, after_id=0, limit=10, kind=0, tag="")
+    listed = await shop.parts.directory.page(shop.tenant_id, after_id=0, limit=10, kind=0, tag="")
     assert listed == []
 
 
@@ -175,11 +175,10 @@ async def test_tags_are_replaced_as_a_set(shop: Shop) -> None:
 async def test_pages_hold_every_user_once_oldest_first(shop: Shop) -> None:
     made = [await shop.staff(f"agent-{number}") for number in range(5)]
     seen: list[int] = []
-    after, more = 0, True
-    while more:
-        users, more = await shop.parts.directory.page(shop.tenant_id, after_id=after, limit=2, kind=0, tag="")
+    while users := await shop.parts.directory.page(
+        shop.tenant_id, after_id=seen[-1] if seen else 0, limit=2, kind=0, tag=""
+    ):
         seen += [user.id for user in users]
-        after = seen[-1]
     assert seen == [user.id for user in made]
 
 
@@ -188,8 +187,8 @@ async def test_pages_can_be_of_one_kind_and_of_one_tag(shop: Shop) -> None:
     erp = await shop.parts.directory.create(shop.tenant_id, partner("erp-1"))
     await shop.parts.directory.set_tags(shop.tenant_id, agent.id, ["vip"])
     directory = shop.parts.directory
-    partners, _ = await directory.page(shop.tenant_id, after_id=0, limit=9, kind=Kind.PARTNER, tag="")
-    tagged, _ = await directory.page(shop.tenant_id, after_id=0, limit=9, kind=0, tag="vip")
+    partners = await directory.page(shop.tenant_id, after_id=0, limit=9, kind=Kind.PARTNER, tag="")
+    tagged = await directory.page(shop.tenant_id, after_id=0, limit=9, kind=0, tag="vip")
     assert ([user.id for user in partners], [user.id for user in tagged]) == ([erp.id], [agent.id])
 
 

@@ -1,0 +1,35 @@
+"""Moments on the wire: `google.protobuf.Timestamp`, which a message may lack, and aware datetimes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import overload
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+
+@overload
+def to_wire(moment: datetime) -> Timestamp: ...
+
+
+@overload
+def to_wire(moment: datetime | None) -> Timestamp | None: ...
+
+
+def to_wire(moment: datetime | None) -> Timestamp | None:
+    """Return the moment as a message's field takes it; None leaves the field out.
+
+    Raise ValueError for a moment without a time zone: it would be taken for UTC, whatever was meant.
+    """
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} names no time zone")
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def from_wire(stamp: Timestamp) -> datetime:
+    """Return the moment of a field that is there, in UTC; microseconds are kept."""
+    return stamp.ToDatetime(tzinfo=UTC)
