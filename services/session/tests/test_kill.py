@@ -8,7 +8,7 @@ import asyncio
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from mesh.rpc.metadata import Metadata, with_token
 from mesh.testing import Platform
 from mesh.testing.rpc import Keys, dialling
 from services.session.config import SessionConfig
+from services.session.domain import AgentStatus, HandoffReason, Session, SessionState
+from services.session.events import SessionChanged
 from services.session.tests.parts import Parts, eventually
 from services.session.tests.service import published
 
@@ -57,6 +59,9 @@ class Instance:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
+
+    async def serves(self) -> bool:
+        return not ports.is_free(self.port)
 
     async def stop(self) -> int:
         assert self._process is not None
@@ -156,11 +161,7 @@ async def kill_in_turn(running: list[Instance]) -> None:
         await asyncio.sleep(random.uniform(0.3, 1.5))
         await running[victim].kill()
         await running[victim].start()
-
-        async def serves(port: int = running[victim].port) -> bool:
-            return not ports.is_free(port)
-
-        await eventually(serves, "the instance is back")
+        await eventually(running[victim].serves, "the instance is back")
 
 
 async def test_instances_die_at_any_moment_and_everyone_is_served(
@@ -205,3 +206,50 @@ async def every_version_told_once(platform: Platform, one: Parts, tenant: str) -
         stored = await one.member.bus.read(f"event.session.{tenant}.{session_id}", after_seq=0, limit=100)
         versions = [SessionEvent.FromString(event.data).session.version for event in stored]
         assert versions == list(range(1, version + 1))
+
+
+async def test_another_instance_reconciles_when_the_one_that_did_is_killed(
+    migrated: Platform, one: Parts, tenant: str, tmp_path: Path
+) -> None:
+    keys = Keys()
+    async with published(migrated, keys), instances(migrated, tmp_path) as running:
+        await one.status(tenant, 900, AgentStatus.AVAILABLE, capacity=10)
+        await eventually(offered(one, await unknown_to_the_queue(one, tenant, 1)), "one instance reconciles", within=30)
+        lease = await one.member.bus.kv("leases").get("session.reconciliation")
+        assert lease is not None
+        assert lease.value is not None
+        leader = int(lease.value.decode().partition("/")[0].removeprefix("session-")) - 1
+        await running[leader].kill()
+
+        # Nobody waits for the lease: an offer follows at once on the request.
+        address = f"127.0.0.1:{running[1 - leader].port}"
+        async with dialling(migrated.identity, "edge", "session", address) as channel:
+            crowd = Crowd(tenant, keys, [SessionServiceStub(channel)])
+            token = crowd.token(3, "CUSTOMER")
+            opened = await crowd.call("OpenSession", pb.OpenSessionRequest(channel="web"), token)
+            button = session_pb2.HANDOFF_REASON_BUTTON
+            asked = await crowd.call(
+                "RequestHandoff", pb.RequestHandoffRequest(session_id=opened.session.id, reason=button), token
+            )
+            assert asked.session.state == session_pb2.SESSION_STATE_ASSIGNED
+
+        await eventually(offered(one, await unknown_to_the_queue(one, tenant, 2)), "the other one goes on", within=10)
+        await running[leader].start()
+        await eventually(running[leader].serves, "the instance is back")
+
+
+async def unknown_to_the_queue(part: Parts, tenant: str, customer_id: int) -> Session:
+    """Leave a session as an instance does that dies between PostgreSQL and Valkey."""
+    session = await part.open(tenant, customer_id)
+    async with part.store.unit_of_work(tenant) as work:
+        before = await work.session(session.id)
+        assert before is not None
+        after = before.ask_person(HandoffReason.BUTTON, work.now)
+        return await work.save(before, after, SessionChanged.HANDOFF_REQUESTED)
+
+
+def offered(part: Parts, session: Session) -> Callable[[], Awaitable[bool]]:
+    async def is_offered() -> bool:
+        return (await part.session(session)).state is SessionState.ASSIGNED
+
+    return is_offered
