@@ -8,12 +8,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from redis.asyncio import Redis
 
 from e2e.clients.edge import Edge
@@ -68,6 +69,26 @@ class Octopus:
         pid = self.pid(instance)
         os.kill(pid, number)
         return pid
+
+    @contextmanager
+    def frozen(self, instance: str) -> Iterator[None]:
+        """Freeze an instance and its children with SIGSTOP for as long as the block lasts: connections stand, nothing
+        answers. The supervisor kills what stays frozen for 12 s.
+        """
+        pid = self.pid(instance)
+        family = [psutil.Process(pid)]
+        family[0].suspend()
+        # Nothing is forked by what is stopped already; PostgreSQL has a process for each connection.
+        family += family[0].children(recursive=True)
+        for process in family[1:]:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     async def wipe_valkey(self) -> None:
         """Make Valkey forget everything, scripts included."""

@@ -1,4 +1,4 @@
-"""Breaks the platform under people who talk, and counts what they were promised.
+"""Break the platform under people who talk, and count what they were promised.
 
 Fourteen shoppers and three agents, each agent on two devices, talk on without pause while something dies. Afterwards
 every acknowledged message must be in the view of every device and in the history, exactly once and in order; and every
@@ -33,6 +33,8 @@ TALKS = 14
 BACK_WITHIN_S = 10.0
 # Seconds of talk before and after the fault.
 BEFORE_S, AFTER_S = 1.0, 2.0
+# Seconds for which a component is frozen at most; below the time after which the supervisor restarts it.
+FROZEN_S = 4.0
 
 
 @dataclass
@@ -82,17 +84,21 @@ async def talking(shop: Shop, edge: Edge) -> AsyncIterator[list[Talk]]:
         yield talks
 
 
-async def survive(octopus: Octopus, shop: Shop, fault: Callable[[], Awaitable[float | None]]) -> None:
+Fault = Callable[[list[Talk]], Awaitable[float | None]]
+
+
+async def survive(octopus: Octopus, shop: Shop, fault: Fault) -> None:
     """Let people talk through a fault, and hold the platform to its promises.
 
-    `fault` breaks something and returns when it was back (monotonic), or None when nothing has to come back.
+    `fault` gets the talks, breaks something, and returns when it was back (monotonic), or None when nothing has to come
+    back.
     """
     async with talking(shop, octopus.edge) as talks:
         going = [asyncio.create_task(talk.go_on(), name=f"talk-{talk.session_id}") for talk in talks]
         try:
             await asyncio.sleep(BEFORE_S)
             broke_at = time.monotonic()
-            returned_at = await fault() or broke_at
+            returned_at = await fault(talks) or broke_at
             await _all_speak_after(talks, returned_at)
             await asyncio.sleep(AFTER_S)
             for task in going:
@@ -110,16 +116,16 @@ async def survive(octopus: Octopus, shop: Shop, fault: Callable[[], Awaitable[fl
             await _check_books(talk, archive)
 
 
-async def _all_speak_after(talks: list[Talk], returned_at: float) -> None:
-    """Wait until every conversation has taken a message after the return, within the time allowed."""
+async def _all_speak_after(talks: list[Talk], returned_at: float, *, within: float = BACK_WITHIN_S) -> None:
+    """Wait until every conversation has taken a message after that moment, within the time allowed."""
     try:
-        async with asyncio.timeout(BACK_WITHIN_S + returned_at - time.monotonic()):
+        async with asyncio.timeout(within + returned_at - time.monotonic()):
             # Talks are many: one look at all of them is simpler than an event of each.
             while not all(talk.acknowledged_at and talk.acknowledged_at[-1] > returned_at for talk in talks):
                 await asyncio.sleep(0.2)
     except TimeoutError:
         silent = [t.session_id for t in talks if not t.acknowledged_at or t.acknowledged_at[-1] <= returned_at]
-        pytest.fail(f"{len(silent)} of {len(talks)} conversations took no message within {BACK_WITHIN_S} s: {silent}")
+        pytest.fail(f"{len(silent)} of {len(talks)} conversations took no message within {within} s: {silent}")
 
 
 async def _check_books(talk: Talk, archive: archive_service_pb2_grpc.ArchiveServiceStub) -> None:
@@ -170,9 +176,11 @@ async def _history(talk: Talk, archive: archive_service_pb2_grpc.ArchiveServiceS
     return {message.id: message.seq for message in messages}
 
 
-@pytest.mark.parametrize("instance", ["chat-1", "bridge-1", "session-1", "control-1", "nats", "postgres", "edge"])
+@pytest.mark.parametrize(
+    "instance", ["chat-1", "bridge-1", "session-1", "control-1", "nats", "postgres", "valkey", "edge"]
+)
 async def test_people_talk_on_when_a_process_is_killed(instance: str, octopus: Octopus, qingshan: Shop) -> None:
-    async def fault() -> float:
+    async def fault(_talks: list[Talk]) -> float:
         pid = octopus.kill(instance)
         await octopus.until_ready(other_than=(instance, pid))
         return time.monotonic()
@@ -180,13 +188,63 @@ async def test_people_talk_on_when_a_process_is_killed(instance: str, octopus: O
     await survive(octopus, qingshan, fault)
 
 
+@pytest.mark.parametrize("instance", ["valkey", "postgres", "control-1"])
+async def test_nobody_who_talks_notices_a_frozen(instance: str, octopus: Octopus, qingshan: Shop) -> None:
+    async def fault(talks: list[Talk]) -> float:
+        with octopus.frozen(instance):
+            # Whatever was under way at the first moment is over by the second round of all.
+            for _ in range(2):
+                await _all_speak_after(talks, time.monotonic(), within=FROZEN_S)
+        return time.monotonic()
+
+    await survive(octopus, qingshan, fault)
+
+
+@pytest.mark.parametrize("instance", ["nats", "edge"])
+async def test_people_talk_on_after_a_frozen(instance: str, octopus: Octopus, qingshan: Shop) -> None:
+    """Without the log nothing is acknowledged, and without the edge nobody gets through."""
+
+    async def fault(talks: list[Talk]) -> float:
+        with octopus.frozen(instance):
+            frozen_at = time.monotonic()
+            # The time for which it is frozen, no wait for something.
+            await asyncio.sleep(FROZEN_S)
+        late = [talk for talk in talks if max(talk.acknowledged_at, default=0.0) > frozen_at + 1]
+        assert not late, "a message was acknowledged without being stored"
+        return time.monotonic()
+
+    await survive(octopus, qingshan, fault)
+
+
+async def test_with_valkey_frozen_a_shopper_reloads_and_asks_for_a_person(octopus: Octopus, qingshan: Shop) -> None:
+    agent = await qingshan.staff(qingshan.agents[0])
+    await qingshan.set_status(agent, session_pb2.AGENT_STATUS_AVAILABLE)
+    shopper = await qingshan.customer("王小明")
+    session = await qingshan.open_session(shopper)
+    async with qingshan.present(shopper) as first:
+        await first.say(session.id, "在吗")
+    with octopus.frozen("valkey"):
+        # The page is loaded again: it has the conversation at once, and takes messages.
+        async with asyncio.timeout(5), qingshan.present(shopper, WebSocket(octopus.edge)) as reloaded:
+            await reloaded.until(lambda p: "在吗" in p.texts(session.id))
+            assert [each.id for each in reloaded.sessions.values()] == [session.id]
+            await reloaded.say(session.id, "我想找人工")
+        async with asyncio.timeout(5):
+            asked = await qingshan.ask_for_a_person(shopper, session.id)
+        assert asked.state == session_pb2.SESSION_STATE_WAITING
+    async with qingshan.present(shopper) as waiting:
+        await waiting.until(
+            lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ASSIGNED, timeout=BACK_WITHIN_S
+        )
+
+
 async def test_people_talk_on_when_valkey_forgets_everything(octopus: Octopus, qingshan: Shop) -> None:
-    async def fault() -> None:
+    async def fault(_talks: list[Talk]) -> None:
         await octopus.wipe_valkey()
 
     await survive(octopus, qingshan, fault)
     await qingshan.close_up()
-    # The desk was rebuilt: it knows that fourteen of fifteen places are taken, so one newcomer is served and one waits.
+    # The live queue was rebuilt: fourteen of fifteen places are taken, so one newcomer is served and one waits.
     states = []
     async with talking(qingshan, octopus.edge):
         await octopus.wipe_valkey()
