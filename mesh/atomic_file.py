@@ -10,7 +10,7 @@ from pathlib import Path
 def write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Write a file beside `path` and rename it: a reader sees the old content or the new, and the mode from the start.
 
-    A string is written as UTF-8. Raises OSError.
+    A string is written as UTF-8. Raise OSError.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -25,11 +25,11 @@ class Ads:
     """The streams of all clients. A client's certificate says who it is, and `feeds` what it gets by that name."""
 
     def __init__(self, feeds: Mapping[str, Feed]) -> None:
-        """Takes the feed of each member that may connect."""
+        """Take the feed of each member that may connect."""
         self._feeds = feeds
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Returns the handler to add to a `grpc.aio` server."""
+        """Return the handler to add to a `grpc.aio` server."""
         method = grpc.stream_stream_rpc_method_handler(
             self._stream, request_deserializer=DiscoveryRequest.parse, response_serializer=bytes
         )

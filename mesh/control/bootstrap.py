@@ -20,7 +20,7 @@ VARIABLE: Final = "GRPC_XDS_BOOTSTRAP_CONFIG"
 
 
 def grpc_bootstrap(*, xds: str, identity: Path, name: str, instance: str) -> dict[str, Any]:
-    """Returns the bootstrap of one member.
+    """Return the bootstrap of one member.
 
     `xds` is the control plane's address, host:port; its certificate must name that host. `identity` is the folder of
     certificates, `name` the member's name, and `instance` how the control plane's log calls this client.
@@ -46,5 +46,5 @@ def grpc_bootstrap(*, xds: str, identity: Path, name: str, instance: str) -> dic
 
 
 def install(*, xds: str, identity: Path, name: str, instance: str) -> None:
-    """Makes this process an xDS client. Call it before the first `xds:///` channel: grpcio looks once."""
+    """Make this process an xDS client. Call it before the first `xds:///` channel: grpcio looks once."""
     os.environ[VARIABLE] = json.dumps(grpc_bootstrap(xds=xds, identity=identity, name=name, instance=instance))

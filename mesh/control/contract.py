@@ -36,7 +36,7 @@ class Method:
 
 @cache
 def methods() -> tuple[Method, ...]:
-    """Returns the methods of all services of the mesh, by path."""
+    """Return the methods of all services of the mesh, by path."""
     found = []
     for service in (*names.services(), names.ECHO):
         package = importlib.import_module(f"octopus.{service}.v1")

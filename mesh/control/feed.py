@@ -49,7 +49,7 @@ class Feed:
     _versions: Iterable[str] = field(default_factory=lambda: map(f"{int(time.time())}.{{}}".format, itertools.count(1)))
 
     def publish(self, resources: Iterable[Resource]) -> bool:
-        """Replaces the snapshot if anything differs, and says whether it did."""
+        """Replace the snapshot if anything differs, and say whether it did."""
         by_type: dict[str, dict[str, Resource]] = {}
         for resource in resources:
             by_type.setdefault(resource.type_url, {})[resource.name] = resource
@@ -61,9 +61,9 @@ class Feed:
         return True
 
     def listen(self, event: asyncio.Event) -> None:
-        """Sets the event at every later snapshot."""
+        """Set the event at every later snapshot."""
         self._listeners.add(event)
 
     def forget(self, event: asyncio.Event) -> None:
-        """Ends `listen`."""
+        """End `listen`."""
         self._listeners.discard(event)

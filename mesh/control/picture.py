@@ -55,7 +55,7 @@ class Painter:
         splits: Mapping[str, Mapping[str, int]],
         jwks: str | None,
     ) -> Picture:
-        """Returns the picture of what is known now."""
+        """Return the picture of what is known now."""
         live: dict[str, dict[str, list[Endpoint]]] = {name: {} for name in self.expected}
         for instance in instances:
             self._seen.setdefault(instance.service, set()).add(instance.version)

@@ -36,7 +36,7 @@ class ControlPlane:
         *,
         expected: Iterable[str],
     ) -> None:
-        """Takes a connected bus, what makes the resources of Envoy, and the names of those that should be running."""
+        """Take a connected bus, what makes the resources of Envoy, and the names of those that should be running."""
         self._dirty = asyncio.Event()
         self.watcher = Watcher(bus, self._dirty.set)
         self._edge_resources = edge_resources
@@ -45,7 +45,7 @@ class ControlPlane:
         self.ads = Ads({name: self._edge if name == "edge" else self._channels for name in names.members()})
 
     async def run(self) -> None:
-        """Works until cancelled."""
+        """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.watcher.run(), name="registry watcher")
             # A picture of which half is missing would send clients away from instances that are well.

@@ -37,7 +37,7 @@ class Registration:
         *,
         certificate_expires_at: Callable[[], datetime] | None = None,
     ) -> None:
-        """Takes the entry to write; `certificate_expires_at` is asked now and then, as certificates rotate."""
+        """Take the entry to write; `certificate_expires_at` is asked now and then, as certificates rotate."""
         self._entries = bus.kv("registry")
         self._instance = registry_pb2.Instance()
         self._instance.CopyFrom(instance)
@@ -51,7 +51,7 @@ class Registration:
         self.key: Final = f"{instance.service}.{instance.instance_id}"
 
     async def start(self) -> None:
-        """Makes the instance known as serving and returns when NATS has stored it. Raises BusError when it does not."""
+        """Make the instance known as serving and return when NATS has stored it. Raise BusError when it does not."""
         self._instance.health = registry_pb2.HEALTH_SERVING
         self._look_at_certificate()
         await self._put()
@@ -59,13 +59,13 @@ class Registration:
         _log.info("instance registered", member=self.key, version=self._instance.version)
 
     async def drain(self) -> None:
-        """Says that the instance takes no more calls; it stays listed until `stop`."""
+        """Say that the instance takes no more calls; it stays listed until `stop`."""
         self._instance.health = registry_pb2.HEALTH_DRAINING
         with contextlib.suppress(BusError):
             await self._put()
 
     async def stop(self) -> None:
-        """Takes the instance off the list. When NATS is away it is forgotten 3 s later anyway."""
+        """Take the instance off the list. When NATS is away it is forgotten 3 s later anyway."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -40,27 +40,27 @@ _RETRIES: Final = 2
 
 
 def pack(message: betterproto2.Message) -> Any:
-    """Returns the message in an Any."""
+    """Return the message in an Any."""
     return Any.pack(message)
 
 
 def resource(type_url: str, name: str, message: betterproto2.Message) -> Resource:
-    """Returns the message as a resource of the feed."""
+    """Return the message as a resource of the feed."""
     return Resource(type_url, name, bytes(message))
 
 
 def cluster_name(service: str, version: str) -> str:
-    """Returns the name of the cluster of one version of a service, e.g. "chat-v1"."""
+    """Return the name of the cluster of one version of a service, e.g. "chat-v1"."""
     return f"{service}-{version}"
 
 
 def ads() -> core.ConfigSource:
-    """Says that a resource comes by the same stream."""
+    """Say that a resource comes by the same stream."""
     return core.ConfigSource(ads=core.AggregatedConfigSource(), resource_api_version=core.ApiVersion.V3)
 
 
 def action(service: Service, *, sticky: bool = False, **settings: object) -> routes.RouteAction:
-    """Returns a route to the service: its versions by weight, each user's calls to the same instance of a version.
+    """Return a route to the service: its versions by weight, each user's calls to the same instance of a version.
 
     With `sticky` a user's calls also stay with one version; Envoy can do that, gRPC cannot.
     """
@@ -76,7 +76,7 @@ def action(service: Service, *, sticky: bool = False, **settings: object) -> rou
 
 
 def load_assignment(name: str, instances: Sequence[Endpoint]) -> Resource:
-    """Returns where a cluster's instances listen."""
+    """Return where a cluster's instances listen."""
     assignment = endpoints.ClusterLoadAssignment(
         cluster_name=name,
         endpoints=[
@@ -99,7 +99,7 @@ def load_assignment(name: str, instances: Sequence[Endpoint]) -> Resource:
 
 
 def address(host: str, port: int) -> core.Address:
-    """Returns a TCP address."""
+    """Return a TCP address."""
     return core.Address(socket_address=core.SocketAddress(address=host, port_value=port))
 
 
@@ -152,7 +152,7 @@ def _retry_policy() -> routes.RetryPolicy:
 
 
 def channel_resources(picture: Picture, methods: Iterable[Method]) -> list[Resource]:
-    """Returns all that the services' own channels need to reach each service of the mesh."""
+    """Return all that the services' own channels need to reach each service of the mesh."""
     by_service: dict[str, list[Method]] = {}
     for method in methods:
         by_service.setdefault(method.service, []).append(method)

@@ -17,14 +17,14 @@ class MeshServicer(mesh_service_pb2_grpc.MeshServiceServicer):
     """MeshService."""
 
     def __init__(self, watcher: Watcher, bus: Bus) -> None:
-        """Reads from the live table, writes to the `traffic` bucket."""
+        """Read from the live table, write to the `traffic` bucket."""
         self._watcher = watcher
         self._splits = bus.kv("traffic")
 
     async def GetMesh(
         self, request: pb.GetMeshRequest, context: grpc.aio.ServicerContext[pb.GetMeshRequest, pb.GetMeshResponse]
     ) -> pb.GetMeshResponse:
-        """Returns all running instances and traffic splits."""
+        """Return all running instances and traffic splits."""
         return pb.GetMeshResponse(
             instances=self._watcher.instances,
             splits=[

@@ -10,9 +10,9 @@ class SplitError(ValueError):
 
 
 def complete(percent: Mapping[str, int], running: Collection[str]) -> dict[str, int]:
-    """Returns the whole split: what was asked for, and the rest evenly among the other running versions.
+    """Return the whole split: what was asked for, and the rest evenly among the other running versions.
 
-    Raises SplitError when the percentages exceed 100, name a version of which nothing runs, or leave a rest to nobody.
+    Raise SplitError when the percentages exceed 100, name a version of which nothing runs, or leave a rest to nobody.
     """
     total = sum(percent.values())
     if total > 100:

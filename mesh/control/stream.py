@@ -70,7 +70,7 @@ class Stream:
         self._nonces = itertools.count(1)
 
     def heard(self, request: Request, snapshot: Snapshot | None) -> list[Response]:
-        """Takes a request and returns what to send now."""
+        """Take a request and return what to send now."""
         subscription = self._subscriptions.get(request.type_url)
         names = frozenset(request.names)
         if subscription is None:
@@ -98,7 +98,7 @@ class Stream:
         return [*self._answer(request.type_url, subscription, snapshot, asked=bool(added)), *self.news(snapshot)]
 
     def news(self, snapshot: Snapshot | None) -> list[Response]:
-        """Returns what to send because the snapshot is another one, or because the client is ready for more."""
+        """Return what to send because the snapshot is another one, or because the client is ready for more."""
         responses = []
         for type_url in _ORDER:
             subscription = self._subscriptions.get(type_url)
@@ -122,7 +122,7 @@ class Stream:
     def _answer(
         self, type_url: str, subscription: _Subscription, snapshot: Snapshot | None, *, asked: bool
     ) -> list[Response]:
-        """Returns the response that is due, if any; `asked` is for names the client has just added."""
+        """Return the response that is due, if any; `asked` is for names the client has just added."""
         if snapshot is None:
             return []
         wanted = subscription.wants(dict(snapshot.resources.get(type_url, {})))

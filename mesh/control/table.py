@@ -26,13 +26,13 @@ class Table:
         self._entries: dict[str, _Entry] = {}
 
     def __iter__(self) -> Iterator[registry_pb2.Instance]:
-        """Yields the instances, by service and id."""
+        """Yield the instances, by service and id."""
         return (self._entries[key].instance for key in sorted(self._entries))
 
     def heard(self, key: str, raw: bytes, now: float) -> bool:
-        """Takes an entry as it stands in the registry; says whether something changed besides its being renewed.
+        """Take an entry as it stands in the registry; say whether something changed besides its being renewed.
 
-        Raises ValueError when the entry is malformed or belongs under another key.
+        Raise ValueError when the entry is malformed or belongs under another key.
         """
         deadline = now + EXPIRE_SECONDS
         known = self._entries.get(key)
@@ -50,15 +50,15 @@ class Table:
         return True
 
     def gone(self, key: str) -> bool:
-        """Forgets an entry that was taken away; says whether it was known."""
+        """Forget an entry that was taken away; say whether it was known."""
         return self._entries.pop(key, None) is not None
 
     def expire(self, now: float) -> list[registry_pb2.Instance]:
-        """Forgets the entries that were not renewed in time, and returns them."""
+        """Forget the entries that were not renewed in time, and return them."""
         late = [key for key, entry in self._entries.items() if entry.deadline <= now]
         return [self._entries.pop(key).instance for key in late]
 
     def grant(self, until: float) -> None:
-        """Lets every entry live at least until then: after a time in which nothing could be heard."""
+        """Let every entry live at least until then: after a time in which nothing could be heard."""
         for entry in self._entries.values():
             entry.deadline = max(entry.deadline, until)

@@ -36,7 +36,7 @@ class Watcher:
     """
 
     def __init__(self, bus: Bus, changed: Callable[[], None]) -> None:
-        """Takes a connected bus; nothing happens before `run`."""
+        """Take a connected bus; nothing happens before `run`."""
         self.instances = Table()
         self.splits: dict[str, dict[str, int]] = {}
         self.jwks: str | None = None
@@ -46,7 +46,7 @@ class Watcher:
         self._prefix = streams.bucket_of("registry").subject("")
 
     async def run(self) -> None:
-        """Listens until cancelled."""
+        """Listen until cancelled."""
         # Not the bucket's watch: that also tells of keys that the server let expire, after a restart all of them.
         subscription = await self._bus.subscribe(f"{self._prefix}>", self._heard)
         read = [asyncio.Event(), asyncio.Event()]
@@ -80,7 +80,7 @@ class Watcher:
             self._changed()
 
     async def _expire(self) -> None:
-        """Forgets who fell silent, unless the silence may be ours."""
+        """Drop instances whose lease expired, unless our own connection was lost."""
         deaf = reconnected = False
 
         def on_reconnect() -> None:

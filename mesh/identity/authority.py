@@ -49,9 +49,9 @@ class Authority:
     """Issues certificates. Made on first use: a folder without one gets a new key and a self-signed certificate."""
 
     def __init__(self, folder: Path, title: str = "Octopus mesh authority") -> None:
-        """Opens or makes the authority in `folder`; `title` names it in its certificate.
+        """Open or make the authority in `folder`; `title` names it in its certificate.
 
-        Raises BrokenAuthorityError when what lies there is damaged.
+        Raise BrokenAuthorityError when what lies there is damaged.
         """
         self.folder = folder
         key_file, cert_file = folder / "authority" / "key.pem", folder / "ca.pem"
@@ -67,7 +67,7 @@ class Authority:
         self._key = key
 
     def issue(self, name: str, lifetime: timedelta = LEAF_LIFETIME) -> Identity:
-        """Gives a member of the mesh a new leaf and returns where it lies. Raises UnknownNameError.
+        """Give a member of the mesh a new leaf and return where it lies. Raise UnknownNameError.
 
         The leaf carries `spiffe://octopus.local/<name>`, `<name>.octopus.local`, and the loopback address for
         the servers that are dialled by it.
@@ -86,11 +86,11 @@ class Authority:
     def issue_public(
         self, name: str, hosts: Sequence[str] = _LOOPBACK, lifetime: timedelta = PUBLIC_LIFETIME
     ) -> Identity:
-        """Gives the edge a certificate for outside clients: DNS names or IP addresses, and no identity in the mesh."""
+        """Give the edge a certificate for outside clients: DNS names or IP addresses, and no identity in the mesh."""
         return self._place(name, _host_names(hosts), lifetime, [ExtendedKeyUsageOID.SERVER_AUTH])
 
     def holds(self, identity: Identity) -> bool:
-        """Says whether the identity has a leaf, of this authority, that is valid now."""
+        """Say whether the identity has a leaf, of this authority, that is valid now."""
         if not identity.cert.is_file() or not identity.key.is_file():
             return False
         leaf = identity.certificate()
@@ -131,7 +131,7 @@ class Authority:
 
 
 def _replace_leaf(identity: Identity, cert: bytes, key: bytes) -> None:
-    """Puts a pair in a folder of its own and moves the identity's link onto it; keeps the pair before, drops older."""
+    """Put a pair in a folder of its own and move the identity's link onto it; keep the pair before, drop older ones."""
     link = identity.folder / identity.name
     leaves = identity.folder / "leaves"
     leaves.mkdir(exist_ok=True)

@@ -59,7 +59,7 @@ class Identity:
         return self.folder / self.name / "key.pem"
 
     def certificate(self) -> x509.Certificate:
-        """Returns the leaf as it is now. Raises MissingIdentityError."""
+        """Return the leaf as it is now. Raise MissingIdentityError."""
         try:
             return x509.load_pem_x509_certificate(self.cert.read_bytes())
         except FileNotFoundError as error:
@@ -71,13 +71,13 @@ class Identity:
         return self.certificate().not_valid_after_utc
 
     def due(self, now: datetime | None = None) -> bool:
-        """Says whether half of the leaf's life is over, so that it should be replaced."""
+        """Say whether half of the leaf's life is over, so that it should be replaced."""
         leaf = self.certificate()
         half = leaf.not_valid_before_utc + (leaf.not_valid_after_utc - leaf.not_valid_before_utc) / 2
         return (now or datetime.now(UTC)) >= half
 
     def load_into(self, context: ssl.SSLContext) -> None:
-        """Makes the context present the newest leaf in every later handshake. Raises MissingIdentityError.
+        """Make the context present the newest leaf in every later handshake. Raise MissingIdentityError.
 
         Connections that stand are not touched.
         """
@@ -93,12 +93,12 @@ class Identity:
                 return
 
     def client_context(self) -> ssl.SSLContext:
-        """Returns a TLS 1.3 context for connecting out: presents the leaf, trusts the mesh's authority alone."""
+        """Return a TLS 1.3 context for connecting out: presents the leaf, trusts the mesh's authority alone."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return self._complete(context)
 
     def server_context(self) -> ssl.SSLContext:
-        """Returns a TLS 1.3 context for listening: presents the leaf and refuses clients without a mesh certificate."""
+        """Return a TLS 1.3 context for listening: presents the leaf and refuses clients without a mesh certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
         return self._complete(context)
@@ -112,7 +112,7 @@ class Identity:
         return context
 
     def libpq(self) -> dict[str, str]:
-        """Returns the connection parameters with which PostgreSQL and its client prove themselves to each other.
+        """Return the connection parameters with which PostgreSQL and its client prove themselves to each other.
 
         libpq reads the files at each new connection, so a pool picks up a rotation by itself.
         """
@@ -125,7 +125,7 @@ class Identity:
         }
 
     async def follow(self, *contexts: ssl.SSLContext, every: float = FOLLOW_SECONDS) -> None:
-        """Keeps the contexts on the newest leaf until cancelled; looks each `every` seconds.
+        """Keep the contexts on the newest leaf until cancelled; look each `every` seconds.
 
         Run it as a task beside a long-lived client or server that reconnects with the same context.
         """

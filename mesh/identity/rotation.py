@@ -20,7 +20,7 @@ class Leaf:
     identity: Identity
     # Makes a new one in the same place.
     issue: Callable[[], object]
-    # Says whether the one there is usable at all: of the right authority, and valid now.
+    # Say whether the one there is usable at all: of the right authority, and valid now.
     usable: Callable[[], bool]
 
 
@@ -28,12 +28,12 @@ class Rotation:
     """Keeps a set of leaves fresh."""
 
     def __init__(self, leaves: Sequence[Leaf], replaced: Callable[[Identity], Awaitable[None]]) -> None:
-        """Takes the leaves and what to do after one was replaced, such as telling a server to read it again."""
+        """Take the leaves and what to do after one was replaced, such as telling a server to read it again."""
         self._leaves = leaves
         self._replaced = replaced
 
     def renew(self) -> list[Identity]:
-        """Issues each leaf that is missing, unusable or past half of its life; returns those."""
+        """Issue each leaf that is missing, unusable or past half of its life; return those."""
         renewed = []
         for leaf in self._leaves:
             if not leaf.usable() or leaf.identity.due():

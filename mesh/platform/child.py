@@ -39,7 +39,7 @@ class Child:
     """A command that is running or was. Start it from the main thread: the leash follows the thread that starts."""
 
     def __init__(self, command: Command) -> None:
-        """Does not start it."""
+        """Do not start it."""
         self.command = command
         self.started_at = 0.0
         # Where its output begins in the log, which is kept over starts.
@@ -57,7 +57,7 @@ class Child:
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
-        """Starts it, in a session of its own so that a Ctrl-C at the terminal reaches us alone."""
+        """Start it, in a session of its own so that a Ctrl-C at the terminal reaches us alone."""
         command = self.command
         command.log.parent.mkdir(parents=True, exist_ok=True)
         leash = [
@@ -79,7 +79,7 @@ class Child:
         self.started_at = time.time()
 
     async def wait(self) -> int:
-        """Waits for its end and returns the exit code, minus the signal's number when a signal ended it."""
+        """Wait for its end and return the exit code, minus the signal's number when a signal ended it."""
         if (process := self._process) is None:
             raise RuntimeError(f"{self.command.name} was not started")
         if process.poll() is None:
@@ -94,12 +94,12 @@ class Child:
         return process.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal; nothing when it has ended."""
+        """Send a signal; nothing when it has ended."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
     async def stop(self) -> int | None:
-        """Asks it to finish, kills it when its grace is over, and returns the exit code; None when it never ran."""
+        """Ask it to finish, kill it when its grace is over, and return the exit code; None when it never ran."""
         if self._process is None:
             return None
         self.signal(self.command.stop_signal)
@@ -111,7 +111,7 @@ class Child:
             return await self.wait()
 
     def last_words(self, lines: int = 8) -> str:
-        """Returns the end of its output since its start, for a message that says why it died."""
+        """Return the end of its output since its start, for a message that says why it died."""
         try:
             with self.command.log.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -125,7 +125,7 @@ class Child:
 
 
 def describe_exit(code: int) -> str:
-    """Puts an exit code into words: `exit code 3`, `killed by SIGKILL`."""
+    """Put an exit code into words: `exit code 3`, `killed by SIGKILL`."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -111,7 +111,7 @@ def status(
 def doctor(root: Root = None, edge_port: EdgePort = 8443) -> None:
     """检查本机 Check this machine.
 
-    Says whether it can run the platform, and what to do where it cannot.
+    Say whether it can run the platform, and what to do where it cannot.
     """
     from mesh.platform.doctor import examine
 
@@ -142,7 +142,7 @@ def logs(
 
 
 def _register(name: str, module: str, text: str) -> None:
-    """Adds a command that lives elsewhere: `python -m module` with the rest of the line."""
+    """Add a command that lives elsewhere: `python -m module` with the rest of the line."""
 
     @app.command(
         name,

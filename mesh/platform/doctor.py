@@ -40,7 +40,7 @@ class Finding:
 
 
 def examine(folder: Folder, edge_port: int) -> Iterator[Finding]:
-    """Yields what was found, one by one."""
+    """Yield what was found, one by one."""
     yield _python()
     yield from _programs()
     yield _packages()
@@ -85,7 +85,7 @@ def _programs() -> Iterator[Finding]:
 
 
 def _packages() -> Finding:
-    """Compares what is installed with requirements.lock."""
+    """Compare what is installed with requirements.lock."""
     lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
     pinned = [Requirement(line.rstrip(" \\")) for line in lines if "==" in line]
     wrong = []
@@ -112,7 +112,7 @@ def _pages() -> Finding:
 
 
 def _place(folder: Folder) -> Path:
-    """Returns the folder, or the first one above it that exists."""
+    """Return the folder, or the first one above it that exists."""
     return next(path for path in (folder.root, *folder.root.parents) if path.exists())
 
 

@@ -59,13 +59,13 @@ class Folder:
         return self.root / "data" / component
 
     def make(self) -> None:
-        """Makes the folders. Those with secrets are the owner's alone."""
+        """Make the folders. Those with secrets are the owner's alone."""
         for path in (self.root, self.identity, self.edge, self.config, self.log, self.root / "data"):
             path.mkdir(parents=True, exist_ok=True)
         self.secrets.mkdir(mode=0o700, exist_ok=True)
 
     def secret(self, name: str, *, length: int = 32) -> Path:
-        """Returns the file of a secret, filled with `length` random bytes in URL-safe letters when it is new."""
+        """Return the file of a secret, filled with `length` random bytes in URL-safe letters when it is new."""
         path = self.secrets / name
         if not path.exists():
             write(path, secrets.token_urlsafe(length), mode=0o600)
@@ -77,18 +77,18 @@ ROOT_VARIABLE = "OCTOPUS_ROOT"
 
 
 def running() -> Folder:
-    """Returns the folder of the platform that is meant: $OCTOPUS_ROOT, else `.octopus` in the repository."""
+    """Return the folder of the platform that is meant: $OCTOPUS_ROOT, else `.octopus` in the repository."""
     return Folder(Path(os.environ.get(ROOT_VARIABLE) or REPOSITORY / ".octopus").absolute())
 
 
 def reachable_by_others(path: Path) -> bool:
-    """Says whether another user may walk down to `path`, which need not exist yet."""
+    """Say whether another user may walk down to `path`, which need not exist yet."""
     existing = [folder for folder in (path, *path.parents) if folder.exists()]
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in existing)
 
 
 def place_for_other_user(path: Path, shelter: Path = Path("/var/lib/octopus")) -> Path:
-    """Returns where what belongs at `path` can lie so that another user reaches it: there, or below `shelter`.
+    """Return where what belongs at `path` can lie so that another user reaches it: there, or below `shelter`.
 
     A checkout in /root is closed to the unprivileged user PostgreSQL must run as. Then `path` becomes a link to a
     folder of a new name, so that a removed runtime folder does not come back with the data of the old one.

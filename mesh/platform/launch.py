@@ -14,16 +14,16 @@ class ComponentLaunch:
     """Starts a component."""
 
     def __init__(self, component: Component) -> None:
-        """Takes what knows its settings, command and readiness."""
+        """Take what knows its settings, command and readiness."""
         self._component = component
 
     async def prepare(self) -> Command:
-        """Writes its settings."""
+        """Write its settings."""
         await self._component.prepare()
         return self._component.command()
 
     async def probe(self, pid: int) -> None:
-        """Asks it for an answer."""
+        """Ask it for an answer."""
         await self._component.probe()
 
     async def complete(self) -> None:
@@ -55,7 +55,7 @@ class MemberLaunch:
         self._serving = serving
 
     async def prepare(self) -> Command:
-        """Writes its settings."""
+        """Write its settings."""
         self._settings()
         return Command(
             name=self._instance,
@@ -85,7 +85,7 @@ class MemberLaunch:
 
 
 def environment() -> dict[str, str]:
-    """Returns what our Python processes need to find our code, and to use little memory with many threads."""
+    """Return what our Python processes need to find our code, and to use little memory with many threads."""
     return {
         "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen' / 'python'}",
         "PYTHONUNBUFFERED": "1",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
 
 from mesh.platform.folder import Folder
 
@@ -24,29 +25,28 @@ class AlreadyRunningError(Exception):
 
 @contextmanager
 def held(folder: Folder) -> Iterator[int | None]:
-    """Holds the folder's lock; yields the process id of a holder that did not end in good order, else None.
+    """Hold the folder's lock; yield the process id of a holder that did not end in good order, else None.
 
     The kernel frees the lock with its holder, however that dies, so a file that is left behind locks nobody out.
-    Raises AlreadyRunningError.
+    Raise AlreadyRunningError.
     """
-    with folder.lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AlreadyRunningError(folder, holder(folder)) from error
+    lock = FileLock(folder.lock)
+    try:
+        acquired = lock.acquire(blocking=False)
+    except Timeout as error:
+        raise AlreadyRunningError(folder, holder(folder)) from error
+    with acquired:
         before = holder(folder)
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        folder.lock.write_text(f"{os.getpid()}\n")
         try:
             yield before
         finally:
             # Empty says: ended in good order.
-            file.truncate(0)
+            folder.lock.write_text("")
 
 
 def holder(folder: Folder) -> int | None:
-    """Returns the process id in the lock file; it may be dead. None when the last holder ended in good order."""
+    """Return the process id in the lock file; it may be dead. None when the last holder ended in good order."""
     try:
         return int(folder.lock.read_text())
     except (OSError, ValueError):

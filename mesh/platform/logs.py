@@ -16,14 +16,14 @@ _LOOK_SECONDS = 30.0
 
 
 async def keep_small(folder: Path, *, limit: int = LIMIT, every: float = _LOOK_SECONDS) -> None:
-    """Sets aside what has grown too large, each `every` seconds, until cancelled."""
+    """Set aside what has grown too large, each `every` seconds, until cancelled."""
     while True:
         await asyncio.to_thread(set_aside, folder, limit)
         await asyncio.sleep(every)
 
 
 def set_aside(folder: Path, limit: int) -> None:
-    """Copies each log beyond the limit to `<name>.log.1` and empties it.
+    """Copy each log beyond the limit to `<name>.log.1` and empty it.
 
     Emptied, not moved: its process has it open for appending and goes on at the new end. What is written between the
     copy and the emptying is lost.
@@ -36,7 +36,7 @@ def set_aside(folder: Path, limit: int) -> None:
 
 
 def log_to(path: Path) -> None:
-    """Sends what libraries of this process log to a file; the terminal is for what its reader can act on."""
+    """Send what libraries of this process log to a file; the terminal is for what its reader can act on."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

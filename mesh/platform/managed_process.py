@@ -44,10 +44,10 @@ class Launch(Protocol):
     """How one process is started and known to be ready."""
 
     async def prepare(self) -> Command:
-        """Writes what it reads and returns how to run it."""
+        """Write what it reads and return how to run it."""
 
     async def probe(self, pid: int) -> None:
-        """Returns when the process takes work; raises an exception that says what is missing."""
+        """Return when the process takes work; raise an exception that says what is missing."""
 
     async def complete(self) -> None:
         """Do what can only be done once it takes work. Repeatable."""
@@ -69,7 +69,7 @@ class ManagedProcess:
         ready_within: float = READY_WITHIN,
         frozen_after: float = FROZEN_AFTER,
     ) -> None:
-        """Does not start it; `changed` is called whenever `state` has changed."""
+        """Do not start it; `changed` is called whenever `state` has changed."""
         self._ready_within = ready_within
         self._frozen_after = frozen_after
         # Why we killed it ourselves; empty when we did not.
@@ -84,20 +84,20 @@ class ManagedProcess:
         self._stopping = False
 
     def start(self) -> None:
-        """Begins to keep the process running."""
+        """Begin to keep the process running."""
         self._task = asyncio.create_task(self._keep(), name=f"process {self.state.instance}")
 
     async def ready(self) -> None:
-        """Waits until the process is ready for the first time. Raises StartError when it cannot be."""
+        """Wait until the process is ready for the first time. Raise StartError when it cannot be."""
         await asyncio.shield(self._first)
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends the process a signal; nothing when it does not run now."""
+        """Send the process a signal; nothing when it does not run now."""
         if self._child is not None:
             self._child.signal(number)
 
     async def stop(self) -> None:
-        """Ends the process in its grace and keeps it so."""
+        """End the process in its grace and keep it so."""
         self._stopping = True
         if self._task is None:
             return
@@ -112,7 +112,7 @@ class ManagedProcess:
         self._enter("ended", pid=None)
 
     def kill(self) -> None:
-        """Ends the process at once."""
+        """End the process at once."""
         self._stopping = True
         self.signal(signal.SIGKILL)
 
@@ -150,7 +150,7 @@ class ManagedProcess:
             self._first.set_exception(error)
 
     async def _live(self) -> str:
-        """Runs the process once, from its start to its end; returns how it ended."""
+        """Run the process once, from its start to its end; return how it ended."""
         try:
             child = Child(await self._launch.prepare())
             child.start()
@@ -170,7 +170,7 @@ class ManagedProcess:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _watch(self, child: Child) -> None:
-        """Notes when the process is ready."""
+        """Note when the process is ready."""
         wrong, told = "no answer", False
         while (pid := child.pid) is not None:
             try:

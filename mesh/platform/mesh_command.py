@@ -71,7 +71,7 @@ def weight(
 
 
 def read_percent(words: list[str]) -> dict[str, int]:
-    """Reads `v2=10` and the like. Raises ValueError."""
+    """Read `v2=10` and the like. Raise ValueError."""
     found: dict[str, int] = {}
     for word in words:
         version, separator, share = word.partition("=")
@@ -82,7 +82,7 @@ def read_percent(words: list[str]) -> dict[str, int]:
 
 
 def table(mesh: pb.GetMeshResponse, now: datetime) -> Table:
-    """Returns the instances as a table."""
+    """Return the instances as a table."""
     splits = {split.service: split.percent for split in mesh.splits}
     # Narrow enough for a terminal of 80 columns.
     drawn = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -114,7 +114,7 @@ def _certificate(instance: registry_pb2.Instance, now: datetime) -> str:
 
 
 def _ask(question: Callable[[mesh_service_pb2_grpc.MeshServiceStub], Awaitable[T]]) -> T:
-    """Puts a question to the control plane as the operator; what fails is said, and ends the command."""
+    """Put a question to the control plane as the operator; print what fails and end the command."""
     try:
         return asyncio.run(_call(ServiceConfig.read(running().config / "operator.toml"), question))
     except ConfigError as error:

@@ -12,7 +12,7 @@ MIGRATIONS = REPOSITORY / "db" / "migrations"
 
 
 async def migrate(url: str, migrations: Path = MIGRATIONS) -> str:
-    """Applies what is missing and returns dbmate's report. Raises ComponentError that names the failing migration.
+    """Apply what is missing and return dbmate's report. Raise ComponentError that names the failing migration.
 
     The lock makes two callers wait for each other.
     """

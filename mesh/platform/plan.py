@@ -51,7 +51,7 @@ class Plan:
         settings: Mapping[str, Mapping[str, object]],
         durability: Durability,
     ) -> None:
-        """Chooses the ports; writes nothing. `settings`, by program, replace the usual ones."""
+        """Choose the ports; write nothing. `settings`, by program, replace the usual ones."""
         self._folder = folder
         self._state = state
         self._programs = programs
@@ -71,7 +71,7 @@ class Plan:
         return f"https://localhost:{self.edge_port}"
 
     def components(self) -> list[Planned]:
-        """Returns what everything else needs."""
+        """Return what everything else needs."""
         needed: tuple[Component, ...] = (self.postgres, self.valkey, self.nats)
         return [Planned(component.name, component.name, ComponentLaunch(component)) for component in needed]
 
@@ -92,7 +92,7 @@ class Plan:
         return stages
 
     def _versions(self, program: Manifest) -> list[tuple[str, int]]:
-        """Returns how many copies of each version to run; the usual version has no name."""
+        """Return how many copies of each version to run; the usual version has no name."""
         asked = [(key.partition("@"), copies) for key, copies in self._copies.items()]
         return [(version, copies) for (name, _, version), copies in asked if name == program.name]
 
@@ -108,7 +108,7 @@ class Plan:
         return Planned(instance, program.name, launch)
 
     def write_member_settings(self, program: Manifest, instance: str, version: str) -> None:
-        """Writes the settings file of one copy of a member, and its key file when it is new."""
+        """Write the settings file of one copy of a member, and its key file when it is new."""
         values = {**self._common(program.name, instance), "version": version}
         # Kept from one start to the next, so that a collector's list of addresses stays true.
         values["metrics_port"] = self._state.port(f"{instance} metrics")
@@ -136,7 +136,7 @@ class Plan:
         write_settings(self._folder.config / f"{instance}.toml", values)
 
     def write_operator_settings(self) -> Path:
-        """Writes the settings of the `octopus` command and of tests from outside; returns the file."""
+        """Write the settings of the `octopus` command and of tests from outside; return the file."""
         path = self._folder.config / "operator.toml"
         write_settings(path, self._common("operator", "operator-1"))
         return path
@@ -161,7 +161,7 @@ class Plan:
         return [demo.module, "--config", str(settings), *(str(self.fill(argument)) for argument in demo.arguments)]
 
     def fill(self, value: object) -> object:
-        """Replaces the placeholders in a setting."""
+        """Replace the placeholders in a setting."""
         if not isinstance(value, str):
             return value
         return value.replace("{root}", str(self._folder.root)).replace("{edge}", self.origin)

@@ -12,7 +12,7 @@ _FIRST, _LAST = 20_000, 32_000
 
 
 def is_free(port: int) -> bool:
-    """Says whether something could listen on the loopback port now."""
+    """Say whether something could listen on the loopback port now."""
     with socket.socket() as probe:
         # As servers do: a port whose last connections are still dying counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,7 +25,7 @@ def is_free(port: int) -> bool:
 
 
 def choose(start: int, taken: Collection[int] = ()) -> int:
-    """Returns a free port at or after `start`, wrapping around the range 20000-31999. Raises OSError when none is left.
+    """Return a free port at or after `start`, wrapping around the range 20000-31999. Raise OSError when none is left.
 
     Different starts keep platforms on one machine apart.
     """
@@ -38,7 +38,7 @@ def choose(start: int, taken: Collection[int] = ()) -> int:
 
 
 def listener(port: int) -> str:
-    """Returns who listens on a loopback port, in words."""
+    """Return who listens on a loopback port, in words."""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr[1:] == (port,):

@@ -14,17 +14,17 @@ class Serving:
     """Follows the registry while `run` runs."""
 
     def __init__(self, url: str, identity: Identity) -> None:
-        """Takes where NATS is and who asks."""
+        """Take where NATS is and who asks."""
         self._url = url
         self._identity = identity
         self._pids: dict[str, int] = {}
 
     def pids(self) -> dict[str, int]:
-        """Returns the process id of each instance that takes calls, by instance."""
+        """Return the process id of each instance that takes calls, by instance."""
         return self._pids
 
     async def run(self) -> None:
-        """Works until cancelled; takes a bus that is away in its stride."""
+        """Follow the registry until cancelled; retry until the bus is reachable again."""
         while True:
             try:
                 async with connect(self._url, self._identity.name, tls=self._identity.client_context) as bus:

@@ -10,7 +10,7 @@ from mesh.atomic_file import write
 
 
 def write_settings(path: Path, values: Mapping[str, object]) -> None:
-    """Writes a TOML file of strings, numbers, truth values, paths and flat tables; None is left out."""
+    """Write a TOML file of strings, numbers, truth values, paths and flat tables; None is left out."""
     plain, tables = [], []
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -52,7 +52,7 @@ class State:
 
     @classmethod
     def read(cls, folder: Folder) -> State:
-        """Returns what the file says; an empty state when there is none or it is damaged: it can all be made anew."""
+        """Return what the file says; an empty state when there is none or it is damaged: it can all be made anew."""
         try:
             values: dict[str, Any] = json.loads(folder.state.read_text())
             processes = {row["instance"]: ProcessState(**row) for row in values.pop("processes")}
@@ -61,14 +61,14 @@ class State:
             return cls(path=folder.state)
 
     def save(self) -> None:
-        """Writes the file in one step."""
+        """Write the file in one step."""
         values = asdict(self)
         del values["path"]
         values["processes"] = [asdict(process) for process in self.processes.values()]
         write(self.path, json.dumps(values, indent=2) + "\n")
 
     def port(self, purpose: str) -> int:
-        """Returns the loopback port of a purpose: the kept one while it is free, else a new one, which is kept."""
+        """Return the loopback port of a purpose: the kept one while it is free, else a new one, which is kept."""
         kept = self.ports.get(purpose)
         if kept is not None and ports.is_free(kept):
             return kept

@@ -54,7 +54,7 @@ class Status(TypedDict):
 
 
 def status(folder: Folder) -> Status:
-    """Returns the state of the platform in a folder; never fails, nothing running is a state too."""
+    """Return the state of the platform in a folder; never fail: nothing running is a state too."""
     state = State.read(folder)
     alive = (
         state.supervisor is not None and state.supervisor == lock.holder(folder) and psutil.pid_exists(state.supervisor)
@@ -106,7 +106,7 @@ def _row(folder: Folder, process: ProcessState, *, alive: bool) -> ProcessStatus
 
 
 def _metrics(folder: Folder, instance: str) -> str | None:
-    """Looks into the settings file, for somebody may have set a port of their own."""
+    """Look into the settings file, for somebody may have set a port of their own."""
     try:
         port = tomllib.loads((folder.config / f"{instance}.toml").read_text(encoding="utf-8"))["metrics_port"]
     except (OSError, KeyError, tomllib.TOMLDecodeError):
@@ -128,12 +128,12 @@ def _memory(pid: int, *, descendants: bool) -> float:
 
 
 def as_json(found: Status) -> str:
-    """Returns the status for a script."""
+    """Return the status for a script."""
     return json.dumps(found, indent=2, ensure_ascii=False)
 
 
 def as_text(found: Status) -> str:
-    """Returns the status for a person."""
+    """Return the status for a person."""
     if found["supervisor"] is None:
         return f"No platform runs in {found['root']}. Start it with `make up` (or `octopus up`)."
     head = "ready" if found["ready"] else "not ready"

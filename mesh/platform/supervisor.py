@@ -87,7 +87,7 @@ class Supervisor:
         durability: Durability,
         terminal: Terminal,
     ) -> None:
-        """Does nothing yet."""
+        """Take what to run; do nothing yet."""
         self._folder = folder
         self._programs = programs
         self._edge_port = edge_port
@@ -100,9 +100,9 @@ class Supervisor:
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
-        """Runs the platform until a signal; returns when everything has ended.
+        """Run the platform until a signal; return when everything has ended.
 
-        Raises AlreadyRunningError, PortInUseError, StartError, ComponentError, BrokenAuthorityError.
+        Raise AlreadyRunningError, PortInUseError, StartError, ComponentError, BrokenAuthorityError.
         """
         self._listen_for_signals()
         self._folder.make()
@@ -187,7 +187,7 @@ class Supervisor:
         await self._unless_stopped(asyncio.gather(*(process.ready() for process in processes)))
 
     async def _load_demo(self, plan: Plan) -> None:
-        """Runs what fills a new platform, each once; a failure is told and leaves the platform running."""
+        """Run what fills a new platform, each once; report a failure and leave the platform running."""
         marks = self._folder.root / "data" / "demo.json"
         loaded: list[str] = json.loads(marks.read_text()) if marks.exists() else []
         for name, demo in plan.demos():
@@ -264,7 +264,7 @@ class Supervisor:
         self._stop.set()
 
     async def _again(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Runs what must run as long as the platform does; a failure is told, and it is begun anew."""
+        """Run what must run as long as the platform does; report a failure and start it again."""
         while True:
             try:
                 await work()
@@ -273,7 +273,7 @@ class Supervisor:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _unless_stopped(self, work: Awaitable[T]) -> T:
-        """Returns what the work returns. Raises Stopped when a signal comes first; the work is cancelled then."""
+        """Return what the work returns. Raise Stopped when a signal comes first; the work is cancelled then."""
         working = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
@@ -287,7 +287,7 @@ class Supervisor:
             await asyncio.gather(working, stopping, return_exceptions=True)
 
     async def _stop_all(self) -> None:
-        """Ends everything, what was started last first."""
+        """End everything, what was started last first."""
         self._state.ready = False
         for processes in reversed(self._managed):
             await asyncio.gather(*(process.stop() for process in processes))
@@ -298,7 +298,7 @@ class Supervisor:
         self._terminal.say("everything has ended 已全部停止")
 
     async def _clear_up(self, before: int | None) -> None:
-        """Waits for what a killed supervisor has left running; its children end with it, some after a moment."""
+        """Wait for what a killed supervisor has left running; its children end with it, some after a moment."""
         if before is None:
             return
         left = [found for process in self._state.processes.values() if (found := orphans.living(process)) is not None]

@@ -15,7 +15,7 @@ class Terminal:
     """Writes to standard output; plain lines when that is a file or a pipe."""
 
     def __init__(self) -> None:
-        """Looks whether somebody looks on."""
+        """Look whether standard output is a terminal."""
         from rich.console import Console
 
         self._console = Console(highlight=False, soft_wrap=True)
@@ -24,7 +24,7 @@ class Terminal:
         self._began = time.monotonic()
 
     def say(self, text: str, *, mark: str = " ", style: str = "") -> None:
-        """Writes a line: seconds since the start, a mark, the text."""
+        """Write a line: seconds since the start, a mark, the text."""
         line = f"{time.monotonic() - self._began:6.1f} {mark} {text}"
         if self._person:
             self._console.print(line, style=style or None, markup=False)
@@ -33,19 +33,19 @@ class Terminal:
             print(line, flush=True)
 
     def done(self, text: str) -> None:
-        """Writes that something succeeded."""
+        """Write that something succeeded."""
         self.say(text, mark="✓", style="green")
 
     def warn(self, text: str) -> None:
-        """Writes that something is wrong and what happens about it."""
+        """Write that something is wrong and what happens about it."""
         self.say(text, mark="!", style="yellow")
 
     def fail(self, text: str) -> None:
-        """Writes that something failed for good, and what to do."""
+        """Write that something failed for good, and what to do."""
         self.say(text, mark="✗", style="bold red")
 
     def wait(self, text: str) -> None:
-        """Shows what is being waited for; empty shows nothing. Nobody sees it in a pipe."""
+        """Show what is being waited for; empty shows nothing. Nobody sees it in a pipe."""
         if not self._person:
             return
         if not text:
@@ -59,7 +59,7 @@ class Terminal:
             self._waiting.update(text)
 
     def page(self, lines: list[tuple[str, str]]) -> None:
-        """Writes a small table of names and values."""
+        """Write a small table of names and values."""
         width = max(_columns(name) for name, _ in lines)
         print(flush=True)
         for name, value in lines:
@@ -68,5 +68,5 @@ class Terminal:
 
 
 def _columns(text: str) -> int:
-    """Returns how wide a terminal shows the text: Chinese characters take two columns."""
+    """Return how wide a terminal shows the text: Chinese characters take two columns."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

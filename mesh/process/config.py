@@ -63,7 +63,7 @@ class ServiceConfig(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Reads and checks a settings file. Raises `ConfigError`."""
+        """Read and check a settings file. Raise `ConfigError`."""
         try:
             with path.open("rb") as file:
                 values = tomllib.load(file)

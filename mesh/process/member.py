@@ -76,7 +76,7 @@ class Member:
         self._on_stop: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
-        """Connects to the bus and learns the public keys. Raises what says why it cannot."""
+        """Connect to the bus and learn the public keys. Raise an error that says why it cannot."""
         config = self.config
         self._died = asyncio.get_running_loop().create_future()
         async with AsyncExitStack() as stack:
@@ -111,16 +111,16 @@ class Member:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Closes in reverse order; what fails to close is logged, and the rest is closed all the same."""
+        """Close in reverse order; what fails to close is logged, and the rest is closed all the same."""
         await self.finish()
         await self._stack.aclose()
 
     async def enter(self, resource: AbstractAsyncContextManager[T]) -> T:
-        """Opens something that is closed at the member's end, after what was opened later."""
+        """Open something that is closed at the member's end, after what was opened later."""
         return await self._stack.enter_async_context(resource)
 
     def channel(self, service: str) -> grpc.aio.Channel:
-        """The channel to a service. Raises `ConfigError` when there is neither a control plane nor an address."""
+        """The channel to a service. Raise `ConfigError` when there is neither a control plane nor an address."""
         key = f"channel {service}"
         if key not in self._opened:
             address = None if self.config.xds else self.config.addresses.get(service)
@@ -142,7 +142,7 @@ class Member:
     ) -> Database:
         """The database, as this service's role; `mesh.stores.postgres.connect` explains the rest.
 
-        Raises `ConfigError` when the settings name no database.
+        Raise `ConfigError` when the settings name no database.
         """
         # Imported by who needs it: edge processes should not pay for database drivers.
         from mesh.stores import postgres
@@ -160,7 +160,7 @@ class Member:
         )
 
     async def valkey(self) -> Valkey:
-        """Valkey, as this service's user. Raises `ConfigError` when the settings name none."""
+        """Valkey, as this service's user. Raise `ConfigError` when the settings name none."""
         from mesh.stores import valkey
 
         url = self._needed("valkey_url", self.config.valkey_url)
@@ -172,7 +172,7 @@ class Member:
         return await self._once("ids", lambda: lease(self.bus.kv("workers"), self.config.instance))
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs a task that lasts as long as the process: when it ends earlier, the process ends with an error.
+        """Run a task that lasts as long as the process: when it ends earlier, the process ends with an error.
 
         At the end it is cancelled after the servers have finished, the last one first.
         """
@@ -191,13 +191,13 @@ class Member:
         return self.spawn(name, periodic(name, step, every=every, lease=held if alone else None))
 
     def on_stop(self, callback: Callable[[], None]) -> None:
-        """Calls back when the process begins to stop, while calls still run: long streams say goodbye then."""
+        """Call back when the process begins to stop, while calls still run: long streams say goodbye then."""
         self._on_stop.append(callback)
 
     async def serve(
         self, *register: Register, others: Mapping[str, frozenset[str]] | None = None, listed: bool = True
     ) -> int:
-        """Starts a gRPC server with everything a server of the mesh has, and registers the instance; returns the port.
+        """Start a gRPC server with everything a server of the mesh has, and register the instance; return the port.
 
         Call it last in `app`: from then on calls come in. `others` is for services without options of ours, see
         `mesh.rpc.server.build`. An instance that is not `listed` gets no calls through the control plane.
@@ -213,7 +213,7 @@ class Member:
         return started.port
 
     async def announce(self, port: int) -> None:
-        """Registers the instance as taking calls on a port. `serve` does it; only who serves no gRPC calls this."""
+        """Register the instance as taking calls on a port. `serve` does it; only who serves no gRPC calls this."""
         config = self.config
         instance = registry_pb2.Instance(
             service=config.name,
@@ -229,7 +229,7 @@ class Member:
         await self._registration.start()
 
     async def until(self, stop: asyncio.Event) -> None:
-        """Returns when the event is set. Raises `TaskDied` when a spawned task ends before."""
+        """Return when the event is set. Raise `TaskDied` when a spawned task ends before."""
         stopped = asyncio.create_task(stop.wait(), name="wait for the stop signal")
         try:
             await asyncio.wait((stopped, self._died), return_when=asyncio.FIRST_COMPLETED)
@@ -239,7 +239,7 @@ class Member:
             stopped.cancel()
 
     async def finish(self) -> None:
-        """Stops taking part, in this order: not serving, off the list, running calls end, tasks drain.
+        """Stop taking part, in this order: not serving, off the list, running calls end, tasks drain.
 
         What `app` and the member have opened is closed afterwards, by whoever opened it. A second call does nothing.
         """

@@ -1,4 +1,4 @@
-"""The biography of a process: settings, log, signals, life, end."""
+"""A process from start to end: settings, log, signals, running, stop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MISUSED: Final = 2
 
 
 def run(app: App[C], settings: type[C], arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs a process until SIGTERM or SIGINT ends it in order; a second signal ends it at once.
+    """Run a process until SIGTERM or SIGINT ends it in order; a second signal ends it at once.
 
     Reads `--config FILE`. The exit code is 0 after an orderly end, 2 when the settings cannot be used, and 1 when the
     process could not start, or one of its tasks has died.

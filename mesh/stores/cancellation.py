@@ -23,7 +23,7 @@ class cancellable:  # noqa: N801  # used like a function
 
 
 def end_if_cancelled(before: int = 0) -> None:
-    """Raises CancelledError when the task was told to end more than `before` times."""
+    """Raise CancelledError when the task was told to end more than `before` times."""
     if _cancels() > before:
         raise asyncio.CancelledError
 

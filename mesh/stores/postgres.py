@@ -117,7 +117,7 @@ class Database:
                 await conn.close()
 
     async def ping(self) -> None:
-        """Returns when the database answers. Unavailable."""
+        """Return when the database answers. Unavailable."""
         async with self.every_tenant():
             pass
 

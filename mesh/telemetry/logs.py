@@ -30,7 +30,7 @@ Fields = MutableMapping[str, Any]
 
 
 def configure_logging(process: str, instance: str = "", level: str = "info", *, stream: BinaryIO | None = None) -> None:
-    """Sends every log line of this process, the libraries' too, to standard output or `stream`.
+    """Send every log line of this process, the libraries' too, to standard output or `stream`.
 
     Each line says which `process` and `instance` wrote it. Levels are debug, info, warning and error; libraries that
     use the standard library's logging are heard from warning on.
@@ -76,7 +76,7 @@ class _FromLibraries(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Writes one line; a failure to do so must not harm the work it tells about."""
+        """Write one line; a failure to do so must not harm the work it tells about."""
         try:
             log = structlog.get_logger(record.name)
             log.log(record.levelno, str(record.msg).partition("\n")[0], exc_info=record.exc_info)

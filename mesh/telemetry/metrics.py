@@ -15,10 +15,10 @@ _HOST: Final = "127.0.0.1"
 
 @asynccontextmanager
 async def metrics(port: int = 0) -> AsyncIterator[int]:
-    """Serves `/metrics` on the loopback interface until the end of the block; 0 takes a free port. Yields the port.
+    """Serve `/metrics` on the loopback interface until the end of the block; 0 takes a free port. Yields the port.
 
     Served from a thread of its own, so that numbers come even when the event loop is stuck: then they matter most.
-    Raises `OSError` when the port is in use.
+    Raise `OSError` when the port is in use.
     """
     server, thread = start_http_server(port, addr=_HOST)
     try:

@@ -66,7 +66,7 @@ def enter(method: str, metadata: Mapping[str, str]) -> None:
 
 
 def outcome(span: Span, code: grpc.StatusCode, *, server: bool = True) -> None:
-    """Writes a call's status into its span. A client calls everything but OK an error, a server only its own faults."""
+    """Write a call's status into its span. A client calls everything but OK an error, a server only its own faults."""
     if not span.is_recording():
         return
     span.set_attribute("rpc.grpc.status_code", code.value[0])
@@ -81,7 +81,7 @@ def trace_id() -> str:
 
 
 def calling(method: str) -> tuple[Span, dict[str, str]]:
-    """Begins the span of an outgoing call, below the current one, and returns it with the metadata that carries it.
+    """Begin the span of an outgoing call, below the current one, and return it with the metadata that carries it.
 
     When the call is done, tell its span the `outcome` and end it. Where nothing is recorded, the span is an empty one
     and the metadata carry the current trace alone; outside of any trace, nothing.

@@ -21,7 +21,7 @@ _EXPORT_TIMEOUT: Final = 2
 
 @asynccontextmanager
 async def tracing(config: ServiceConfig) -> AsyncIterator[TracerProvider]:
-    """Makes this process part of traces until the end of the block, when the last spans are delivered.
+    """Make this process part of traces until the end of the block, when the last spans are delivered.
 
     `config.trace_ratio` of the traces that begin here are recorded, and those that a caller records are continued.
     Spans go to `config.otlp_endpoint` in batches, from a thread of their own; without an endpoint nothing is recorded,

@@ -45,7 +45,7 @@ class Controlled:
     """A component that a test may stop, kill, freeze and start again on the same port and data."""
 
     def __init__(self, component: Component) -> None:
-        """Does not start it."""
+        """Do not start it."""
         self._component = component
         self._child: Child | None = None
 
@@ -55,7 +55,7 @@ class Controlled:
         return None if self._child is None else self._child.pid
 
     async def start(self) -> None:
-        """Starts it and waits until it answers. Raises ComponentError."""
+        """Start it and wait until it answers. Raise ComponentError."""
         await self._component.prepare()
         self._child = Child(self._component.command())
         self._child.start()
@@ -63,23 +63,23 @@ class Controlled:
         await self._component.complete()
 
     async def stop(self) -> None:
-        """Ends it in good order."""
+        """End it in good order."""
         if self._child is not None:
             await self._child.stop()
 
     async def kill(self) -> None:
-        """Ends it as a crash would: kill -9."""
+        """End it as a crash would: kill -9."""
         if self._child is not None and self._child.pid is not None:
             self._child.signal(signal.SIGKILL)
             await self._child.wait()
 
     async def restart(self) -> None:
-        """Ends it in good order and starts it again."""
+        """End it in good order and start it again."""
         await self.stop()
         await self.start()
 
     def reload(self) -> None:
-        """Makes it read its settings and certificate again, as after a rotation."""
+        """Make it read its settings and certificate again, as after a rotation."""
         self._signal(signal.SIGHUP)
 
     def pause(self) -> None:
@@ -122,7 +122,7 @@ class ControlledPostgres(Controlled):
     """PostgreSQL in the hands of a test."""
 
     def __init__(self, component: Postgres) -> None:
-        """Does not start it."""
+        """Do not start it."""
         super().__init__(component)
         self._postgres = component
 
@@ -132,26 +132,26 @@ class ControlledPostgres(Controlled):
         return self._postgres.conninfo
 
     def owner(self) -> dict[str, str]:
-        """Returns the owner's credentials as connection parameters: may do everything, sees every tenant."""
+        """Return the owner's credentials as connection parameters: may do everything, sees every tenant."""
         return self._postgres.owner_parameters()
 
     async def install_certificate(self) -> None:
-        """Makes it use its newest leaf, as after a rotation."""
+        """Make it use its newest leaf, as after a rotation."""
         self._postgres.install_certificate()
         self.reload()
 
     async def migrate(self) -> None:
-        """Applies db/migrations. Raises ComponentError."""
+        """Apply db/migrations. Raise ComponentError."""
         await migrate(self._postgres.owner_url())
 
     async def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Runs a statement as the owner and returns its rows."""
+        """Run a statement as the owner and return its rows."""
         async with await AsyncConnection.connect(self.conninfo, autocommit=True, **self.owner()) as connection:  # type: ignore[arg-type]
             cursor = await connection.execute(statement.encode())
             return await cursor.fetchall() if cursor.description else []
 
     async def truncate(self) -> None:
-        """Empties every table of the platform."""
+        """Empty every table of the platform."""
         tables = await self.execute(
             "SELECT format('%I', relname) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
             "WHERE n.nspname = 'public' AND relkind IN ('r', 'p') AND NOT relispartition AND relname LIKE 'cs\\_%'"
@@ -164,7 +164,7 @@ class ControlledValkey(Controlled):
     """Valkey in the hands of a test."""
 
     def __init__(self, component: Valkey) -> None:
-        """Does not start it."""
+        """Do not start it."""
         super().__init__(component)
         self._valkey = component
 
@@ -174,7 +174,7 @@ class ControlledValkey(Controlled):
         return self._valkey.url
 
     async def wipe(self) -> None:
-        """Forgets everything, scripts included."""
+        """Forget everything, scripts included."""
         client = Redis.from_url(
             self.url, username="operator", password=self._valkey.password_file("operator").read_text()
         )
@@ -187,7 +187,7 @@ class ControlledNats(Controlled):
     """NATS in the hands of a test."""
 
     def __init__(self, component: Nats, identity: Path) -> None:
-        """Does not start it."""
+        """Do not start it."""
         super().__init__(component)
         self._nats = component
         self._identity = Identity(identity, "operator")
@@ -208,7 +208,7 @@ class ControlledNats(Controlled):
         return self._nats.monitor_port
 
     async def wipe(self) -> None:
-        """Deletes every stream and key-value bucket."""
+        """Delete every stream and key-value bucket."""
         client = await nats.connect(self.url, tls=self._identity.client_context())
         try:
             stream_manager = client.jetstream()
@@ -218,7 +218,7 @@ class ControlledNats(Controlled):
             await client.close()
 
     async def forget(self, stream: str, *, before: int) -> None:
-        """Deletes a stream's messages before a sequence, as age does."""
+        """Delete a stream's messages before a sequence, as age does."""
         client = await nats.connect(self.url, tls=self._identity.client_context())
         try:
             await client.jetstream().purge_stream(stream, seq=before)
@@ -226,7 +226,7 @@ class ControlledNats(Controlled):
             await client.close()
 
     async def forget_ids(self, stream: str) -> None:
-        """Makes a stream forget the message ids it knows, as its duplicate window does in time."""
+        """Make a stream forget the message ids it knows, as its duplicate window does in time."""
         client = await nats.connect(self.url, tls=self._identity.client_context())
         try:
             manager = client.jetstream()
@@ -252,7 +252,7 @@ class Platform:
     """PostgreSQL, Valkey and NATS on free ports in one temporary folder, with everyone's certificates."""
 
     def __init__(self) -> None:
-        """Makes the folder and the certificates; starts nothing."""
+        """Make the folder and the certificates; start nothing."""
         _sweep()
         root = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         # PostgreSQL may run as another user, who has to reach its data.
@@ -293,7 +293,7 @@ class Platform:
     def config(self, name: str, cls: type[Config], **extra: Any) -> Config: ...
 
     def config(self, name: str, cls: type[ServiceConfig] = ServiceConfig, **extra: Any) -> ServiceConfig:
-        """Returns settings for a member that uses these components; `extra` adds to them or replaces some."""
+        """Return settings for a member that uses these components; `extra` adds to them or replaces some."""
         values: dict[str, Any] = {
             "name": name,
             "instance": f"{name}-1",
@@ -310,13 +310,13 @@ class Platform:
         return cls(**{**values, **extra})
 
     async def start(self) -> None:
-        """Starts the components. Raises ComponentError."""
+        """Start the components. Raise ComponentError."""
         # One after the other: the database's first start uses both cores of a small machine.
         for component in self.components:
             await component.start()
 
     async def stop(self) -> None:
-        """Ends the components and removes the folder."""
+        """End the components and remove the folder."""
         for component in self.components:
             component.resume()
             await component.kill()
@@ -324,7 +324,7 @@ class Platform:
 
 
 def _sweep() -> None:
-    """Removes what test sessions that were killed have left."""
+    """Remove what test sessions that were killed have left."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdecimal() and not Path(f"/proc/{pid}").exists():

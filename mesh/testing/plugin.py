@@ -32,7 +32,7 @@ def platform() -> Iterator[Platform]:
 
 @pytest.fixture(autouse=True)
 def _whole_again(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Starts what a test has left stopped or frozen because it failed in between: it shall fail alone."""
+    """Start what a test has left stopped or frozen because it failed in between: it shall fail alone."""
     running: Platform | None = request.getfixturevalue("platform") if "platform" in request.fixturenames else None
     yield
     if running is not None:

@@ -36,7 +36,7 @@ class Keys:
     """A signing key like the user service's, and what it signs."""
 
     def __init__(self, key_id: str = "test-1") -> None:
-        """Makes a new key."""
+        """Make a new key."""
         self.key_id = key_id
         self.private = Ed25519PrivateKey.generate()
 
@@ -90,7 +90,7 @@ async def serving(
 
 @asynccontextmanager
 async def dialling(identity: Path, caller: str, service: str, address: str) -> AsyncIterator[grpc.aio.Channel]:
-    """Opens a channel to a server, as the member `caller`."""
+    """Open a channel to a server, as the member `caller`."""
     channel = connect(service, Identity(identity, caller), address=address)
     try:
         yield channel

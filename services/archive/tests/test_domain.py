@@ -97,3 +97,8 @@ def test_a_message_that_is_not_there_although_it_was_written_is_a_resend_or_has_
     assert left_out == [resent, other]
     assert domain.collided(left_out, {(5, 1, "client-1")}) == [other]
     assert domain.left_out([KEPT, other], {(5, 100), (5, 102)}) == []
+
+
+@pytest.mark.parametrize(("before", "token", "first"), [(0, 0, None), (9, 0, 9), (0, 8, 8), (9, 8, 8), (7, 8, 7)])
+def test_a_page_begins_below_what_was_asked_and_what_was_read(before: int, token: int, first: int | None) -> None:
+    assert domain.first_before(before, token) == first
