@@ -33,3 +33,15 @@ class EdgeConfig(ServiceConfig):
     max_heap_mb: int = Field(default=1024, ge=128, le=65_536)
     # File of Envoy's access log; absent: its standard output.
     access_log: Path | None = None
+    # How many calls a minute one client address may make, by the limit that the contract names for a method. As many
+    # may come at once. Addresses of version 6 count by their network of 64 bits. Many people may share an address.
+    identify_per_minute: int = Field(default=300, ge=1, le=1_000_000)
+    # As above: tries of a password or a secret.
+    credentials_per_minute: int = Field(default=60, ge=1, le=1_000_000)
+    # As above: exchanges of refresh tokens.
+    tokens_per_minute: int = Field(default=1_200, ge=1, le=1_000_000)
+    # As above: streams and WebSockets that are opened.
+    streams_per_minute: int = Field(default=3_000, ge=1, le=1_000_000)
+    # How many proxies of ours stand before Envoy. The client's address is what the outermost of them has added to
+    # `x-forwarded-for`; with 0 it is where the connection comes from, and the header is not looked at.
+    trusted_proxies: int = Field(default=0, ge=0, le=8)

@@ -29,24 +29,38 @@ TOKENS: Final = "octopus.tokens"
 _ISSUER: Final = "octopus"
 _CLOCK_SKEW_SECONDS: Final = 5
 
-# Only the mesh says these. `x-envoy-*` would let a client change timeouts and retries.
-_OWN_HEADERS: Final = (AFFINITY_HEADER, "octopus-tenant", "x-forwarded-for", "x-real-ip", "x-request-id")
+# Only the mesh says these: who calls and for which shop, how often a call was tried, and where a client is.
+_OWN_PREFIXES: Final = ("octopus-", "x-envoy-", "grpc-previous-rpc-")
+_FORWARDED: Final = "x-forwarded-"
+_OWN_HEADERS: Final = ("forwarded", "x-real-ip", "x-request-id", "grpc-trace-bin", "grpc-tags-bin")
 
 
-def wash() -> core.TypedExtensionConfig:
-    """Takes away what a client must not say, before any filter sees it."""
+def wash(*, trusted_proxies: int = 0) -> core.TypedExtensionConfig:
+    """Take away what a client must not say, before any filter sees it.
+
+    With trusted proxies before Envoy, `x-forwarded-for` stays until the client's address was read from it.
+    """
     removed = [mutation_rules.HeaderMutation(remove=name) for name in _OWN_HEADERS]
-    envoys = mutation_rules.HeaderMutationRemoveOnMatch(key_matcher=matcher.StringMatcher(prefix="x-envoy-"))
-    mutations = early.HeaderMutation(mutations=[*removed, mutation_rules.HeaderMutation(remove_on_match=envoys)])
+    removed += [
+        mutation_rules.HeaderMutation(
+            remove_on_match=mutation_rules.HeaderMutationRemoveOnMatch(
+                key_matcher=matcher.StringMatcher(prefix=prefix, ignore_case=True)
+            )
+        )
+        for prefix in (*_OWN_PREFIXES, *(() if trusted_proxies else (_FORWARDED,)))
+    ]
+    mutations = early.HeaderMutation(mutations=removed)
     return core.TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(mutations)
     )
 
 
-def chain(tokens: hcm.HttpFilter) -> list[hcm.HttpFilter]:
-    """Returns the filters in the order requests pass them; `tokens` is the one that checks access tokens."""
+def chain(limiter: hcm.HttpFilter, tokens: hcm.HttpFilter) -> list[hcm.HttpFilter]:
+    """Return the filters in the order requests pass them; `tokens` is the one that checks access tokens."""
     return [
         hcm.HttpFilter(name=CORS_FILTER, typed_config=pack(cors.Cors())),
+        # Before gRPC-Web is translated: the translation would put UNAVAILABLE in the place of a refusal's status.
+        limiter,
         hcm.HttpFilter(name="envoy.filters.http.grpc_web", typed_config=pack(grpc_web.GrpcWeb())),
         tokens,
         hcm.HttpFilter(name="envoy.filters.http.router", typed_config=pack(router.Router())),

@@ -61,13 +61,15 @@ def listener(
     *,
     tokens: hcm.HttpFilter,
     table: routes.RouteConfiguration | str,
+    limiter: hcm.HttpFilter,
     access_log: Path | None,
+    trusted_proxies: int = 0,
 ) -> listeners.Listener:
-    """Returns the listener; `table` is the routes, or the name by which Envoy asks for them."""
+    """Return the listener; `table` is the routes, or the name by which Envoy asks for them."""
     manager = hcm.HttpConnectionManager(
         stat_prefix=NAME,
-        http_filters=filters.chain(tokens),
-        early_header_mutation_extensions=[filters.wash()],
+        http_filters=filters.chain(limiter, tokens),
+        early_header_mutation_extensions=[filters.wash(trusted_proxies=trusted_proxies)],
         access_log=[_access_log(access_log)],
         local_reply_config=local_replies(),
         # Nobody outside is trusted, not even from a loopback or private address.
@@ -75,6 +77,7 @@ def listener(
         internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
             cidr_ranges=[core.CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
         ),
+        xff_num_trusted_hops=trusted_proxies,
         skip_xff_append=True,
         normalize_path=True,
         merge_slashes=True,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from envoy_data_plane.envoy.config.core import v3 as core
 
-from edge.envoy import clusters, filters, listener
+from edge.envoy import clusters, filters, limits, listener
 from edge.envoy.certificates import Certificates
 from edge.envoy.config import EdgeConfig
 from edge.envoy.routes import BRIDGE, PAGES, route_table
@@ -41,7 +41,9 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
                     files,
                     tokens=filters.tokens_by_discovery(),
                     table=listener.NAME,
+                    limiter=limits.limiter(config),
                     access_log=config.access_log,
+                    trusted_proxies=config.trusted_proxies,
                 ),
             ),
             resource(ROUTES, listener.NAME, route_table(listener.NAME, picture, methods, config.allowed_origins)),

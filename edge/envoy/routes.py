@@ -6,14 +6,18 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
+from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as routes
 from envoy_data_plane.envoy.extensions.filters.http.cors import v3 as cors
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous_hosts
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from octopus.options.v1 import options_pb2
 
+from edge.envoy.limits import limits
 from mesh.control.contract import Method
 from mesh.control.picture import Picture, Service
 from mesh.control.resources import RING_SIZE, action, pack
+from mesh.rpc.metadata import CLIENT_ADDRESS
 
 WEBSOCKET_PATH: Final = "/ws"
 BRIDGE: Final = "bridge"
@@ -74,7 +78,12 @@ def route_table(
     if PAGES in services:
         table.append(_pages(services[PAGES]))
     host = routes.VirtualHost(
-        name="edge", domains=["*"], routes=table, typed_per_filter_config={CORS_FILTER: pack(_cors(origins))}
+        name="edge",
+        domains=["*"],
+        routes=table,
+        # Read by now, where a proxy of ours has set it.
+        request_headers_to_remove=["x-forwarded-for"],
+        typed_per_filter_config={CORS_FILTER: pack(_cors(origins))},
     )
     return routes.RouteConfiguration(name=name, virtual_hosts=[host])
 
@@ -88,7 +97,15 @@ def _call(service: Service, method: Method) -> routes.Route:
             timeout=_FOREVER if method.streaming else _CALL_TIMEOUT,
             idle_timeout=STREAM_IDLE,
             retry_policy=_retry_policy(_MAYBE_SENT if method.idempotent else _NOT_SENT),
+            rate_limits=limits(method.limit),
         ),
+        # Overwrites whatever a client said: the services count attempts by it.
+        request_headers_to_add=[
+            core.HeaderValueOption(
+                header=core.HeaderValue(key=CLIENT_ADDRESS, value="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),
+                append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+            )
+        ],
         # A stream is never sent again, so nothing of it is kept.
         request_body_buffer_limit=None if method.streaming else _KEPT_BYTES,
     )
@@ -104,6 +121,7 @@ def _websocket(service: Service) -> routes.Route:
             idle_timeout=STREAM_IDLE,
             upgrade_configs=[routes.RouteActionUpgradeConfig(upgrade_type="websocket", enabled=True)],
             retry_policy=_retry_policy(_NOT_SENT),
+            rate_limits=limits(options_pb2.CALL_LIMIT_STREAM),
         ),
     )
 

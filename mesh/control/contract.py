@@ -32,6 +32,8 @@ class Method:
     anyone: bool
     # The names whose certificate may call it.
     callers: frozenset[str]
+    # How the edge limits one client's calls; a value of octopus.options.v1.CallLimit.
+    limit: int
 
 
 @cache
@@ -61,6 +63,7 @@ def _methods_of(service: str, descriptor: ServiceDescriptor) -> list[Method]:
                 streaming=method.client_streaming or method.server_streaming,
                 anyone=options_pb2.ROLE_ANYONE in access.roles,
                 callers=frozenset(access.callers),
+                limit=options.Extensions[options_pb2.limit],
             )
         )
     return found

@@ -39,6 +39,16 @@ def members() -> frozenset[str]:
 
 
 @cache
+def acting() -> frozenset[str]:
+    """Return the names of those who may act for themselves: the services, and the operator.
+
+    Everybody else (Envoy, the bridge, the page server) only carries what others say, so nothing that comes through them
+    without a person's token is believed.
+    """
+    return frozenset((*services(), "operator"))
+
+
+@cache
 def everybody() -> frozenset[str]:
     """Return the names of all who hold a certificate."""
     return members().union(INFRASTRUCTURE)

@@ -16,6 +16,8 @@ AUTHORIZATION: Final = "authorization"
 TENANT: Final = "octopus-tenant"
 # The control plane's hash policy reads it: calls about one user reach one instance.
 USER: Final = "octopus-user"
+# Where the client is, as Envoy saw it; believed of Envoy alone.
+CLIENT_ADDRESS: Final = "octopus-client-address"
 # In the initial metadata of an answer: which instance answers.
 INSTANCE: Final = "octopus-instance"
 # In the initial metadata of an answer: the call has passed the interceptors, and its stream is read.

@@ -75,7 +75,7 @@ def service(full_name: str) -> Iterator[Method]:
 
 
 def check(services: Iterable[str]) -> None:
-    """Fails a server's start when a method of these services has no rules or names a caller nobody can be.
+    """Fail a server's start when a method of these services has no rules, or rules that nobody can meet.
 
     Raises `PolicyError` with all that is wrong.
     """
@@ -84,6 +84,12 @@ def check(services: Iterable[str]) -> None:
         for full_name in services
         for method in service(full_name)
         if (unknown := method.callers - names.members())
+    ]
+    wrong += [
+        f"{method.path} admits ROLE_SERVICE, but none of its callers is a service"
+        for full_name in services
+        for method in service(full_name)
+        if options_pb2.ROLE_SERVICE in method.roles and not method.callers & names.acting()
     ]
     if wrong:
         known = ", ".join(sorted(names.members()))

@@ -26,6 +26,8 @@ class Principal:
     caller: str = ""
     expires_at: float | None = None
     generation: int = 0
+    # Where the client is, as Envoy saw it: an IP address. Empty for calls from inside the mesh. Not for logs.
+    address: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
 
     @property

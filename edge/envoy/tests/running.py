@@ -38,7 +38,13 @@ REPOSITORY = Path(__file__).parents[3]
 
 SEND = "/octopus.chat.v1.ChatService/Send"
 CONVERSE = "/octopus.chat.v1.ChatService/Converse"
+IDENTIFY = "/octopus.user.v1.AuthService/IdentifyShopper"
 LOG_IN = "/octopus.user.v1.AuthService/LogIn"
+
+
+# Low enough to be reached, and more than the other tests need.
+IDENTIFY_PER_MINUTE = 5
+STREAMS_PER_MINUTE = 200
 
 
 async def until(true: Callable[[], Awaitable[bool]], within: float = 20) -> None:
@@ -154,6 +160,9 @@ class Edge:
             "public_folder": folder / "edge",
             "public_name": "public",
             "max_connections": 60,
+            "identify_per_minute": IDENTIFY_PER_MINUTE,
+            "credentials_per_minute": 1_000,
+            "streams_per_minute": STREAMS_PER_MINUTE,
             "access_log": self.access_log,
         }
         self.folder = folder
@@ -248,6 +257,11 @@ class Edge:
             bus.connect(self.platform.nats_url, name, tls=identity.client_context)
         )
         await register(connected, self.stack, name, f"{name}-1", port)
+
+    def browser(self, address: str) -> aiohttp.ClientSession:
+        """A client at another address of this machine."""
+        connector = aiohttp.TCPConnector(ssl=self.trust(), local_addr=(address, 0))
+        return aiohttp.ClientSession(connector=connector)
 
     def channel(self) -> grpc.aio.Channel:
         root = (self.folder / "edge" / "ca.pem").read_bytes()

@@ -21,8 +21,19 @@ import pytest_asyncio
 from google.rpc import status_pb2
 from octopus.errors.v1 import errors_pb2
 
-from edge.envoy.tests.running import CONVERSE, LOG_IN, SEND, Edge, Signer, until
-from mesh.errors import from_status
+from edge.envoy.limits import RETRY_AFTER_S
+from edge.envoy.tests.running import (
+    CONVERSE,
+    IDENTIFY,
+    IDENTIFY_PER_MINUTE,
+    LOG_IN,
+    SEND,
+    STREAMS_PER_MINUTE,
+    Edge,
+    Signer,
+    until,
+)
+from mesh.errors import from_rpc_error, from_status
 from mesh.testing.platform import Platform
 
 pytestmark = pytest.mark.service
@@ -75,13 +86,22 @@ async def test_what_only_the_mesh_may_say_is_taken_from_clients(edge: Edge, sign
     false = {
         "octopus_user": "1",
         "octopus_tenant": "xinghe",
+        "octopus_anything": "1",
+        "octopus_client_address": "10.0.0.1",
         "x_envoy_upstream_rq_timeout_ms": "1",
         "x_envoy_max_retries": "99",
         "x_forwarded_for": "10.0.0.1",
+        "x_forwarded_client_cert": "URI=spiffe://octopus.local/bot",
+        "x_forwarded_host": "elsewhere.example",
+        "forwarded": "for=10.0.0.1",
+        "x_real_ip": "10.0.0.1",
+        "grpc_previous_rpc_attempts": "7",
     }
     got = await edge.call(SEND, signer.token(), **false)
     assert got["octopus-user"] == "77"
-    assert got.keys().isdisjoint({"octopus-tenant", "x-envoy-max-retries", "x-forwarded-for"})
+    assert got["octopus-client-address"] == "127.0.0.1"
+    passed = {key for key, value in false.items() if got.get(key.replace("_", "-")) == value}
+    assert passed == set()
     assert "octopus-user" not in await edge.call(LOG_IN, None, **false)
 
 
@@ -121,6 +141,60 @@ async def test_a_bad_token_is_refused_at_the_edge(edge: Edge, signer: Signer, ki
     assert "access token" in details
 
 
+async def test_one_address_makes_only_so_many_identities_and_is_told_when_to_go_on(edge: Edge, signer: Signer) -> None:
+    async def outcome() -> grpc.StatusCode:
+        try:
+            await edge.call(IDENTIFY)
+        except grpc.aio.AioRpcError as error:
+            refusals.append(error)
+            return error.code()
+        return grpc.StatusCode.OK
+
+    refusals: list[grpc.aio.AioRpcError] = []
+    began = time.monotonic()
+    outcomes = [await outcome() for _ in range(IDENTIFY_PER_MINUTE + 20)]
+    filled = int((time.monotonic() - began) // RETRY_AFTER_S) + 1
+    assert outcomes[:IDENTIFY_PER_MINUTE] == [grpc.StatusCode.OK] * IDENTIFY_PER_MINUTE
+    assert outcomes.count(grpc.StatusCode.OK) <= IDENTIFY_PER_MINUTE + filled
+    assert set(outcomes) == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    told = from_rpc_error(refusals[0])
+    assert (told.reason, told.retry_after) == (errors_pb2.REASON_RATE_LIMITED, RETRY_AFTER_S)
+    assert "try again" in told.description
+    # Other calls of this address go on, and so do others.
+    assert await edge.call(LOG_IN)
+    assert await edge.call(SEND, signer.token())
+    async with edge.browser("127.0.0.2") as elsewhere:
+        response, body = await grpc_web(edge, IDENTIFY, at=elsewhere)
+        assert frames(body)[1]["grpc-status"] == "0"
+        # A forwarded address is a client's own claim: it neither helps nor hurts anybody.
+        for number in range(IDENTIFY_PER_MINUTE + 20):
+            forged = {"x-forwarded-for": f"10.0.0.{number}", "octopus-client-address": f"10.0.0.{number}"}
+            response, body = await grpc_web(edge, IDENTIFY, at=elsewhere, **forged)
+        assert response.headers["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        status = status_pb2.Status.FromString(base64.b64decode(response.headers["grpc-status-details-bin"] + "=="))
+        assert from_status(status).reason == errors_pb2.REASON_RATE_LIMITED
+        assert "grpc-status" in response.headers["access-control-expose-headers"]
+
+
+async def test_one_address_opens_only_so_many_web_sockets(edge: Edge) -> None:
+    async with edge.browser("127.0.0.3") as somewhere:
+        codes, retry_after, text = [], None, ""
+        for _ in range(STREAMS_PER_MINUTE + 60):
+            async with somewhere.get(f"{edge.url}/ws") as answer:
+                codes.append(answer.status)
+                retry_after, text = answer.headers.get("retry-after"), await answer.text()
+        assert codes[-1] == 429
+        assert codes.count(429) >= 20
+        assert retry_after == f"{RETRY_AFTER_S:.0f}"
+        assert "请求过于频繁" in text
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await somewhere.ws_connect(f"{edge.url}/ws")
+        assert refused.value.status == 429
+    async with edge.http.ws_connect(f"{edge.url}/ws") as connection:
+        await connection.send_str("still open to others")
+        assert await connection.receive_str(timeout=5) == "still open to others"
+
+
 async def test_a_method_for_anyone_needs_no_token(edge: Edge) -> None:
     assert (await edge.call(LOG_IN))["instance"] == "user-1"
 
@@ -152,9 +226,11 @@ def frames(body: bytes) -> tuple[list[bytes], dict[str, str]]:
     return messages, {key: value.strip() for key, value in trailers.items()}
 
 
-async def grpc_web(edge: Edge, path: str, **headers: str) -> tuple[aiohttp.ClientResponse, bytes]:
+async def grpc_web(
+    edge: Edge, path: str, *, at: aiohttp.ClientSession | None = None, **headers: str
+) -> tuple[aiohttp.ClientResponse, bytes]:
     body = struct.pack(">BI", 0, 0)
-    async with edge.http.post(f"{edge.url}{path}", data=body, headers={**GRPC_WEB, **headers}) as response:
+    async with (at or edge.http).post(f"{edge.url}{path}", data=body, headers={**GRPC_WEB, **headers}) as response:
         return response, await response.read()
 
 

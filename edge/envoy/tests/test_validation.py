@@ -11,7 +11,7 @@ from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryTy
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from octopus.mesh.v1 import registry_pb2
 
-from edge.envoy import filters
+from edge.envoy import filters, limits
 from edge.envoy.bootstrap import render
 from edge.envoy.config import EdgeConfig
 from edge.envoy.listener import listener
@@ -79,7 +79,9 @@ def inlined(config: EdgeConfig) -> Bootstrap:
             certificates(config),
             tokens=filters.tokens_inline(None, methods()),
             table=route_table("edge", picture(), methods(), config.allowed_origins),
+            limiter=limits.limiter(config),
             access_log=config.access_log,
+            trusted_proxies=config.trusted_proxies,
         )
     )
     return whole

@@ -20,6 +20,9 @@ from mesh.rpc.tokens import TokenVerifier
 
 _TENANT: Final = re.compile(r"[a-z0-9-]{1,32}")
 
+# The only one who knows where a client is.
+_EDGE: Final = "edge"
+
 # Acts on the platform as a whole, so it may leave the tenant out. Row-level security shows it no shop's data then.
 _PLATFORM: Final = "operator"
 
@@ -53,7 +56,13 @@ class Token(Interceptor):
             call.principal = principal_of(call.method, call.metadata, call.caller, self._verifier)
         elif not call.method.open:
             # A token that happens to come along, perhaps an expired one at refresh, is not looked at.
-            call.principal = Principal("", 0, frozenset({options_pb2.ROLE_ANYONE}), caller=call.caller)
+            call.principal = Principal(
+                "",
+                0,
+                frozenset({options_pb2.ROLE_ANYONE}),
+                caller=call.caller,
+                address=address_of(call.metadata, call.caller),
+            )
         if call.principal is None:
             await proceed()
             return
@@ -132,11 +141,19 @@ def principal_of(method: Method, sent: Mapping[str, str], caller: str, verifier:
             caller=caller,
             expires_at=claims.expires_at,
             generation=claims.generation,
+            address=address_of(sent, caller),
             token=token,
         )
     tenant = sent.get(metadata.TENANT)
-    if options_pb2.ROLE_SERVICE in method.roles and (tenant or caller == _PLATFORM):
+    # What carries other people's calls never acts for itself, whatever metadata a client got past it.
+    itself = caller in names.acting() and options_pb2.ROLE_SERVICE in method.roles
+    if itself and (tenant or caller == _PLATFORM):
         if tenant and not _TENANT.fullmatch(tenant):
             raise Refused(errors_pb2.REASON_INVALID_ARGUMENT, "octopus-tenant is not the id of a shop")
         return Principal(tenant or "", 0, frozenset({options_pb2.ROLE_SERVICE}), caller=caller)
     raise Refused(errors_pb2.REASON_TOKEN_MISSING, "the call needs an access token in the authorization header")
+
+
+def address_of(sent: Mapping[str, str], caller: str) -> str:
+    """Return where the client is, empty when nobody said so who may be believed."""
+    return sent.get(metadata.CLIENT_ADDRESS, "") if caller == _EDGE else ""

@@ -17,14 +17,20 @@ from octopus.knowledge.v1 import knowledge_service_pb2, knowledge_service_pb2_gr
 from octopus.options.v1 import options_pb2
 from octopus.user.v1 import auth_service_pb2, auth_service_pb2_grpc
 
+from mesh.control.contract import methods
 from mesh.errors import Refused
+from mesh.identity import names
 from mesh.identity.authority import Authority
-from mesh.rpc import principal
+from mesh.rpc import policy, principal
+from mesh.rpc.interceptors.admit import principal_of
 from mesh.rpc.metadata import as_service, on_behalf, with_token
 from mesh.rpc.tests.conftest import Chat
+from mesh.rpc.tokens import TokenVerifier
 from mesh.testing.rpc import Keys, dialling, serving
 
 pytestmark = pytest.mark.service
+
+ALL_METHODS = [method.path for method in methods()]
 
 Calling = Callable[[str], AbstractAsyncContextManager[grpc.aio.Channel]]
 ChatStub = chat_service_pb2_grpc.ChatServiceStub
@@ -133,6 +139,42 @@ async def test_a_service_acts_for_itself_within_a_tenant(as_caller: Calling, cha
             with pytest.raises(Refused) as caught:
                 await ChatStub(channel).Send(TYPING, metadata=as_service(tenant))
             assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("caller", sorted(names.members() - names.acting()))
+def test_what_carries_other_peoples_calls_never_acts_for_itself(caller: str) -> None:
+    admitting = [
+        method
+        for method in map(policy.of, ALL_METHODS)
+        if method is not None and options_pb2.ROLE_SERVICE in method.roles
+    ]
+    assert len(admitting) >= 5
+    for method in admitting:
+        with pytest.raises(Refused) as caught:
+            principal_of(method, {"octopus-tenant": "qingshan"}, caller, TokenVerifier())
+        assert caught.value.reason == errors_pb2.REASON_TOKEN_MISSING, method.path
+
+
+async def test_a_tenant_that_a_client_got_past_envoy_makes_it_no_service(as_caller: Calling) -> None:
+    async with as_caller("edge") as channel:
+        with pytest.raises(Refused) as caught:
+            await ChatStub(channel).Send(TYPING, metadata=as_service("qingshan"))
+    assert caught.value.reason == errors_pb2.REASON_TOKEN_MISSING
+
+
+async def test_the_shop_is_the_tokens_whatever_the_metadata_says(as_caller: Calling, keys: Keys, chat: Chat) -> None:
+    seen: list[principal.Principal] = []
+
+    async def send(_: chat_service_pb2.SendRequest) -> chat_service_pb2.SendResponse:
+        seen.append(principal.current())
+        return chat_service_pb2.SendResponse()
+
+    chat.send = send
+    token = with_token(keys.token("qingshan", 7, "CUSTOMER"), affinity=8)
+    for caller in ("edge", "bot"):
+        async with as_caller(caller) as channel:
+            await ChatStub(channel).Send(TYPING, metadata=(*token, *as_service("xinghe")))
+    assert [(each.tenant_id, each.user_id, each.is_service) for each in seen] == [("qingshan", 7, False)] * 2
 
 
 async def test_a_service_cannot_act_for_itself_where_only_people_may(as_caller: Calling) -> None:

@@ -34,7 +34,8 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     """No token is needed: log-in and key publication."""
     ROLE_SERVICE: _Role.ValueType  # 2
     """A mesh service acting for itself, without a person's token. It must also be named in `callers`,
-    and states its tenant in the `octopus-tenant` metadata key.
+    and states its tenant in the `octopus-tenant` metadata key. What only carries other people's calls (edge,
+    bridge, pages) never has this role, even when it is among the callers.
     """
     ROLE_VISITOR: _Role.ValueType  # 3
     """An anonymous visitor of a shop."""
@@ -59,7 +60,8 @@ ROLE_ANYONE: Role.ValueType  # 1
 """No token is needed: log-in and key publication."""
 ROLE_SERVICE: Role.ValueType  # 2
 """A mesh service acting for itself, without a person's token. It must also be named in `callers`,
-and states its tenant in the `octopus-tenant` metadata key.
+and states its tenant in the `octopus-tenant` metadata key. What only carries other people's calls (edge,
+bridge, pages) never has this role, even when it is among the callers.
 """
 ROLE_VISITOR: Role.ValueType  # 3
 """An anonymous visitor of a shop."""
@@ -76,6 +78,38 @@ ROLE_ADMIN: Role.ValueType  # 8
 ROLE_PARTNER: Role.ValueType  # 9
 """A partner's system, limited further by scopes."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
+
+class _CallLimit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallLimitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallLimit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_LIMIT_UNSPECIFIED: _CallLimit.ValueType  # 0
+    """Not limited at the edge."""
+    CALL_LIMIT_IDENTIFY: _CallLimit.ValueType  # 1
+    """Makes an identity out of nothing, or out of a shop's signature."""
+    CALL_LIMIT_CREDENTIALS: _CallLimit.ValueType  # 2
+    """Tries a password or a secret."""
+    CALL_LIMIT_TOKEN: _CallLimit.ValueType  # 3
+    """Exchanges or gives back a refresh token."""
+    CALL_LIMIT_STREAM: _CallLimit.ValueType  # 4
+    """Opens a stream that stays open."""
+
+class CallLimit(_CallLimit, metaclass=_CallLimitEnumTypeWrapper):
+    """How the edge limits the calls of one client address. The numbers are settings of the edge."""
+
+CALL_LIMIT_UNSPECIFIED: CallLimit.ValueType  # 0
+"""Not limited at the edge."""
+CALL_LIMIT_IDENTIFY: CallLimit.ValueType  # 1
+"""Makes an identity out of nothing, or out of a shop's signature."""
+CALL_LIMIT_CREDENTIALS: CallLimit.ValueType  # 2
+"""Tries a password or a secret."""
+CALL_LIMIT_TOKEN: CallLimit.ValueType  # 3
+"""Exchanges or gives back a refresh token."""
+CALL_LIMIT_STREAM: CallLimit.ValueType  # 4
+"""Opens a stream that stays open."""
+Global___CallLimit: _TypeAlias = CallLimit  # noqa: Y015
 
 class _PersonalData:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -180,10 +214,13 @@ class Posting(_message.Message):
 Global___Posting: _TypeAlias = Posting  # noqa: Y015
 
 ACCESS_FIELD_NUMBER: _builtins.int
+LIMIT_FIELD_NUMBER: _builtins.int
 PERSONAL_DATA_FIELD_NUMBER: _builtins.int
 POSTING_FIELD_NUMBER: _builtins.int
 access: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Access]
 """Who may call this method."""
+limit: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___CallLimit.ValueType]
+"""How often one client address may call it. REASON_RATE_LIMITED above that; `RetryInfo` says when to go on."""
 personal_data: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___PersonalData.ValueType]
 """Marks the field as personal data."""
 posting: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Posting]

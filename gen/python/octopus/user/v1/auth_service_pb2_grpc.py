@@ -107,7 +107,8 @@ class AuthServiceServicer:
 
     def IdentifyShopper(self, request, context):
         """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-        a new anonymous visitor.
+        a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people come; a
+        visitor who never said anything is deleted after some days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -31,7 +31,8 @@ class AuthServiceStub:
     """
     IdentifyShopper: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.IdentifyShopperRequest, _auth_service_pb2.IdentifyShopperResponse]
     """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-    a new anonymous visitor.
+    a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people come; a
+    visitor who never said anything is deleted after some days.
     """
     IssueClientToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.IssueClientTokenRequest, _auth_service_pb2.IssueClientTokenResponse]
     """OAuth 2.0 client credentials (RFC 6749, section 4.4) for partners. No refresh token."""
@@ -80,7 +81,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_service_pb2.IdentifyShopperRequest, _auth_service_pb2.IdentifyShopperResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.IdentifyShopperResponse]:
         """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-        a new anonymous visitor.
+        a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people come; a
+        visitor who never said anything is deleted after some days.
         """
 
     @_abc_1.abstractmethod

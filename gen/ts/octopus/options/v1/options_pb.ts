@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/options/v1/options.proto.
  */
 export const file_octopus_options_v1_options: GenFile = /*@__PURE__*/
-  fileDesc("CiBvY3RvcHVzL29wdGlvbnMvdjEvb3B0aW9ucy5wcm90bxISb2N0b3B1cy5vcHRpb25zLnYxIlIKBkFjY2VzcxInCgVyb2xlcxgBIAMoDjIYLm9jdG9wdXMub3B0aW9ucy52MS5Sb2xlEg8KB2NhbGxlcnMYAiADKAkSDgoGc2NvcGVzGAMgAygJIjIKB1Bvc3RpbmcSJwoFcm9sZXMYASADKA4yGC5vY3RvcHVzLm9wdGlvbnMudjEuUm9sZSrFAQoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDwoLUk9MRV9BTllPTkUQARIQCgxST0xFX1NFUlZJQ0UQAhIQCgxST0xFX1ZJU0lUT1IQAxIRCg1ST0xFX0NVU1RPTUVSEAQSDgoKUk9MRV9BR0VOVBAFEhMKD1JPTEVfU1VQRVJWSVNPUhAGEhgKFFJPTEVfS05PV0xFREdFX0FETUlOEAcSDgoKUk9MRV9BRE1JThAIEhAKDFJPTEVfUEFSVE5FUhAJKsQBCgxQZXJzb25hbERhdGESHQoZUEVSU09OQUxfREFUQV9VTlNQRUNJRklFRBAAEhYKElBFUlNPTkFMX0RBVEFfTkFNRRABEhcKE1BFUlNPTkFMX0RBVEFfUEhPTkUQAhIXChNQRVJTT05BTF9EQVRBX0VNQUlMEAMSGQoVUEVSU09OQUxfREFUQV9BRERSRVNTEAQSFgoSUEVSU09OQUxfREFUQV9URVhUEAUSGAoUUEVSU09OQUxfREFUQV9TRUNSRVQQBjpUCgZhY2Nlc3MSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjRhgMgASgLMhoub2N0b3B1cy5vcHRpb25zLnYxLkFjY2Vzc1IGYWNjZXNzOmYKDXBlcnNvbmFsX2RhdGESHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGNKGAyABKA4yIC5vY3RvcHVzLm9wdGlvbnMudjEuUGVyc29uYWxEYXRhUgxwZXJzb25hbERhdGE6VgoHcG9zdGluZxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY04YDIAEoCzIbLm9jdG9wdXMub3B0aW9ucy52MS5Qb3N0aW5nUgdwb3N0aW5nQroBChZjb20ub2N0b3B1cy5vcHRpb25zLnYxQgxPcHRpb25zUHJvdG9QAVoub2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9vcHRpb25zL3YxO29wdGlvbnN2MaoCEk9jdG9wdXMuT3B0aW9ucy5WMcoCEk9jdG9wdXNcT3B0aW9uc1xWMeICHk9jdG9wdXNcT3B0aW9uc1xWMVxHUEJNZXRhZGF0YeoCFE9jdG9wdXM6Ok9wdGlvbnM6OlYxYgZwcm90bzM", [file_google_protobuf_descriptor]);
+  fileDesc("CiBvY3RvcHVzL29wdGlvbnMvdjEvb3B0aW9ucy5wcm90bxISb2N0b3B1cy5vcHRpb25zLnYxIlIKBkFjY2VzcxInCgVyb2xlcxgBIAMoDjIYLm9jdG9wdXMub3B0aW9ucy52MS5Sb2xlEg8KB2NhbGxlcnMYAiADKAkSDgoGc2NvcGVzGAMgAygJIjIKB1Bvc3RpbmcSJwoFcm9sZXMYASADKA4yGC5vY3RvcHVzLm9wdGlvbnMudjEuUm9sZSrFAQoEUm9sZRIUChBST0xFX1VOU1BFQ0lGSUVEEAASDwoLUk9MRV9BTllPTkUQARIQCgxST0xFX1NFUlZJQ0UQAhIQCgxST0xFX1ZJU0lUT1IQAxIRCg1ST0xFX0NVU1RPTUVSEAQSDgoKUk9MRV9BR0VOVBAFEhMKD1JPTEVfU1VQRVJWSVNPUhAGEhgKFFJPTEVfS05PV0xFREdFX0FETUlOEAcSDgoKUk9MRV9BRE1JThAIEhAKDFJPTEVfUEFSVE5FUhAJKokBCglDYWxsTGltaXQSGgoWQ0FMTF9MSU1JVF9VTlNQRUNJRklFRBAAEhcKE0NBTExfTElNSVRfSURFTlRJRlkQARIaChZDQUxMX0xJTUlUX0NSRURFTlRJQUxTEAISFAoQQ0FMTF9MSU1JVF9UT0tFThADEhUKEUNBTExfTElNSVRfU1RSRUFNEAQqxAEKDFBlcnNvbmFsRGF0YRIdChlQRVJTT05BTF9EQVRBX1VOU1BFQ0lGSUVEEAASFgoSUEVSU09OQUxfREFUQV9OQU1FEAESFwoTUEVSU09OQUxfREFUQV9QSE9ORRACEhcKE1BFUlNPTkFMX0RBVEFfRU1BSUwQAxIZChVQRVJTT05BTF9EQVRBX0FERFJFU1MQBBIWChJQRVJTT05BTF9EQVRBX1RFWFQQBRIYChRQRVJTT05BTF9EQVRBX1NFQ1JFVBAGOlQKBmFjY2VzcxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGNGGAyABKAsyGi5vY3RvcHVzLm9wdGlvbnMudjEuQWNjZXNzUgZhY2Nlc3M6VQoFbGltaXQSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjThgMgASgOMh0ub2N0b3B1cy5vcHRpb25zLnYxLkNhbGxMaW1pdFIFbGltaXQ6ZgoNcGVyc29uYWxfZGF0YRIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMY0oYDIAEoDjIgLm9jdG9wdXMub3B0aW9ucy52MS5QZXJzb25hbERhdGFSDHBlcnNvbmFsRGF0YTpWCgdwb3N0aW5nEh0uZ29vZ2xlLnByb3RvYnVmLkZpZWxkT3B0aW9ucxjThgMgASgLMhsub2N0b3B1cy5vcHRpb25zLnYxLlBvc3RpbmdSB3Bvc3RpbmdCugEKFmNvbS5vY3RvcHVzLm9wdGlvbnMudjFCDE9wdGlvbnNQcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL29wdGlvbnMvdjE7b3B0aW9uc3YxqgIST2N0b3B1cy5PcHRpb25zLlYxygIST2N0b3B1c1xPcHRpb25zXFYx4gIeT2N0b3B1c1xPcHRpb25zXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6T3B0aW9uczo6VjFiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
  * Who may call a method. Every method must carry one.
@@ -95,7 +95,8 @@ export enum Role {
 
   /**
    * A mesh service acting for itself, without a person's token. It must also be named in `callers`,
-   * and states its tenant in the `octopus-tenant` metadata key.
+   * and states its tenant in the `octopus-tenant` metadata key. What only carries other people's calls (edge,
+   * bridge, pages) never has this role, even when it is among the callers.
    *
    * @generated from enum value: ROLE_SERVICE = 2;
    */
@@ -158,6 +159,54 @@ export const RoleSchema: GenEnum<Role> = /*@__PURE__*/
   enumDesc(file_octopus_options_v1_options, 0);
 
 /**
+ * How the edge limits the calls of one client address. The numbers are settings of the edge.
+ *
+ * @generated from enum octopus.options.v1.CallLimit
+ */
+export enum CallLimit {
+  /**
+   * Not limited at the edge.
+   *
+   * @generated from enum value: CALL_LIMIT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Makes an identity out of nothing, or out of a shop's signature.
+   *
+   * @generated from enum value: CALL_LIMIT_IDENTIFY = 1;
+   */
+  IDENTIFY = 1,
+
+  /**
+   * Tries a password or a secret.
+   *
+   * @generated from enum value: CALL_LIMIT_CREDENTIALS = 2;
+   */
+  CREDENTIALS = 2,
+
+  /**
+   * Exchanges or gives back a refresh token.
+   *
+   * @generated from enum value: CALL_LIMIT_TOKEN = 3;
+   */
+  TOKEN = 3,
+
+  /**
+   * Opens a stream that stays open.
+   *
+   * @generated from enum value: CALL_LIMIT_STREAM = 4;
+   */
+  STREAM = 4,
+}
+
+/**
+ * Describes the enum octopus.options.v1.CallLimit.
+ */
+export const CallLimitSchema: GenEnum<CallLimit> = /*@__PURE__*/
+  enumDesc(file_octopus_options_v1_options, 1);
+
+/**
  * What kind of personal data a field holds; decides how it is masked in logs and before embedding.
  *
  * @generated from enum octopus.options.v1.PersonalData
@@ -215,7 +264,7 @@ export enum PersonalData {
  * Describes the enum octopus.options.v1.PersonalData.
  */
 export const PersonalDataSchema: GenEnum<PersonalData> = /*@__PURE__*/
-  enumDesc(file_octopus_options_v1_options, 1);
+  enumDesc(file_octopus_options_v1_options, 2);
 
 /**
  * Who may call this method.
@@ -226,12 +275,20 @@ export const access: GenExtension<MethodOptions, Access> = /*@__PURE__*/
   extDesc(file_octopus_options_v1_options, 0);
 
 /**
+ * How often one client address may call it. REASON_RATE_LIMITED above that; `RetryInfo` says when to go on.
+ *
+ * @generated from extension: octopus.options.v1.CallLimit limit = 50003;
+ */
+export const limit: GenExtension<MethodOptions, CallLimit> = /*@__PURE__*/
+  extDesc(file_octopus_options_v1_options, 1);
+
+/**
  * Marks the field as personal data.
  *
  * @generated from extension: octopus.options.v1.PersonalData personal_data = 50002;
  */
 export const personal_data: GenExtension<FieldOptions, PersonalData> = /*@__PURE__*/
-  extDesc(file_octopus_options_v1_options, 1);
+  extDesc(file_octopus_options_v1_options, 2);
 
 /**
  * Who may post this kind of message content.
@@ -239,5 +296,5 @@ export const personal_data: GenExtension<FieldOptions, PersonalData> = /*@__PURE
  * @generated from extension: octopus.options.v1.Posting posting = 50003;
  */
 export const posting: GenExtension<FieldOptions, Posting> = /*@__PURE__*/
-  extDesc(file_octopus_options_v1_options, 2);
+  extDesc(file_octopus_options_v1_options, 3);
 
