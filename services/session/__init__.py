@@ -1,1 +1,1 @@
-"""Session: owns the life of a conversation: who takes part, who waits, who answers."""
+"""The session service: the life of a conversation, who waits, and which agent answers."""

@@ -1,4 +1,4 @@
-"""Runs the session service."""
+"""Run the session service."""
 
 from mesh.process.run import run
 from services.session.app import app

@@ -1,4 +1,4 @@
-"""The one place that wires the session service."""
+"""Wire the session service."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from services.session.agents.profiles import AgentProfiles
 from services.session.assignment.assigner import Assigner
 from services.session.assignment.live_queue import LiveQueue
 from services.session.assignment.positions import Positions
-from services.session.assignment.reconciliation import Reconciliation
 from services.session.config import SessionConfig
 from services.session.events import Announcer, UserEvents
 from services.session.lifecycle import Lifecycle
+from services.session.reconciliation import Reconciliation
 from services.session.servicer import SessionServicer
 from services.session.store import Store
 
 
 @asynccontextmanager
 async def app(member: Member, config: SessionConfig) -> AsyncIterator[None]:
-    """Serve SessionService, publish what happened, and do the recurring work."""
+    """Serve SessionService, publish events, and run the periodic jobs."""
     db = await member.postgres()
     valkey = await member.valkey()
     ids = await member.ids()
@@ -58,5 +58,5 @@ async def app(member: Member, config: SessionConfig) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # Committed changes that are on their way to the live queue.
+        # Committed changes may still be on their way to the live queue.
         await assigner.close()

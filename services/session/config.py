@@ -6,12 +6,12 @@ from mesh.process.config import ServiceConfig
 
 
 class SessionConfig(ServiceConfig):
-    """What the session service needs besides what every service has."""
+    """The session service's settings."""
 
     # How long an agent has to accept an offer, in seconds.
     offer_s: float = Field(default=60, gt=0, le=3600)
-    # A session without a word for so long is ended, in seconds. Below the three days that the log keeps, which is where
-    # the last word is looked up.
+    # A session without a message for so long is ended, in seconds. Less than the three days that the log is kept, where
+    # the time of the last message is read.
     idle_s: float = Field(default=24 * 3600, gt=0, le=2 * 24 * 3600)
     # How often lapsed offers are looked for, and queues that missed something are brought up to date, in seconds.
     lapse_every_s: float = Field(default=1, gt=0, le=60)
@@ -19,5 +19,5 @@ class SessionConfig(ServiceConfig):
     reconcile_every_s: float = Field(default=5, gt=0, le=300)
     # How often idle sessions are looked for, in seconds.
     idle_every_s: float = Field(default=60, gt=0, le=3600)
-    # Changes of the queue are gathered for so long before those who wait are told, in seconds.
+    # How long changes of the queue are collected before waiting customers are notified, in seconds.
     tell_after_s: float = Field(default=0.3, gt=0, le=10)

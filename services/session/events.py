@@ -1,11 +1,11 @@
-"""What the service tells the others and what it hears.
+"""Events that the service publishes and consumes.
 
-Told: built here, written to the outbox in the transaction that made it true.
+Published: built here, written to the outbox in the transaction of the change.
 
-| what | where | read by |
+| what | subject | read by |
 | --- | --- | --- |
 | SessionEvent, at every change | `event.session.<tenant>.<session>` | services |
-| LogEntry with a SessionChange, at changes that people see | `log.<tenant>.<session>` | the conversation itself |
+| LogEntry with a SessionChange, at changes shown in the conversation | `log.<tenant>.<session>` | participants |
 | SessionNotice, for each person concerned | `notice.<tenant>.<user>` | their devices |
 | AgentEvent, when an agent changes | `event.agent.<tenant>.<user>` | services |
 """
@@ -45,12 +45,12 @@ class SessionChanged(Enum):
     CUSTOMER_CHANGED = "customer_changed"
 
 
-# These have no place in the conversation.
+# Changes that are not shown in the conversation.
 _UNSEEN = (SessionChanged.OPENED, SessionChanged.CUSTOMER_CHANGED)
 
 
 class Announcer:
-    """Puts announcements into the outbox. They leave in the order of the session's versions, its row being locked."""
+    """Writes events to the outbox. The session's row is locked, so they leave in the order of its versions."""
 
     def __init__(self, outbox: Outbox, ids: IdSource) -> None:
         self._outbox = outbox
@@ -59,7 +59,7 @@ class Announcer:
     async def session(
         self, conn: AsyncConnection[Any], before: Session | None, after: Session, what: SessionChanged, now: datetime
     ) -> None:
-        """Announce that a session changed from `before` to `after`."""
+        """Write the events of a session's change from `before` to `after`."""
         event_id = self._ids.next()
         state = wire.session(after)
         await self._outbox.add(
@@ -84,7 +84,7 @@ class Announcer:
             )
 
     async def agent(self, conn: AsyncConnection[Any], agent: Agent, now: datetime) -> None:
-        """Announce an agent that changed."""
+        """Write the event of an agent's change."""
         event_id = self._ids.next()
         event = events.AgentEvent(event_id=event_id, occurred_at=to_wire(now), agent=wire.agent(agent))
         await self._outbox.add(conn, f"event.agent.{agent.tenant_id}.{agent.user_id}", event, str(event_id))
@@ -93,10 +93,10 @@ class Announcer:
 def session_event(
     event_id: int, before: Session | None, state: session_pb2.Session, what: SessionChanged, now: datetime
 ) -> events.SessionEvent:
-    """Build the event."""
+    """Build the event of a session's change."""
     event = events.SessionEvent(event_id=event_id, occurred_at=to_wire(now), session=state)
     change = getattr(event, what.value)
-    # A message without fields counts as set only when that is said.
+    # A message without fields is set only explicitly.
     change.SetInParent()
     if what is SessionChanged.REQUEUED and before is not None:
         event.requeued.agent_id = before.agent_id
@@ -108,7 +108,7 @@ def session_event(
 def log_entry(
     event_id: int, before: Session | None, state: session_pb2.Session, now: datetime
 ) -> chat_events_pb2.LogEntry:
-    """Build the entry that stands in the conversation; the event's id is the message's."""
+    """Build the log entry of a session's change; the event's id is the message's."""
     previous = session_pb2.SESSION_STATE_UNSPECIFIED if before is None else before.state
     return chat_events_pb2.LogEntry(
         message=message_pb2.Message(
@@ -130,14 +130,14 @@ def log_entry(
 
 
 class Sessions(Protocol):
-    """Whose sessions follow what happens to shoppers."""
+    """Consumer of what happens to shoppers."""
 
     async def merge(self, tenant_id: str, *, visitor_id: int, customer_id: int, customer_name: str) -> None:
         """Make the visitor's sessions the customer's."""
 
 
 class Agents(Protocol):
-    """Who follow what happens to members of staff."""
+    """Consumer of what happens to members of staff."""
 
     async def staff_changed(self, tenant_id: str, user_id: int, *, display_name: str, capacity: int) -> None:
         """Take over another name or capacity."""
@@ -147,7 +147,7 @@ class Agents(Protocol):
 
 
 class UserEvents:
-    """Hears what happens to users: `event.user.<tenant>.<user>`. Hearing it again changes nothing."""
+    """Consumes `event.user.<tenant>.<user>`. Handling an event again changes nothing."""
 
     SUBJECTS: ClassVar = ("event.user.>",)
 
@@ -167,7 +167,7 @@ class UserEvents:
         )
 
     async def handle(self, delivery: Delivery[UserEvent]) -> None:
-        """Act on one event."""
+        """Handle one event."""
         event = delivery.message
         user = event.user
         match event.WhichOneof("change"):

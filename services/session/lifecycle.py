@@ -1,4 +1,7 @@
-"""What can happen to a session: each a transaction, then the live queue is settled."""
+"""The life cycle of a session: open, ask for a person, accept, end, merge.
+
+Each step is a transaction; then the live queue is brought up to date.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _OPENINGS = 5
 
 
 class Lifecycle:
-    """The life of all sessions. Raises what `domain/errors.py` lists."""
+    """The steps of a session's life. Raise the errors of `domain/errors.py`."""
 
     def __init__(self, *, store: Store, assigner: Assigner, new_id: Callable[[], int]) -> None:
         self._store = store
@@ -65,7 +68,7 @@ class Lifecycle:
         return await self._now(after)
 
     async def accept(self, viewer: Viewer, session_id: int) -> Session:
-        """The calling agent takes an offer."""
+        """Accept an offer for the calling agent."""
         async with self._store.unit_of_work(viewer.tenant_id) as work:
             before = await work.session(session_id)
             if before is None:
@@ -76,7 +79,7 @@ class Lifecycle:
         return after
 
     async def end(self, viewer: Viewer, session_id: int) -> Session:
-        """End a session for one who takes part in it; the agent's place goes to the next who waits."""
+        """End a session for a participant; the agent's place goes to the next waiting session."""
         async with self._store.unit_of_work(viewer.tenant_id) as work:
             before = viewer.must_see(await work.session(session_id))
             after = before.end(viewer.end_reason(before), work.now)
@@ -85,7 +88,7 @@ class Lifecycle:
         return after
 
     async def end_idle(self, tenant_id: str, session_id: int) -> None:
-        """End a session in which nobody says anything any more."""
+        """End a session without recent messages."""
         async with self._store.unit_of_work(tenant_id) as work:
             before = await work.session(session_id)
             if before is None:
@@ -94,10 +97,10 @@ class Lifecycle:
         await self._ended(before, after)
 
     async def merge(self, tenant_id: str, *, visitor_id: int, customer_id: int, customer_name: str) -> None:
-        """Give a visitor's sessions to the customer the visitor turned out to be.
+        """Move a visitor's sessions to the customer that the visitor is.
 
-        A customer has one open session: when both have one, the conversation that came further goes on, of two alike
-        the younger, and the other ends. Doing it again changes nothing.
+        A customer has one open session: when both have one, the session in the later state goes on, of equal ones the
+        younger, and the other ends. Repeating it changes nothing.
         """
         async with self._store.unit_of_work(tenant_id) as work:
             sessions = await work.of_visitor(visitor_id, and_open_of=customer_id)

@@ -1,4 +1,4 @@
-"""How sessions and agents stand in PostgreSQL's rows."""
+"""Sessions and agents as rows in PostgreSQL."""
 
 # ruff: noqa: S608  # the queries are made of the names of our own columns; values only ever travel as parameters
 
@@ -56,7 +56,7 @@ UPDATE_AGENT: Final = """
 
 
 async def fetch(conn: AsyncConnection[Any], query: str, values: dict[str, object]) -> list[DictRow]:
-    """Run a query made of the constants above and our own words; values only ever travel as parameters."""
+    """Run a query made of the constants above; values are always parameters."""
     async with conn.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(query.encode(), values)
         return await cursor.fetchall()
@@ -81,14 +81,14 @@ def agent_of(row: DictRow) -> Agent:
 
 
 def session_values(session: Session) -> dict[str, object]:
-    """Give the parameters of INSERT and UPDATE."""
+    """Return the parameters of INSERT and UPDATE."""
     values = {name: getattr(session, name) for name in (*_FIXED, *_CHANGING)}
     values["former_agents"] = list(session.former_agents)
     return {name: int(value) if isinstance(value, int) else value for name, value in values.items()}
 
 
 def agent_values(agent: Agent) -> dict[str, object]:
-    """Give the parameters of UPDATE_AGENT."""
+    """Return the parameters of UPDATE_AGENT."""
     return {
         "tenant_id": agent.tenant_id,
         "user_id": agent.user_id,

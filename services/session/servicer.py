@@ -1,4 +1,4 @@
-"""Translates between the contract and the life of sessions."""
+"""SessionService on the wire: translate between the contract and the rules."""
 
 from __future__ import annotations
 

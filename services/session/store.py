@@ -18,28 +18,28 @@ from services.session.unit_of_work import UnitOfWork
 
 
 class Live(NamedTuple):
-    """All that the live queue of a shop is made of; those who wait in their order."""
+    """The rows from which a shop's live queue is built; waiting sessions in their order."""
 
     sessions: list[Session]
     agents: list[Agent]
 
 
 class Lapsed(NamedTuple):
-    """An agent with an offer whose time is over."""
+    """An agent with a lapsed offer."""
 
     tenant_id: str
     agent_id: int
 
 
 class Idle(NamedTuple):
-    """An open session that may have been silent for too long."""
+    """An open session that may be idle."""
 
     tenant_id: str
     session_id: int
 
 
 class Store:
-    """Reads, and opens transactions in which something changes. Every query names its shop."""
+    """Queries, and transactions that change rows. Every query names its shop."""
 
     def __init__(self, db: Database, announcer: Announcer) -> None:
         self._db = db
@@ -54,7 +54,7 @@ class Store:
 
     @asynccontextmanager
     async def alone(self, tenant_id: str) -> AsyncIterator[Callable[[], Awaitable[Live]]]:
-        """Hold a lock of the shop, which ends with the block or with this process; yields how to read what is live."""
+        """Hold the shop's advisory lock until the block ends; yield a function that reads the live rows."""
         async with self._db.tenant(tenant_id) as conn:
             await conn.execute("SELECT pg_advisory_xact_lock(hashtextextended('session ' || %s, 0))", (tenant_id,))
             yield lambda: _live(conn, tenant_id)
@@ -106,7 +106,7 @@ class Store:
         )
 
     async def live(self, tenant_id: str) -> Live:
-        """Return what the live queue is made of."""
+        """Return the rows from which the live queue is built."""
         async with self._db.tenant(tenant_id) as conn:
             return await _live(conn, tenant_id)
 
@@ -119,7 +119,7 @@ class Store:
         return agent_of(found[0]) if found else None
 
     async def agents(self, tenant_id: str, *, after: tuple[str, int], limit: int) -> list[Agent]:
-        """Return agents by name, then id, from after that one."""
+        """Return agents ordered by name, then id, after the given one."""
         async with self._db.tenant(tenant_id) as conn:
             rows = await fetch(
                 conn,
@@ -140,7 +140,7 @@ class Store:
         return int(found[0]["waiting"])
 
     async def heard(self, tenant_id: str, session_id: int, at: datetime) -> None:
-        """Note that something was said in the session then."""
+        """Record the time of a session's last message."""
         async with self._db.tenant(tenant_id) as conn:
             await conn.execute(
                 "UPDATE cs_session SET active_at = greatest(active_at, %s) WHERE tenant_id = %s AND id = %s",
@@ -148,7 +148,7 @@ class Store:
             )
 
     async def live_tenants(self) -> set[str]:
-        """Return the shops in which somebody waits, talks or is there to answer."""
+        """Return the shops with sessions that wait or are held by agents, or with agents on duty."""
         rows = await self._everywhere(
             "SELECT DISTINCT tenant_id FROM cs_session WHERE state IN (2, 3, 4)"
             " UNION SELECT DISTINCT tenant_id FROM cs_agent WHERE status <> 3",
@@ -157,7 +157,7 @@ class Store:
         return {row["tenant_id"] for row in rows}
 
     async def lapsed(self, *, limit: int) -> list[Lapsed]:
-        """Return agents who let an offer lapse."""
+        """Return agents with lapsed offers."""
         rows = await self._everywhere(
             "SELECT DISTINCT tenant_id, agent_id FROM (SELECT tenant_id, agent_id FROM cs_session"
             " WHERE state = 3 AND offered_until <= clock_timestamp() ORDER BY offered_until LIMIT %(limit)s) lapsed",
@@ -166,7 +166,7 @@ class Store:
         return [Lapsed(**row) for row in rows]
 
     async def idle(self, silent: timedelta, *, limit: int) -> list[Idle]:
-        """Return open sessions of which nothing is known for so long."""
+        """Return open sessions without a known message for so long."""
         rows = await self._everywhere(
             "SELECT tenant_id, id AS session_id FROM cs_session"
             " WHERE state <> 5 AND active_at < clock_timestamp() - %(silent)s ORDER BY active_at LIMIT %(limit)s",

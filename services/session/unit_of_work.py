@@ -1,4 +1,4 @@
-"""One transaction in which sessions and agents change, with all that is announced about it."""
+"""One transaction that changes sessions and agents, together with its events."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from services.session.rows import (
 class UnitOfWork:
     """One transaction of one shop. `now` is the database's clock at its start.
 
-    Rows are locked before they are read, agents before sessions and sessions by id, so that transactions cannot lock
-    each other out. Everything that is written is announced in the same transaction, through the outbox.
+    Rows are locked before they are read, agents before sessions and sessions by id, so that transactions do not
+    deadlock. The events of every write go to the outbox in the same transaction.
     """
 
     def __init__(self, conn: AsyncConnection[Any], tenant_id: str, now: datetime, announcer: Announcer) -> None:
@@ -56,7 +56,7 @@ class UnitOfWork:
         return await self._lock("agent_id = %(agent)s AND state = 3", agent=agent_id)
 
     async def seats_of(self, agent_id: int) -> list[Session]:
-        """Lock and return the sessions that take an agent's places."""
+        """Lock and return the sessions that an agent holds, accepted or not."""
         return await self._lock(
             "agent_id = %(agent)s AND state = ANY(%(seated)s)", agent=agent_id, seated=list(map(int, SEATED))
         )
@@ -78,7 +78,7 @@ class UnitOfWork:
         return True
 
     async def save(self, before: Session, after: Session, what: SessionChanged) -> Session:
-        """Write the next version of a session, if it is one, and give it back with its place in the queue.
+        """Write the next version of a session, if there is one, and return it with its place in the queue.
 
         Raises `VersionConflict` when the session is not as it was.
         """
@@ -96,14 +96,14 @@ class UnitOfWork:
         await self._conn.execute(
             "SELECT 1 FROM cs_agent WHERE tenant_id = %s AND user_id = %s FOR UPDATE", (self.tenant_id, user_id)
         )
-        # In a statement of its own: it sees what was committed while the one above waited for the lock.
+        # A separate statement sees what was committed while the one above waited for the lock.
         found = await fetch(
             self._conn, f"{SELECT_AGENT} AND a.user_id = %(user)s", {"tenant": self.tenant_id, "user": user_id}
         )
         return agent_of(found[0]) if found else None
 
     async def agent_or_new(self, user_id: int, display_name: str) -> Agent:
-        """Lock an agent, who is made, away, when there is none yet."""
+        """Lock an agent; create one who is away when there is none."""
         await self._conn.execute(
             "INSERT INTO cs_agent (tenant_id, user_id, display_name, status, capacity, version)"
             " VALUES (%s, %s, %s, %s, %s, 0) ON CONFLICT DO NOTHING",
@@ -119,7 +119,7 @@ class UnitOfWork:
         if after is before:
             return
         await self._conn.execute(UPDATE_AGENT, agent_values(after))
-        # When an agent was last given a session is nobody else's business.
+        # The time of an agent's last assignment is internal and has no event.
         if after.version != before.version:
             await self._announcer.agent(self._conn, after, self.now)
 

@@ -1,4 +1,4 @@
-"""Sessions and agents as the contract has them."""
+"""Sessions and agents as messages of the contract."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.session.domain import Agent, Session
 
 
 def session(record: Session) -> pb.Session:
-    """Say what the contract says about a session."""
+    """Return a session as the contract's message."""
     return pb.Session(
         id=record.id,
         tenant_id=record.tenant_id,
@@ -32,7 +32,7 @@ def session(record: Session) -> pb.Session:
 
 
 def agent(record: Agent) -> pb.Agent:
-    """Say what the contract says about an agent."""
+    """Return an agent as the contract's message."""
     return pb.Agent(
         user_id=record.user_id,
         display_name=record.display_name,

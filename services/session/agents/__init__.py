@@ -1,1 +1,1 @@
-"""Who is on duty: the people who answer."""
+"""Agents: who is on duty."""

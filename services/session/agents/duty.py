@@ -1,4 +1,4 @@
-"""Who is on duty: agents come, go and change, and give back what they did not accept."""
+"""Agents on duty: their status, and the sessions that go back to the queue when they leave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Duty:
-    """The agents of all shops. Each change is a transaction, then the live queue is settled."""
+    """Changes of agents. Each is a transaction; then the live queue is brought up to date."""
 
     def __init__(self, *, store: Store, assigner: Assigner) -> None:
         self._store = store
@@ -26,7 +26,7 @@ class Duty:
     ) -> Agent:
         """Set the calling agent's status, name and capacity (as it was when there is no profile).
 
-        Away gives unaccepted offers back. Raises `Disabled` and `LoggedOut` for who may not act any more.
+        Away returns unaccepted offers to the queue. Raises `Disabled`, and `LoggedOut` for a revoked token.
         """
         if profile is not None and profile.disabled:
             raise Disabled("your account is disabled; ask an administrator of your shop")
@@ -38,7 +38,7 @@ class Duty:
                 capacity=profile.capacity if profile is not None else before.capacity,
             )
             after, requeued = await _save_agent(work, before, after)
-        # Also when nothing changed: one who says "available" again gets what waits.
+        # Also when nothing changed: setting AVAILABLE again assigns waiting sessions.
         await self._assigner.settle(viewer.tenant_id, requeued, [after])
         return await self.agent(viewer, name=name)
 
@@ -48,18 +48,18 @@ class Duty:
         return agent or Agent(tenant_id=viewer.tenant_id, user_id=viewer.user_id, display_name=name)
 
     async def lapse(self, tenant_id: str, agent_id: int) -> None:
-        """Set an agent away who let an offer lapse; all the agent's offers go back to the queue."""
+        """Set an agent with a lapsed offer away; all the agent's offers go back to the queue."""
         async with self._store.unit_of_work(tenant_id) as work:
             before = await work.agent(agent_id)
             offers = await work.offers_to(agent_id)
-            # Accepted or given back meanwhile, perhaps by another instance that does the same.
+            # Accepted or requeued meanwhile, perhaps by another instance.
             if before is None or not any(offer.has_lapsed(work.now) for offer in offers):
                 return
             after, requeued = await _save_agent(work, before, before.change(status=AgentStatus.AWAY))
         await self._assigner.settle(tenant_id, requeued, [after])
 
     async def staff_changed(self, tenant_id: str, user_id: int, *, display_name: str, capacity: int) -> None:
-        """Take over an agent's new name or capacity. No agent, no change."""
+        """Update an agent's name and capacity. A user who is no agent is ignored."""
         async with self._store.unit_of_work(tenant_id) as work:
             before = await work.agent(user_id)
             if before is None:

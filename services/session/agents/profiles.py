@@ -34,7 +34,7 @@ class AgentProfiles:
     async def profile_of(self, tenant_id: str, user_id: int) -> Profile | None:
         """Return an agent's profile, None while the user service does not answer.
 
-        An agent must be able to come and go without it; what changed meanwhile arrives by event.
+        Setting a status does not depend on it; changes of the profile arrive by event.
         """
         try:
             response = await self._users.GetUser(

@@ -1,1 +1,1 @@
-"""Who waits, and which agent gets which session."""
+"""Assignment: the queue of waiting sessions, and which agent gets which one."""

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
-# Rounds of proposals in one go. More are left to the next reconciliation, so that no request pays for all others.
+# Rounds of proposals in one run. More are left to the next run, so that no request pays for all others.
 _MOST_ROUNDS = 50
 # What a request waits for its own change to be settled, in seconds.
 _SETTLED_WITHIN_S = 2.0
@@ -55,7 +55,7 @@ class Assigner:
         self._store = store
         self._queue = queue
         self._offer = offer
-        # Told the shop whose queue may have moved.
+        # Called with the shop whose queue may have changed.
         self._on_change = on_change
         self._rebuilding: dict[str, asyncio.Lock] = {}
         # Shops whose live queue could not be told of something. Another instance finds them by comparing.
@@ -63,7 +63,7 @@ class Assigner:
         self._running: set[asyncio.Task[None]] = set()
 
     async def settle(self, tenant_id: str, sessions: Iterable[Session] = (), agents: Iterable[Agent] = ()) -> None:
-        """Bring rows that were just committed to the live queue, and carry out what follows from them.
+        """Send rows that were just committed to the live queue, and carry out its proposals.
 
         The rows are committed, so the work goes on when the caller is cancelled, or has waited for 2 s, and no failure
         is the caller's: the live queue catches up when it is back.
@@ -93,7 +93,7 @@ class Assigner:
         await each(tuple(self._behind), self.reconcile)
 
     async def close(self) -> None:
-        """Let what is under way come to its end."""
+        """Wait for running work."""
         if self._running:
             await asyncio.gather(*self._running, return_exceptions=True)
 
@@ -105,7 +105,7 @@ class Assigner:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        # The caller may be gone and not see it; the shop is marked as behind.
+        # The caller may have stopped waiting; the shop is marked as behind.
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.warning("the live queue is behind", error=repr(error))
 

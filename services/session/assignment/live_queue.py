@@ -1,6 +1,6 @@
-"""The live queue of each shop in Valkey: who waits, who answers, and who is proposed to whom.
+"""The live queue of each shop in Valkey: waiting sessions, agents with their load, and proposals.
 
-`live_queue.lua` keeps it, `routing.lua` is the policy that chooses.
+`live_queue.lua` is the state, `routing.lua` the policy that chooses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from services.session.domain import Agent, Session
 
 T = TypeVar("T")
 
-# Rows in one call: a script holds up everyone else's while it runs.
+# Rows in one call: a script blocks all others while it runs.
 _CHUNK = 500
 _TELLING_MS = 10_000
 # What one call may take, and for how long none is tried after a failure, so that a frozen Valkey costs its callers
@@ -41,7 +41,7 @@ class NotBuilt(Exception):
 
 
 class Proposal(NamedTuple):
-    """The queue took a place of the agent for the session in this version; PostgreSQL has to confirm."""
+    """A place of the agent is reserved for the session in this version, until PostgreSQL confirms."""
 
     session_id: int
     version: int
@@ -49,7 +49,7 @@ class Proposal(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The sessions the queue takes for live, and proposals that nobody carries out."""
+    """The sessions that the queue knows as live, and proposals that were not carried out in time."""
 
     sessions: frozenset[int]
     stale: Sequence[Proposal]
@@ -75,7 +75,7 @@ class LiveQueue:
         agents: Iterable[Agent] = (),
         withdrawn: Iterable[Proposal] = (),
     ) -> list[Proposal]:
-        """Take over rows and answer what to offer next. Waiting, assigned, active and ended sessions belong here.
+        """Store rows and return what to offer next. Takes waiting, assigned, active and ended sessions.
 
         The places of the proposals are taken until a newer version of their session comes or they are `withdrawn`.
         Raises `NotBuilt`.
@@ -104,7 +104,7 @@ class LiveQueue:
         return proposals
 
     async def build(self, tenant_id: str, *, sessions: Sequence[Session], agents: Sequence[Agent]) -> None:
-        """Forget what is there and begin anew with these rows. Nothing is proposed before all of them are in."""
+        """Replace the queue by these rows. Nothing is proposed before all of them are stored."""
         await self._run(tenant_id, "project", sessions=(), agents=(), withdrawn=(), clear=True, building=True)
         for rows in _chunks([_agent(agent) for agent in agents]):
             await self._run(tenant_id, "project", sessions=(), agents=rows, withdrawn=(), building=True)
@@ -114,7 +114,7 @@ class LiveQueue:
         await self._run(tenant_id, "project", sessions=(), agents=(), withdrawn=(), building=True, epoch=epoch)
 
     async def is_built(self, tenant_id: str) -> bool:
-        """Whether the queue is there."""
+        """Return whether the queue has been built."""
         async with self._reaching():
             return bool(await self._valkey.exists(f"{_shop(tenant_id)}:epoch"))
 
@@ -127,7 +127,7 @@ class LiveQueue:
         return Snapshot(frozenset(map(int, sessions)), [Proposal(*map(int, row)) for row in stale])
 
     async def changed_positions(self, tenant_id: str, *, limit: int) -> dict[int, int]:
-        """Return the new positions, among the first `limit`, that differ from those of the last call; by session."""
+        """Return by session the positions, among the first `limit`, that changed since the last call."""
         answer = await self._run(tenant_id, "positions", limit=limit)
         return {int(session_id): int(position) for session_id, position in answer or ()}
 
@@ -137,7 +137,7 @@ class LiveQueue:
 
     @asynccontextmanager
     async def telling(self, tenant_id: str) -> AsyncIterator[bool]:
-        """Yield whether the caller alone, of all instances, may tell positions now: an older one must not come last."""
+        """Yield whether this instance alone may send positions now, so that an older one cannot arrive last."""
         key = f"{_shop(tenant_id)}:telling"
         async with self._reaching():
             mine = bool(await self._valkey.set(key, "1", nx=True, px=_TELLING_MS))
@@ -150,7 +150,7 @@ class LiveQueue:
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[None]:
-        """Turn every way in which Valkey can be away, or take too long, into `QueueDown`."""
+        """Raise `QueueDown` when Valkey cannot be reached or takes too long."""
         if time.monotonic() < self._not_before:
             raise QueueDown("the live queue did not answer a moment ago")
         try:
@@ -190,7 +190,7 @@ def _agent(agent: Agent) -> dict[str, object]:
 
 
 def _microseconds(time: datetime | None) -> int:
-    """Since 1970, 0 for none; exact in a double until the year 2255."""
+    """Return microseconds since 1970, 0 for none; exact in a double until the year 2255."""
     return 0 if time is None else round(time.timestamp() * 1_000_000)
 
 

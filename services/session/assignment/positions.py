@@ -1,4 +1,4 @@
-"""Tells those who wait that their place in the queue changed."""
+"""Notify waiting customers when their place in the queue changes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from services.session.store import Store
 
 _log = structlog.get_logger(__name__)
 
-# So many at the head of the queue are told; a customer further back learns the place by asking.
+# Notified at most, from the head of the queue; a customer further back gets the place with the session.
 _MOST_TOLD = 500
 
 
 class Positions:
-    """Gathers changes of queues for a moment, then tells each customer concerned once."""
+    """Collects changes of queues for a moment, then notifies each customer concerned once."""
 
     def __init__(self, *, store: Store, queue: LiveQueue, bus: Bus, new_id: Callable[[], int], after_s: float) -> None:
         self._store = store
@@ -34,12 +34,12 @@ class Positions:
         self._woken = asyncio.Event()
 
     def moved(self, tenant_id: str) -> None:
-        """Note that the queue of a shop may have moved."""
+        """Note that the queue of a shop may have changed."""
         self._moved.add(tenant_id)
         self._woken.set()
 
     async def run(self) -> None:
-        """Tell until cancelled."""
+        """Notify until cancelled."""
         while True:
             await self._woken.wait()
             await asyncio.sleep(self._after_s)
@@ -52,10 +52,10 @@ class Positions:
                     # Reconciliation calls `moved` when the queue is back.
                     continue
                 except Exception as error:  # noqa: BLE001  # told again at the next move or reconciliation
-                    _log.warning("queue positions not told", tenant=tenant_id, error=repr(error))
+                    _log.warning("queue positions not sent", tenant=tenant_id, error=repr(error))
 
     async def tell(self, tenant_id: str) -> None:
-        """Send a notice for each session whose place changed since its customer was told last."""
+        """Send a notice for each session whose place changed since the last notice."""
         async with self._queue.telling(tenant_id) as alone:
             if not alone:
                 self.moved(tenant_id)
@@ -79,4 +79,4 @@ class Positions:
                 await self._queue.untell(tenant_id, places)
                 if not isinstance(error, BusError):
                     raise
-                _log.warning("queue positions not told, the bus is away", tenant=tenant_id)
+                _log.warning("queue positions not sent, bus unavailable", tenant=tenant_id)

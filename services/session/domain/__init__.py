@@ -1,7 +1,7 @@
 """The rules of sessions and agents.
 
-Pure: time comes in as an argument and every change gives a new object, whose version is one higher. A request that
-asks for what is so already gives the object back as it was. Refusals are exceptions below `SessionError`.
+Pure: time comes in as an argument and every change gives a new object, whose version is one higher. A request for
+what is the case already returns the same object. Refusals are exceptions below `SessionError`.
 
 | module | rules |
 | --- | --- |

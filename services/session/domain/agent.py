@@ -1,4 +1,4 @@
-"""An agent: whether, and how many, sessions the agent takes."""
+"""The rules of an agent: status, capacity, load."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Agent:
     last_assigned_at: datetime | None = None
 
     def change(self, **values: object) -> Agent:
-        """Give it other values; the same ones give it back as it was."""
+        """Return it with other values, as the next version; unchanged when they are the same."""
         changed = replace(self, **values)  # type: ignore[arg-type]  # our own fields
         return self if changed == self else replace(changed, version=self.version + 1)
 
@@ -55,14 +55,14 @@ class Agent:
         return self.change(status=AgentStatus.AWAY, token_generation=token_generation)
 
     def assigned(self, now: datetime) -> Agent:
-        """Note that a session was offered; no change that others hear of."""
+        """Count a session that was offered; not a new version."""
         return replace(self, load=self.load + 1, last_assigned_at=now)
 
     def without(self, sessions: int) -> Agent:
-        """Note that so many sessions went elsewhere; no change that others hear of."""
+        """Subtract sessions that went elsewhere; not a new version."""
         return replace(self, load=self.load - sessions)
 
     @property
     def takes(self) -> bool:
-        """Whether one more session may be offered."""
+        """Return whether one more session may be offered."""
         return self.status is AgentStatus.AVAILABLE and self.load < self.capacity

@@ -95,7 +95,7 @@ class Session:
     queue_position: int = 0
 
     def ask_person(self, reason: HandoffReason, now: datetime) -> Session:
-        """Let it wait for a person. `now` becomes its place in the queue for good. Raises `Ended`."""
+        """Put it into the queue for a person. `now` is its place in the queue from then on. Raises `Ended`."""
         self._must_be_open()
         if self.state is not SessionState.BOT:
             return self
@@ -111,7 +111,7 @@ class Session:
         )
 
     def requeue(self) -> Session:
-        """Take it from its agent and let it wait again, where it stood: before all who asked later.
+        """Take it from its agent and put it back into the queue at its old place: before all who asked later.
 
         An agent who had accepted becomes a former agent. Raises `WrongState`.
         """
@@ -122,7 +122,7 @@ class Session:
         return self._move(SessionState.WAITING, agent_id=0, agent_name="", offered_until=None, former_agents=former)
 
     def accept(self, agent_id: int, now: datetime) -> Session:
-        """Let the agent take the offer. Raises `Ended`, and `WrongState` when it is not offered to this agent."""
+        """Accept the offer. Raises `Ended`, and `WrongState` when it is not offered to this agent."""
         self._must_be_open()
         if self.agent_id != agent_id:
             raise WrongState("the session is not offered to you; it may have gone back to the queue or to a colleague")
@@ -131,17 +131,17 @@ class Session:
         return self._move(SessionState.ACTIVE, accepted_at=now, offered_until=None)
 
     def end(self, reason: EndReason, now: datetime) -> Session:
-        """End it. It keeps its agent, who may still look at it."""
+        """End it. It keeps its agent, who may still read it."""
         if self.state is SessionState.ENDED:
             return self
         return self._move(SessionState.ENDED, ended_at=now, end_reason=reason, offered_until=None)
 
     def give_to(self, customer_id: int, customer_name: str) -> Session:
-        """Make it another customer's."""
+        """Move it to another customer."""
         return self._change(customer_id=customer_id, customer_name=customer_name or self.customer_name)
 
     def has_lapsed(self, now: datetime) -> bool:
-        """Whether the agent's time to accept is over."""
+        """Return whether the agent's time to accept is over."""
         return self.offered_until is not None and self.offered_until <= now
 
     def _must_be_open(self) -> None:
@@ -165,5 +165,5 @@ class Session:
 
 
 def kept_of(one: Session, other: Session) -> Session:
-    """Which of two open sessions of one customer goes on: the one that came further, then the younger one."""
+    """Return which of two open sessions of a customer goes on: the one in the later state, then the younger one."""
     return max(one, other, key=lambda session: (session.state, session.opened_at, session.id))

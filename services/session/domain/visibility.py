@@ -50,13 +50,13 @@ class Viewer:
         )
 
     def must_see(self, session: Session | None) -> Session:
-        """Give back the session. Raises `NotFound` for a missing one and for one that is not to be seen, alike."""
+        """Return the session. Raises `NotFound` for a missing one and for a hidden one alike."""
         if session is None or not self.sees(session):
             raise NotFound("there is no such session")
         return session
 
     def end_reason(self, session: Session) -> EndReason:
-        """Say on whose account the session ends. Raises `WrongState` for a person who does not take part in it."""
+        """Return the reason when the viewer ends the session. Raises `WrongState` for one who takes no part in it."""
         self.must_see(session)
         if self.shopper and session.customer_id == self.user_id:
             return EndReason.CUSTOMER

@@ -17,11 +17,11 @@ from services.session.agents.profiles import Profile
 from services.session.assignment.assigner import Assigner
 from services.session.assignment.live_queue import LiveQueue
 from services.session.assignment.positions import Positions
-from services.session.assignment.reconciliation import Reconciliation
 from services.session.config import SessionConfig
 from services.session.domain import Agent, AgentStatus, HandoffReason, Session, Viewer
 from services.session.events import Announcer
 from services.session.lifecycle import Lifecycle
+from services.session.reconciliation import Reconciliation
 from services.session.store import Store
 
 
