@@ -22,6 +22,10 @@ from e2e.clients.edge import Identity
 from e2e.clients.transports import Stream, Transport
 
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0)
+# Seconds after which a message without an acknowledgement is sent on a new stream, as the contract asks of clients.
+_PATIENCE_S = 5.0
+# Seconds in which a new stream must be welcomed.
+_WELCOME_WITHIN_S = 10.0
 
 
 class RefusedError(Exception):
@@ -51,6 +55,10 @@ class Participant:
         self._waiting: dict[str, tuple[frame_pb2.PostMessage, asyncio.Future[frame_pb2.Ack]]] = {}
         self._known: set[int] = set()
         self._stream: Stream | None = None
+        # When the messages that wait were sent on the stream as it is now, by client message id.
+        self._sent_at: dict[str, float] = {}
+        # When the stream is given up.
+        self._limit: asyncio.Timeout | None = None
         self._changed = asyncio.Condition()
         self.online = asyncio.Event()
 
@@ -123,6 +131,7 @@ class Participant:
                 failures += 1
             finally:
                 self._stream = None
+                self._sent_at.clear()
                 self.online.clear()
             await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
 
@@ -130,7 +139,10 @@ class Participant:
         hello = frame_pb2.Hello(
             cursors=[frame_pb2.Cursor(session_id=session, seq=seq) for session, seq in self._cursors.items()]
         )
-        async with self.transport.open(self.identity, hello) as stream:
+        async with (
+            asyncio.timeout(_WELCOME_WITHIN_S) as self._limit,
+            self.transport.open(self.identity, hello) as stream,
+        ):
             async for frame in stream.frames():
                 await self._take(frame, stream)
                 async with self._changed:
@@ -143,7 +155,9 @@ class Participant:
                 self._stream = stream
                 for session in frame.welcome.sessions:
                     self._learn(session)
+                self._be_patient()
                 for post, _ in list(self._waiting.values()):
+                    self._note(post)
                     await stream.send(frame_pb2.ClientFrame(post=post))
                 self.online.set()
             case "message":
@@ -170,6 +184,7 @@ class Participant:
 
     def _acknowledge(self, ack: frame_pb2.Ack) -> None:
         post, answer = self._waiting.pop(ack.client_message_id, (None, None))
+        self._answered(ack.client_message_id)
         if post is None or answer is None:
             return
         self.acks[ack.client_message_id] = ack
@@ -190,6 +205,7 @@ class Participant:
             answer.set_result(ack)
 
     def _refuse(self, refusal: frame_pb2.Refusal) -> None:
+        self._answered(refusal.client_message_id)
         if refusal.client_message_id in self._waiting and not refusal.HasField("retry_after"):
             _, answer = self._waiting.pop(refusal.client_message_id)
             if not answer.done():
@@ -211,8 +227,23 @@ class Participant:
     async def _try(self, frame: frame_pb2.ClientFrame) -> None:
         """Send now when connected; the next welcome sends it again otherwise."""
         if self._stream is not None:
+            if frame.HasField("post"):
+                self._note(frame.post)
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, WebSocketException, OSError):
                 await self._stream.send(frame)
+
+    def _note(self, post: frame_pb2.PostMessage) -> None:
+        self._sent_at[post.client_message_id] = asyncio.get_running_loop().time()
+        self._be_patient()
+
+    def _answered(self, client_message_id: str) -> None:
+        self._sent_at.pop(client_message_id, None)
+        self._be_patient()
+
+    def _be_patient(self) -> None:
+        """Give the stream as long as the oldest message without an answer has left."""
+        if self._limit is not None and self._stream is not None and not self._limit.expired():
+            self._limit.reschedule(min(self._sent_at.values()) + _PATIENCE_S if self._sent_at else None)
 
 
 def _words(message: message_pb2.Message) -> str:

@@ -31,6 +31,10 @@ class ChatServiceStub:
     `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
     which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
+
+    An instance that has stopped answering is left. The platform ends its streams within 5 seconds with UNAVAILABLE. A
+    client that gets no acknowledgement of a message within 5 seconds, on whichever way, should say so to the person,
+    connect again with its cursors, and send the message again with the same `client_message_id`: it is stored once.
     """
 
     def __init__(self, channel):
@@ -62,6 +66,10 @@ class ChatServiceServicer:
     `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
     which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
+
+    An instance that has stopped answering is left. The platform ends its streams within 5 seconds with UNAVAILABLE. A
+    client that gets no acknowledgement of a message within 5 seconds, on whichever way, should say so to the person,
+    connect again with its cursors, and send the message again with the same `client_message_id`: it is stored once.
     """
 
     def Converse(self, request_iterator, context):
@@ -120,6 +128,10 @@ class ChatService:
     `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
     which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
+
+    An instance that has stopped answering is left. The platform ends its streams within 5 seconds with UNAVAILABLE. A
+    client that gets no acknowledgement of a message within 5 seconds, on whichever way, should say so to the person,
+    connect again with its cursors, and send the message again with the same `client_message_id`: it is stored once.
     """
 
     @staticmethod

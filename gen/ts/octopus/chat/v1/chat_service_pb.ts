@@ -177,6 +177,10 @@ export const SendResponseSchema: GenMessage<SendResponse> = /*@__PURE__*/
  * which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
  * a message is acknowledged when it is durable, shown once, and in order within its session.
  *
+ * An instance that has stopped answering is left. The platform ends its streams within 5 seconds with UNAVAILABLE. A
+ * client that gets no acknowledgement of a message within 5 seconds, on whichever way, should say so to the person,
+ * connect again with its cursors, and send the message again with the same `client_message_id`: it is stored once.
+ *
  * @generated from service octopus.chat.v1.ChatService
  */
 export const ChatService: GenService<{
