@@ -40,10 +40,13 @@ _NO_SUCH_PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark">
 <title>404 · Octopus</title>
-<style>body { font: 1rem/1.6 system-ui, sans-serif; max-width: 30rem; margin: 20vh auto 0; padding: 0 1.5rem }</style>
+<style>body { font: 1rem/1.6 system-ui, sans-serif; max-width: 30rem; margin: 20vh auto 0; padding: 0 1.5rem }
+a { color: inherit }</style>
+<main>
 <h1>没有这个页面</h1>
 <p lang="en">There is no such page.</p>
 <p><a href="/">回到首页 · <span lang="en">To the start page</span></a></p>
+</main>
 </html>
 """
 

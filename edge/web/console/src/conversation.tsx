@@ -28,11 +28,11 @@ export function ConversationColumn({ workspace }: { workspace: Workspace }) {
       {conversation ? (
         <Open key={conversation.session.peek().id.toString()} workspace={workspace} conversation={conversation} />
       ) : workspace.selectedId.value !== 0n ? (
-        <div class="centre" role="status">{text.loading}</div>
+        <div class="centre" role="status"><h1>{text.loading}</h1></div>
       ) : (
         <div class="centre">
           <Icon name="chats" />
-          <strong>{text.chooseTitle}</strong>
+          <h1>{text.chooseTitle}</h1>
           <p>{text.chooseHint}</p>
         </div>
       )}

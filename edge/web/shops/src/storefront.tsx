@@ -125,52 +125,54 @@ function Storefront({ shop }: { shop: Shop }) {
         <Who shop={shop} />
         <button type="button" class="text-button" onClick={switchLanguage} data-testid="language">{text.other}</button>
       </header>
-      <section class="hero">
-        <div>
-          <h1>{shop.slogan[shown]}</h1>
-          <p>{shop.promise[shown]}</p>
-          <button type="button" class="solid" onClick={() => openChat()} data-testid="ask">{text.ask}</button>
-        </div>
-        <div class="hero-art" aria-hidden="true">{shop.hero}</div>
-      </section>
-      <main id="products">
-        <div class="collection">
-          <h2>{text.collection}</h2>
-          <input
-            id="search"
-            type="search"
-            dir="auto"
-            value={wanted.value}
-            placeholder={`${text.search} /`}
-            aria-label={text.search}
-            onInput={(event) => (wanted.value = event.currentTarget.value)}
-            data-testid="search"
-          />
-        </div>
-        <p class="hidden" role="status">{wanted.value && text.found(products.length)}</p>
-        <ul class="products">
-          {products.map((product) => (
-            <li key={product.name.en}>
-              <div class="picture" style={{ background: product.tint }} aria-hidden="true">{product.art}</div>
-              <h3>{product.name[shown]}</h3>
-              <p>{product.detail[shown]}</p>
-              <div class="buy">
-                <b>¥{product.price}</b>
-                <button type="button" class="text-button" aria-label={text.askAbout(product.name[shown])} onClick={() => openChat()}>
-                  {text.ask}
-                </button>
-              </div>
-            </li>
-          ))}
-        </ul>
-        <ul class="services" id="services">
-          {shop.services.map(([title, detail]) => (
-            <li key={title.en}>
-              <strong>{title[shown]}</strong>
-              <span>{detail[shown]}</span>
-            </li>
-          ))}
-        </ul>
+      <main>
+        <section class="hero">
+          <div>
+            <h1>{shop.slogan[shown]}</h1>
+            <p>{shop.promise[shown]}</p>
+            <button type="button" class="solid" onClick={() => openChat()} data-testid="ask">{text.ask}</button>
+          </div>
+          <div class="hero-art" aria-hidden="true">{shop.hero}</div>
+        </section>
+        <section class="goods" id="products">
+          <div class="collection">
+            <h2>{text.collection}</h2>
+            <input
+              id="search"
+              type="search"
+              dir="auto"
+              value={wanted.value}
+              placeholder={`${text.search} /`}
+              aria-label={text.search}
+              onInput={(event) => (wanted.value = event.currentTarget.value)}
+              data-testid="search"
+            />
+          </div>
+          <p class="hidden" role="status">{wanted.value && text.found(products.length)}</p>
+          <ul class="products">
+            {products.map((product) => (
+              <li key={product.name.en}>
+                <div class="picture" style={{ background: product.tint }} aria-hidden="true">{product.art}</div>
+                <h3>{product.name[shown]}</h3>
+                <p>{product.detail[shown]}</p>
+                <div class="buy">
+                  <b>¥{product.price}</b>
+                  <button type="button" class="text-button" aria-label={text.askAbout(product.name[shown])} onClick={() => openChat()}>
+                    {text.ask}
+                  </button>
+                </div>
+              </li>
+            ))}
+          </ul>
+          <ul class="services" id="services">
+            {shop.services.map(([title, detail]) => (
+              <li key={title.en}>
+                <strong>{title[shown]}</strong>
+                <span>{detail[shown]}</span>
+              </li>
+            ))}
+          </ul>
+        </section>
       </main>
       <footer>
         <span>{text.demo}</span>

@@ -24,6 +24,7 @@ export interface Setting {
 /** One shopper in one panel. */
 export class Chat {
   private readonly shopper: Shopper;
+  private shown = false;
 
   constructor(
     root: ShadowRoot,
@@ -42,9 +43,10 @@ export class Chat {
     stage.addEventListener("keydown", this.onKeyDown);
   }
 
-  /** Show the panel, or nothing; connect when it is shown for the first time. */
+  /** Show the panel, or nothing. Opening it connects, unless that has been done. */
   draw(language: Language, shown: boolean): void {
-    if (shown) void this.shopper.start();
+    if (shown && !this.shown) void this.shopper.start();
+    this.shown = shown;
     render(shown ? <Panel shopper={this.shopper} language={language} onClose={this.close} /> : null, this.stage);
   }
 
