@@ -22,6 +22,7 @@ from mesh.identity.files import Identity
 from mesh.process.config import ConfigError, ServiceConfig
 from mesh.process.periodic import Step, periodic
 from mesh.rpc import channel, server
+from mesh.rpc.policy import Method
 from mesh.rpc.server import PortTaken, Register
 from mesh.rpc.tokens import TokenVerifier
 from mesh.telemetry.metrics import metrics
@@ -195,7 +196,7 @@ class Member:
         self._on_stop.append(callback)
 
     async def serve(
-        self, *register: Register, others: Mapping[str, frozenset[str]] | None = None, listed: bool = True
+        self, *register: Register, others: Mapping[str, frozenset[str] | Method] | None = None, listed: bool = True
     ) -> int:
         """Start a gRPC server with everything a server of the mesh has, and register the instance; return the port.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,21 +95,26 @@ def build(
     *register: Register,
     host: str = "127.0.0.1",
     port: int = 0,
-    others: Mapping[str, frozenset[str]] | None = None,
+    others: Mapping[str, frozenset[str] | Method] | None = None,
 ) -> Server:
     """Makes a server with every interceptor, not yet started. It listens on `port`, or on a free one when 0.
 
     `others` names services that carry no options of ours, such as the ADS feed, with the members that may call
-    them. Raises `mesh.rpc.policy.PolicyError` when a registered contract has a method without rules or names a caller
-    that nobody is, and `PortTaken`.
+    them, or with the rules of all their methods. Raises `mesh.rpc.policy.PolicyError` when a registered contract has a
+    method without rules or names a caller that nobody is, and `PortTaken`.
     """
     foreign = dict(others or {})
-    for callers in foreign.values():
-        names.check(callers)
+    for given in foreign.values():
+        names.check(given.callers if isinstance(given, Method) else given)
 
     def rules(path: str) -> Method | None:
-        callers = foreign.get(path.removeprefix("/").rpartition("/")[0])
-        return policy.of(path) if callers is None else Method(path, frozenset(), callers, frozenset(), open=True)
+        match foreign.get(path.removeprefix("/").rpartition("/")[0]):
+            case None:
+                return policy.of(path)
+            case Method() as method:
+                return replace(method, path=path)
+            case callers:
+                return Method(path, frozenset(), callers, frozenset(), open=True)
 
     # Outermost first. Errors stands inside what observes, so that these see what the caller was told.
     interceptors: list[Interceptor] = [
@@ -131,7 +137,8 @@ def build(
     policy.check(services)
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    if reflection.SERVICE_NAME not in foreign:
+        reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = f"{host}:{port}"
     try:
         bound = server.add_secure_port(address, credentials(identity))

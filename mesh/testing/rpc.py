@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from jwt.algorithms import OKPAlgorithm
 
 from mesh.identity.files import Identity
 from mesh.rpc.channel import connect
+from mesh.rpc.policy import Method
 from mesh.rpc.revocations import Revocations
 from mesh.rpc.server import Register, Server, build
 from mesh.rpc.tokens import ALGORITHM, AUDIENCE, ISSUER, TokenVerifier
@@ -78,9 +79,10 @@ async def serving(
     *register: Register,
     grace: float = 1.0,
     revocations: Revocations | None = None,
+    others: Mapping[str, frozenset[str] | Method] | None = None,
 ) -> AsyncIterator[str]:
     """Run a server under a member's name on a free port; give `host:port`."""
-    server: Server = build(Identity(identity, name), keys.verifier(revocations), *register)
+    server: Server = build(Identity(identity, name), keys.verifier(revocations), *register, others=others)
     await server.start()
     try:
         yield f"127.0.0.1:{server.port}"

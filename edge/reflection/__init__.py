@@ -1,0 +1,1 @@
+"""gRPC reflection of all that can be called from outside."""
