@@ -68,6 +68,10 @@ class Shop:
             _log_ins[key] = time.monotonic(), identity
         return identity
 
+    def forget_log_in(self, login: str) -> None:
+        """Log the member of staff in anew the next time: the tokens were taken back."""
+        _log_ins.pop((self.edge.address, self.tenant_id, login), None)
+
     async def open_session(self, shopper: Identity, channel: str = "web") -> session_pb2.Session:
         """Open a shopper's session."""
         response = await self.sessions.OpenSession(
