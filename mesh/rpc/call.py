@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from octopus.errors.v1 import errors_pb2
 
 from mesh.errors import Refused, to_status
-from mesh.rpc import validation
+from mesh.rpc import deadline, validation
 from mesh.rpc.policy import Method
 from mesh.rpc.principal import Principal
 
@@ -108,10 +108,12 @@ class Chain(grpc.aio.ServerInterceptor):
         decode = handler.request_deserializer
         read = decode if method.open or decode is None else validation.reader(decode)
         write = _or_bytes(handler.response_serializer)
+        # To gRPC every method takes a stream: where it expects one request and the client's half ends without a whole
+        # one, it would drop the call without an answer, and the client would wait for its deadline.
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(self._one(method, handler.unary_unary), read, write)
+            return grpc.stream_unary_rpc_method_handler(self._one(method, handler.unary_unary), read, write)
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(self._many(method, handler.unary_stream), read, write)
+            return grpc.stream_stream_rpc_method_handler(self._many(method, handler.unary_stream), read, write)
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(
                 self._one(method, _checked(handler.stream_unary), True), read, write
@@ -121,7 +123,8 @@ class Chain(grpc.aio.ServerInterceptor):
         )
 
     def _one(self, method: Method, handler: Callable[..., Any], client_stream: bool = False) -> Callable[..., Any]:
-        async def behaviour(request: Any, context: _Context) -> Any:
+        async def behaviour(requests: Any, context: _Context) -> Any:
+            request = requests if client_stream else await _only(requests, context)
             call = _begin(method, context, None if client_stream else request, brief=True)
 
             async def work() -> None:
@@ -133,7 +136,8 @@ class Chain(grpc.aio.ServerInterceptor):
         return behaviour
 
     def _many(self, method: Method, handler: Callable[..., Any], client_stream: bool = False) -> Callable[..., Any]:
-        async def behaviour(request: Any, context: _Context) -> None:
+        async def behaviour(requests: Any, context: _Context) -> None:
+            request = requests if client_stream else await _only(requests, context)
             call = _begin(method, context, None if client_stream else request, brief=False)
 
             async def work() -> None:
@@ -184,6 +188,17 @@ def _begin(method: Method, context: _Context, request: Any, *, brief: bool) -> C
         if isinstance(value, str):
             metadata.setdefault(key, value)
     return Call(method, context, request, brief, metadata)
+
+
+async def _only(requests: AsyncIterator[Any], context: _Context) -> Any:
+    """Return the one request of a call, or `Invalid` when the client's half ends, or is late, without a whole one."""
+    try:
+        if context.time_remaining() is None:
+            async with asyncio.timeout(deadline.DEFAULT):
+                return await anext(requests)
+        return await anext(requests)
+    except (StopAsyncIteration, TimeoutError):
+        return validation.Invalid(())
 
 
 async def _abort(context: _Context, refused: Refused) -> None:

@@ -1,4 +1,7 @@
-"""How much time the running call still has; outgoing calls never ask for more."""
+"""How much time the running call still has; outgoing calls ask for less.
+
+Each hop keeps a little of its time, so that it can say what was too slow before its own caller gives up.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,31 @@ DEFAULT: Final = 30.0
 # What an outgoing call asks for when nothing else limits it, in seconds.
 OUTGOING: Final = 5.0
 
+# A hop keeps this share of the time it is given, and at most so many seconds.
+_KEPT_SHARE: Final = 0.1
+_KEPT_MOST: Final = 0.25
+
 # The moment it ends by `time.monotonic`, None where nothing limits the call.
 ends_at: ContextVar[float | None] = ContextVar("octopus_deadline", default=None)
 
 
 def remaining() -> float | None:
-    """Seconds that the running call still has, not below 0; None without a deadline."""
+    """Return the seconds that the running call still has, not below 0; None without a deadline."""
     end = ends_at.get()
     return None if end is None else max(0.0, end - time.monotonic())
 
 
+def budget(given: float) -> float:
+    """Return what may be used of the seconds that are given: the rest is for the report."""
+    return max(0.0, given - min(_KEPT_MOST, given * _KEPT_SHARE))
+
+
 def shrunk(wanted: float | None) -> float | None:
-    """The timeout for an outgoing call: what is wanted, but never longer than what the running call still has."""
+    """Return the timeout of an outgoing call: what is wanted, but always less than what the running call still has."""
     left = remaining()
     if left is None:
         return wanted
-    return left if wanted is None else min(wanted, left)
+    return budget(left) if wanted is None else min(wanted, budget(left))
 
 
 def detached() -> Context:

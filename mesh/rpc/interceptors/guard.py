@@ -42,18 +42,24 @@ class Errors(Interceptor):
 
 
 class Deadline(Interceptor):
-    """Gives a call that has one answer an end, and tells outgoing calls how much time is left."""
+    """Give a call that has one answer an end, and tell outgoing calls how much time is left."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """A client's own deadline is enforced by gRPC; where a unary call has none, ours raises `TimeoutError`."""
-        left = call.context.time_remaining()
-        if left is None and not call.brief:
-            # A stream lives as long as its contract says, whatever called it.
-            await proceed()
-            return
-        before = deadline.ends_at.set(time.monotonic() + (deadline.DEFAULT if left is None else left))
+        """End the call with `TimeoutError` a little before its caller gives up, so that the caller learns why.
+
+        A call with one answer whose client sent no deadline gets the default one. A stream without a deadline lives as
+        long as its contract says.
+        """
+        given = call.context.time_remaining()
+        if given is None:
+            if not call.brief:
+                await proceed()
+                return
+            given = deadline.DEFAULT
+        seconds = deadline.budget(given)
+        before = deadline.ends_at.set(time.monotonic() + seconds)
         try:
-            async with asyncio.timeout(deadline.DEFAULT if left is None else None):
+            async with asyncio.timeout(seconds):
                 await proceed()
         finally:
             deadline.ends_at.reset(before)
