@@ -116,8 +116,15 @@ class Octopus:
 # Tests and benches are hundreds of people behind one address.
 _MANY_FROM_ONE_ADDRESS = tuple(
     part
-    for limit in ("identify", "credentials", "tokens", "streams")
-    for part in ("--set", f"control.{limit}_per_minute=1000000")
+    for limit in (
+        "control.identify_per_minute",
+        "control.credentials_per_minute",
+        "control.tokens_per_minute",
+        "control.streams_per_minute",
+        "user.visitors_per_minute_per_address",
+        "user.visitors_per_minute_per_shop",
+    )
+    for part in ("--set", f"{limit}=1000000")
 )
 
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from octopus.user.v1 import auth_service_pb2_grpc, user_service_pb2_grpc
 
 from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
-from mesh.stores.errors import StoreError
 from mesh.stores.keyring import Keyring
 from mesh.stores.postgres import Database
 from services.user import signing_keys
+from services.user.attempts import Attempts
 from services.user.auth_servicer import AuthServicer
 from services.user.config import UserConfig
 from services.user.directory import Directory
-from services.user.events import UserEvents
+from services.user.events import SessionEvents, UserEvents
 from services.user.key_store import KeyStore
-from services.user.lockout import LockOut
 from services.user.passwords import Passwords
 from services.user.refresh_tokens import RefreshTokens
 from services.user.revocation import BUCKET, Revocations
@@ -30,6 +29,8 @@ from services.user.sign_in import SignIn
 from services.user.signing_keys import SigningKeys
 from services.user.store import UserStore
 from services.user.user_servicer import UserServicer
+from services.user.visitors import Visitors
+from services.user.visits import Visits
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +48,8 @@ async def app(member: Member, config: UserConfig) -> AsyncIterator[None]:
     member.spawn("signing keys", parts.keys.run())
     member.spawn("outbox relay", parts.outbox.relay(member.bus))
     member.spawn("token revocations published", parts.revocations.run())
-    member.spawn("token sweep", _sweep(parts.refresh_tokens, parts.revocations))
+    member.spawn("conversations begun", SessionEvents(parts.visitors).run(member.bus))
+    member.periodic("sweep", partial(_sweep, parts), every=_SWEEP_SECONDS, alone=True)
     auth = AuthServicer(parts.sign_in, parts.directory)
     users = UserServicer(parts.directory)
     await member.serve(
@@ -67,6 +69,7 @@ class Parts:
     sign_in: SignIn
     refresh_tokens: RefreshTokens
     revocations: Revocations
+    visitors: Visitors
     keys: SigningKeys
     outbox: Outbox
 
@@ -80,6 +83,7 @@ async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], da
     """Open what the service needs and put it together."""
     db = await member.postgres()
     ids = await member.ids()
+    valkey = await member.valkey()
     keyring = Keyring(config.keyring_file)
     passwords = await member.enter(Passwords(threads=config.password_threads))
     outbox = Outbox(db, "cs_user_outbox")
@@ -108,7 +112,13 @@ async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], da
         db=db,
         users=users,
         passwords=passwords,
-        lockout=LockOut(await member.valkey()),
+        attempts=Attempts(valkey, keyring),
+        visits=Visits(
+            valkey,
+            keyring,
+            per_address=config.visitors_per_minute_per_address,
+            per_shop=config.visitors_per_minute_per_shop,
+        ),
         keys=keys,
         refresh_tokens=refresh_tokens,
         events=events,
@@ -123,19 +133,15 @@ async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], da
         sign_in=sign_in,
         refresh_tokens=refresh_tokens,
         revocations=revocations,
+        visitors=Visitors(db=db, keep=timedelta(days=config.visitor_days), clock=clock),
         keys=keys,
         outbox=outbox,
     )
 
 
-async def _sweep(refresh_tokens: RefreshTokens, revocations: Revocations) -> None:
-    """Delete ended refresh tokens and revocations every hour; when the database is away, the next hour does."""
-    while True:
-        try:
-            deleted = await refresh_tokens.sweep() + await revocations.sweep()
-        except StoreError as error:
-            _log.warning("ended tokens not swept; the next sweep takes them along", error=repr(error))
-        else:
-            if deleted:
-                _log.info("ended tokens swept", deleted=deleted)
-        await asyncio.sleep(_SWEEP_SECONDS)
+async def _sweep(parts: Parts) -> None:
+    """Delete what nobody needs any more: ended tokens and revocations, and visitors who never said anything."""
+    ended = await parts.refresh_tokens.sweep() + await parts.revocations.sweep()
+    if ended:
+        _log.info("ended tokens deleted", deleted=ended)
+    await parts.visitors.purge()

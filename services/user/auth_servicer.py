@@ -30,7 +30,9 @@ class AuthServicer(auth_service_pb2_grpc.AuthServiceServicer):
         self, request: pb.LogInRequest, context: Context[pb.LogInRequest, pb.LogInResponse]
     ) -> pb.LogInResponse:
         """Log a member of staff in."""
-        user, tokens = await self._sign_in.log_in(request.tenant_id, request.login, request.password)
+        user, tokens = await self._sign_in.log_in(
+            request.tenant_id, request.login, request.password, address=_address()
+        )
         return pb.LogInResponse(tokens=_pair(tokens), user=wire.user(user, unmasked=True))
 
     async def IdentifyShopper(
@@ -43,7 +45,7 @@ class AuthServicer(auth_service_pb2_grpc.AuthServiceServicer):
         if request.HasField("identity"):
             signed = request.identity
             shopper = SignedShopper(signed.customer_id, signed.display_name, signed.signed_at_unix, signed.signature)
-        user, tokens = await self._sign_in.identify(request.tenant_id, shopper, request.locale)
+        user, tokens = await self._sign_in.identify(request.tenant_id, shopper, request.locale, address=_address())
         return pb.IdentifyShopperResponse(tokens=_pair(tokens), user=wire.user(user, unmasked=True))
 
     async def IssueClientToken(
@@ -53,7 +55,7 @@ class AuthServicer(auth_service_pb2_grpc.AuthServiceServicer):
     ) -> pb.IssueClientTokenResponse:
         """Give a partner's system a token."""
         scopes, tokens = await self._sign_in.client_token(
-            request.tenant_id, request.client_id, request.client_secret, request.scopes
+            request.tenant_id, request.client_id, request.client_secret, request.scopes, address=_address()
         )
         return pb.IssueClientTokenResponse(tokens=_pair(tokens), scopes=scopes)
 
@@ -86,7 +88,7 @@ class AuthServicer(auth_service_pb2_grpc.AuthServiceServicer):
         """Give the calling member of staff a new password and new tokens."""
         caller = principal.current()
         tokens = await self._sign_in.change_password(
-            caller.tenant_id, caller.user_id, request.old_password, request.new_password
+            caller.tenant_id, caller.user_id, request.old_password, request.new_password, address=caller.address
         )
         return pb.ChangePasswordResponse(tokens=_pair(tokens))
 
@@ -95,6 +97,10 @@ class AuthServicer(auth_service_pb2_grpc.AuthServiceServicer):
     ) -> pb.GetKeySetResponse:
         """Return the public keys of access tokens."""
         return pb.GetKeySetResponse(jwks=self._sign_in.keys.key_set())
+
+
+def _address() -> str:
+    return principal.current().address
 
 
 def _pair(tokens: Tokens) -> pb.TokenPair:

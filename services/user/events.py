@@ -1,14 +1,18 @@
-"""What is told of users, through the outbox: `event.user.<tenant>.<user id>`. This service consumes nothing."""
+"""What is told of users, through the outbox, `event.user.<tenant>.<user id>`; and what is heard of sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import ClassVar, Protocol
 
+from octopus.session.v1.session_events_pb2 import SessionEvent
 from octopus.user.v1 import user_events_pb2 as pb
 
+from mesh.bus import Bus, Delivery
 from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
+from mesh.bus.streams import EVENT
 from mesh.stores.postgres import Connection
 from services.user import wire
 from services.user.domain import LogOutCause, User
@@ -45,3 +49,35 @@ class UserEvents:
         event.occurred_at.FromDatetime(self._clock())
         event.user.CopyFrom(wire.user(user))
         await self._outbox.add(conn, f"event.user.{user.tenant_id}.{user.id}", event, message_id=str(event.event_id))
+
+
+class Conversations(Protocol):
+    """Who wants to know that somebody began a conversation."""
+
+    async def spoke(self, tenant_id: str, user_id: int) -> None:
+        """Keep a visitor: there is a conversation now."""
+
+
+class SessionEvents:
+    """Hears which visitors began a conversation: `event.session.<tenant>.<session>`. Twice changes nothing."""
+
+    SUBJECTS: ClassVar = ("event.session.*.*",)
+
+    def __init__(self, conversations: Conversations) -> None:
+        self._conversations = conversations
+
+    async def run(self, bus: Bus) -> None:
+        """Consume until cancelled."""
+        await bus.consume(
+            EVENT,
+            "user",
+            self.SUBJECTS,
+            SessionEvent,
+            self.handle,
+            wanted=lambda event: event.HasField("opened"),
+        )
+
+    async def handle(self, delivery: Delivery[SessionEvent]) -> None:
+        """Note whose session was opened."""
+        session = delivery.message.session
+        await self._conversations.spoke(session.tenant_id, session.customer_id)

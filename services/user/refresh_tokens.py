@@ -19,7 +19,15 @@ from datetime import datetime
 from mesh.stores.keyring import Keyring
 from mesh.stores.postgres import Connection, Database
 from services.user import token_store
-from services.user.domain import REFRESH_LIFETIME, RefreshToken, Standing, TokenExpired, TokenInvalid, standing
+from services.user.domain import (
+    ADDRESS_KNOWN,
+    REFRESH_LIFETIME,
+    RefreshToken,
+    Standing,
+    TokenExpired,
+    TokenInvalid,
+    standing,
+)
 
 _FORM = re.compile(r"^([a-z0-9-]{1,32})\.[A-Za-z0-9_-]{43}$")
 
@@ -94,11 +102,16 @@ class RefreshTokens:
                 await token_store.revoke_family(conn, tenant_id, known.family, self._clock())
 
     async def sweep(self) -> int:
-        """Delete the tokens that have ended, and return how many there were."""
+        """Delete the tokens that have ended and addresses unused for long, and return how many there were."""
         now = self._clock()
+        unused = now - ADDRESS_KNOWN
         async with self._db.every_tenant() as conn:
             tenants = await token_store.tenants_with_ended(conn, now)
+            places = await token_store.tenants_with_addresses(conn, unused)
         deleted = 0
+        for tenant_id in places:
+            async with self._db.tenant(tenant_id) as conn:
+                deleted += await token_store.delete_addresses(conn, tenant_id, unused)
         for tenant_id in tenants:
             async with self._db.tenant(tenant_id) as conn:
                 deleted += await token_store.delete_ended(conn, tenant_id, now)

@@ -9,14 +9,15 @@ from datetime import datetime
 from mesh.bus.ids import IdSource
 from mesh.stores.postgres import Connection, Database
 from services.user import access_tokens, domain, metrics, token_store
+from services.user.attempts import Attempts
 from services.user.domain import CredentialsWrong, Kind, LogOutCause, Role, SignedShopper, TokenInvalid, User
 from services.user.events import UserEvents
-from services.user.lockout import LockOut
 from services.user.passwords import Passwords
 from services.user.refresh_tokens import Issued, RefreshTokens, tenant_of
 from services.user.revocation import Revocations
 from services.user.signing_keys import SigningKeys
 from services.user.store import UserStore
+from services.user.visits import Visits
 
 # Compared with when there is no such shop, so that its absence does not show in the time it takes.
 _NO_SECRET = b"there is no such shop"
@@ -33,12 +34,16 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """The ways to get tokens. Each method raises the errors of `domain` when it refuses."""
+    """The ways to get tokens. Each method raises the errors of `domain` when it refuses.
+
+    `address` is where the client is, as the edge saw it; limits are counted by it.
+    """
 
     db: Database
     users: UserStore
     passwords: Passwords
-    lockout: LockOut
+    attempts: Attempts
+    visits: Visits
     keys: SigningKeys
     refresh_tokens: RefreshTokens
     events: UserEvents
@@ -46,17 +51,17 @@ class SignIn:
     ids: IdSource
     clock: Callable[[], datetime]
 
-    async def log_in(self, tenant_id: str, login: str, password: str) -> tuple[User, Tokens]:
+    async def log_in(self, tenant_id: str, login: str, password: str, *, address: str = "") -> tuple[User, Tokens]:
         """Log a member of staff in."""
-        user, hashed = await self._proven(tenant_id, Kind.STAFF, login, password)
+        user, hashed = await self._proven(tenant_id, Kind.STAFF, login, password, address)
         return await self._start(tenant_id, user.id, proof="password", hashed=hashed)
 
-    async def change_password(self, tenant_id: str, user_id: int, old: str, new: str) -> Tokens:
+    async def change_password(self, tenant_id: str, user_id: int, old: str, new: str, *, address: str = "") -> Tokens:
         """Give a member of staff another password, take back all tokens, and return a new pair."""
         domain.check_new_password(old, new)
         async with self.db.tenant(tenant_id) as conn:
             known = domain.found(await self.users.user(conn, tenant_id, user_id))
-        _, proven = await self._proven(tenant_id, Kind.STAFF, known.external_id, old)
+        _, proven = await self._proven(tenant_id, Kind.STAFF, known.external_id, old, address)
         # Outside of a transaction: it takes long, and must not keep a connection.
         hashed = await self.passwords.hash(new)
         async with self.db.tenant(tenant_id) as conn:
@@ -67,17 +72,20 @@ class SignIn:
         return self._tokens(replace(user, token_generation=generation), issued)
 
     async def client_token(
-        self, tenant_id: str, client_id: str, secret: str, scopes: Sequence[str]
+        self, tenant_id: str, client_id: str, secret: str, scopes: Sequence[str], *, address: str = ""
     ) -> tuple[tuple[str, ...], Tokens]:
         """Return the granted scopes and the token of a partner."""
-        user, _ = await self._proven(tenant_id, Kind.PARTNER, client_id, secret)
+        user, _ = await self._proven(tenant_id, Kind.PARTNER, client_id, secret, address)
         granted = domain.granted_scopes(user.scopes, scopes)
         metrics.SIGN_INS.labels("secret").inc()
         return granted, Tokens(*access_tokens.sign(user, self.keys.current(), self.clock(), scopes=granted))
 
-    async def identify(self, tenant_id: str, shopper: SignedShopper | None, locale: str) -> tuple[User, Tokens]:
+    async def identify(
+        self, tenant_id: str, shopper: SignedShopper | None, locale: str, *, address: str = ""
+    ) -> tuple[User, Tokens]:
         """Return the customer whom the shop's server signed, new at the first visit, or else a new visitor."""
         if shopper is None:
+            await self.visits.count(tenant_id, address)
             return await self._start(tenant_id, await self._visitor(tenant_id, locale), proof="none")
         return await self._start(tenant_id, await self._customer(tenant_id, shopper, locale), proof="signature")
 
@@ -95,19 +103,25 @@ class SignIn:
         # Refused only here, after the family's end is committed.
         raise TokenInvalid("the refresh token was used before, so its family is revoked; log in again")
 
-    async def _proven(self, tenant_id: str, kind: Kind, name: str, password: str) -> tuple[User, str]:
+    async def _proven(self, tenant_id: str, kind: Kind, name: str, password: str, address: str) -> tuple[User, str]:
         """Return whose password it is, and the hash that is kept of it."""
-        attempts = f"{kind.name} {name}"
-        await self.lockout.attempt(tenant_id, attempts, self.ids.next())
+        who = f"{kind.name} {name}"
+        place = self.attempts.fingerprint(tenant_id, who, address)
         async with self.db.tenant(tenant_id) as conn:
             tenant = await self.users.tenant(conn, tenant_id)
             user = await self.users.user_named(conn, tenant_id, kind, name)
-            kept = await token_store.credential(conn, tenant_id, user.id if user else 0)
+            user_id = user.id if user else 0
+            kept = await token_store.credential(conn, tenant_id, user_id)
+            since = self.clock() - domain.ADDRESS_KNOWN
+            known = await token_store.address_known(conn, tenant_id, user_id, place, since=since)
+        await self.attempts.begin(tenant_id, who, address, known=known)
         right = await self.passwords.verify(kept, password)
         if not right or user is None or tenant is None or kept is None:
             raise CredentialsWrong("the name or the password is wrong")
-        await self.lockout.succeeded(tenant_id, attempts)
+        await self.attempts.succeeded(tenant_id, who, address, known=known)
         domain.may_log_in(user, tenant)
+        async with self.db.tenant(tenant_id) as conn:
+            await token_store.remember_address(conn, tenant_id, user.id, place, self.clock())
         if self.passwords.outdated(kept):
             hashed = await self.passwords.hash(password)
             async with self.db.tenant(tenant_id) as conn:

@@ -91,3 +91,34 @@ async def delete_ended(conn: Connection, tenant_id: str, before: datetime) -> in
     """Delete the shop's tokens which ended before, and return how many there were."""
     query = "DELETE FROM cs_refresh_token WHERE tenant_id = %s AND expires_at < %s"
     return (await conn.execute(query, [tenant_id, before])).rowcount
+
+
+async def address_known(conn: Connection, tenant_id: str, user_id: int, address: bytes, *, since: datetime) -> bool:
+    """Return whether the user logged in from the address since."""
+    query = """
+        SELECT EXISTS (SELECT FROM cs_login_address WHERE tenant_id = %s AND user_id = %s AND address = %s
+                       AND used_at >= %s)
+    """
+    row = await (await conn.execute(query, [tenant_id, user_id, address, since])).fetchone()
+    return row is not None and bool(row[0])
+
+
+async def remember_address(conn: Connection, tenant_id: str, user_id: int, address: bytes, at: datetime) -> None:
+    """Note that the user logged in from the address."""
+    query = """
+        INSERT INTO cs_login_address (tenant_id, user_id, address, used_at) VALUES (%s, %s, %s, %s)
+        ON CONFLICT (user_id, address) DO UPDATE SET used_at = excluded.used_at
+    """
+    await conn.execute(query, [tenant_id, user_id, address, at])
+
+
+async def tenants_with_addresses(conn: Connection, before: datetime) -> list[str]:
+    """Return the shops with addresses last used before; needs a connection that reads every tenant."""
+    cursor = await conn.execute("SELECT DISTINCT tenant_id FROM cs_login_address WHERE used_at < %s", [before])
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def delete_addresses(conn: Connection, tenant_id: str, before: datetime) -> int:
+    """Delete the shop's addresses last used before, and return how many there were."""
+    query = "DELETE FROM cs_login_address WHERE tenant_id = %s AND used_at < %s"
+    return (await conn.execute(query, [tenant_id, before])).rowcount

@@ -18,7 +18,7 @@ from octopus.user.v1 import auth_service_pb2, user_events_pb2, user_pb2, user_se
 from mesh.bus import Delivery, connect, streams
 from mesh.errors import Refused
 from mesh.identity.files import Identity
-from mesh.rpc.metadata import Metadata, as_service, with_token
+from mesh.rpc.metadata import CLIENT_ADDRESS, Metadata, as_service, with_token
 from mesh.testing import Platform
 from mesh.testing.rpc import dialling
 from services.user import domain
@@ -171,12 +171,15 @@ async def test_a_wrong_password_and_a_forged_signature_are_unauthenticated(desk:
 
 async def test_a_locked_name_says_when_to_try_again(desk: Desk) -> None:
     request = auth_service_pb2.LogInRequest(tenant_id=desk.shop.tenant_id, login="xiaolin", password="wrong")
-    for _ in range(domain.LOCK_OUT_FAILURES):
-        await refusal(desk.served.auth.LogIn(request))
-    refused = await refusal(desk.log_in("xiaolin"))
+    here, elsewhere = ((CLIENT_ADDRESS, address) for address in ("203.0.113.7", "203.0.113.8"))
+    for _ in range(domain.GUESSES_AT_ADDRESS.free + 1):
+        await refusal(desk.served.auth.LogIn(request, metadata=(here,)))
+    refused = await refusal(desk.served.auth.LogIn(request, metadata=(here,)))
     assert refused.reason == errors_pb2.REASON_RATE_LIMITED
     assert refused.retry_after is not None
-    assert 800 < refused.retry_after <= 900
+    assert 0 < refused.retry_after <= 1
+    request.password = PASSWORD
+    await desk.served.auth.LogIn(request, metadata=(elsewhere,))
 
 
 async def test_disabling_ends_refreshing(desk: Desk) -> None:

@@ -99,7 +99,9 @@ class AuthServiceServicer:
 
     def LogIn(self, request, context):
         """Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
-        cost the same time. After 10 failures in 15 minutes the name is refused for 15 minutes.
+        cost the same time. After 5 failures from one address, each further one doubles the time until the name may
+        be tried from there again, up to 15 minutes; RATE_LIMITED and `RetryInfo` say so. Who comes from an address
+        where this name has logged in before waits 30 seconds at most, whatever others guess elsewhere.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -27,7 +27,9 @@ class AuthServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     LogIn: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LogInRequest, _auth_service_pb2.LogInResponse]
     """Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
-    cost the same time. After 10 failures in 15 minutes the name is refused for 15 minutes.
+    cost the same time. After 5 failures from one address, each further one doubles the time until the name may
+    be tried from there again, up to 15 minutes; RATE_LIMITED and `RetryInfo` say so. Who comes from an address
+    where this name has logged in before waits 30 seconds at most, whatever others guess elsewhere.
     """
     IdentifyShopper: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.IdentifyShopperRequest, _auth_service_pb2.IdentifyShopperResponse]
     """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
@@ -71,7 +73,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_service_pb2.LogInRequest, _auth_service_pb2.LogInResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.LogInResponse]:
         """Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
-        cost the same time. After 10 failures in 15 minutes the name is refused for 15 minutes.
+        cost the same time. After 5 failures from one address, each further one doubles the time until the name may
+        be tried from there again, up to 15 minutes; RATE_LIMITED and `RetryInfo` say so. Who comes from an address
+        where this name has logged in before waits 30 seconds at most, whatever others guess elsewhere.
         """
 
     @_abc_1.abstractmethod

@@ -509,7 +509,9 @@ export const GetKeySetResponseSchema: GenMessage<GetKeySetResponse> = /*@__PURE_
 export const AuthService: GenService<{
   /**
    * Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
-   * cost the same time. After 10 failures in 15 minutes the name is refused for 15 minutes.
+   * cost the same time. After 5 failures from one address, each further one doubles the time until the name may
+   * be tried from there again, up to 15 minutes; RATE_LIMITED and `RetryInfo` say so. Who comes from an address
+   * where this name has logged in before waits 30 seconds at most, whatever others guess elsewhere.
    *
    * @generated from rpc octopus.user.v1.AuthService.LogIn
    */
