@@ -29,8 +29,8 @@ async def app(member: Member, config: BridgeConfig) -> AsyncIterator[None]:
     member.spawn("timers", wheel.turn())
     member.on_stop(service.stop)
     try:
-        async with listening(service, certificate) as port:
-            await member.announce(port)
+        async with listening(service, certificate) as (port, socket):
+            await member.announce(port, socket=socket)
             yield
     finally:
         await lines.close()

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import http
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from picows import WSAutoPingStrategy, WSListener, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
@@ -19,6 +21,7 @@ from edge.bridge.client import GOING_AWAY, WebSocket
 from edge.bridge.config import BridgeConfig
 from edge.bridge.frames import CODECS
 from edge.bridge.lines import Lines
+from edge.bridge.unix import OnUnixSocket, peer_uid, private_socket, socket_path
 from edge.bridge.wheel import Wheel
 from edge.peer import is_edge
 
@@ -139,17 +142,34 @@ class _FromEdge(WSProtocol):  # type: ignore[misc]  # untyped
             transport.abort()
 
 
+class _FromOwnUser(_FromEdge):
+    """A connection by Unix domain socket: whoever may open it is ourselves, which the kernel confirms."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Hang up on anybody else."""
+        super(_FromEdge, self).connection_made(OnUnixSocket(transport))
+        if peer_uid(transport) != os.geteuid():
+            transport.abort()
+
+
 @asynccontextmanager
-async def listening(service: Service, certificate: ssl.SSLContext) -> AsyncIterator[int]:
-    """Take WebSockets over mutual TLS; gives the port."""
+async def listening(service: Service, certificate: ssl.SSLContext) -> AsyncIterator[tuple[int, Path | None]]:
+    """Take WebSockets over mutual TLS, and by Unix domain socket where there is a folder for it; gives both."""
     config = service.config
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _FromEdge(service), config.host, config.port, ssl=certificate)
-    try:
-        yield int(server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-        await service.stopped()
+    path = socket_path(config.socket_folder, config.instance)
+    async with AsyncExitStack() as stack:
+        server = await loop.create_server(lambda: _FromEdge(service), config.host, config.port, ssl=certificate)
+        stack.callback(server.close)
+        if path is not None:
+            local = await loop.create_unix_server(lambda: _FromOwnUser(service), sock=private_socket(path))
+            stack.callback(path.unlink, missing_ok=True)
+            stack.callback(local.close)
+        try:
+            yield int(server.sockets[0].getsockname()[1]), path
+        finally:
+            # New clients find another bridge while these go.
+            await service.stopped()
 
 
 def _no(status: http.HTTPStatus, text: str) -> WSUpgradeResponseWithListener:

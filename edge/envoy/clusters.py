@@ -8,10 +8,12 @@ from typing import Final
 from envoy_data_plane.envoy.config.cluster import v3 as clusters
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoints
+from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer import v3 as raw_buffer
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
+from envoy_data_plane.google.protobuf import Struct
 
 from edge.envoy.certificates import Certificates
-from mesh.control.resources import address, ads, circuit_breakers, pack, ring
+from mesh.control.resources import UNIX, address, ads, circuit_breakers, pack, ring
 
 _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT: Final = timedelta(seconds=2)
@@ -41,7 +43,13 @@ def grpc_cluster(name: str, service: str, certificates: Certificates) -> cluster
 def web_cluster(name: str, service: str, certificates: Certificates) -> clusters.Cluster:
     """Returns the cluster of a member that speaks HTTP/1.1: the bridge with its WebSockets, and the pages."""
     options = http.HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=core.Http1ProtocolOptions())
-    return _discovered(name, certificates.upstream(service, "http/1.1"), options)
+    cluster = _discovered(name, certificates.upstream(service, "http/1.1"), options)
+    # A Unix domain socket guards itself. All others are met by TLS.
+    plain = core.TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=pack(raw_buffer.RawBuffer()))
+    cluster.transport_socket_matches = [
+        clusters.ClusterTransportSocketMatch(name="unix", match=Struct.from_dict(UNIX), transport_socket=plain)
+    ]
+    return cluster
 
 
 def control_cluster(name: str, host: str, port: int, certificates: Certificates) -> clusters.Cluster:

@@ -62,7 +62,7 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
             for version, instances in service.versions.items():
                 name = cluster_name(service.name, version)
                 found.append(resource(CLUSTER, name, make_cluster(name, service.name, files)))
-                found.append(load_assignment(name, instances))
+                found.append(load_assignment(name, instances, sockets=service.name not in served))
         return found
 
     return make

@@ -15,6 +15,8 @@ class Endpoint:
     host: str
     port: int
     weight: int
+    # Path of a Unix domain socket where it listens too; empty for none.
+    socket: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Painter:
         for instance in instances:
             self._seen.setdefault(instance.service, set()).add(instance.version)
             if instance.health == registry_pb2.HEALTH_SERVING:
-                endpoint = Endpoint(instance.host, instance.port, max(1, instance.weight))
+                endpoint = Endpoint(instance.host, instance.port, max(1, instance.weight), instance.socket)
                 live.setdefault(instance.service, {}).setdefault(instance.version, []).append(endpoint)
         services = []
         for name in sorted(live.keys() | self._seen.keys()):

@@ -19,7 +19,7 @@ from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
-from envoy_data_plane.google.protobuf import Any
+from envoy_data_plane.google.protobuf import Any, Struct
 
 from mesh.control.bootstrap import CERTIFICATE_PROVIDER
 from mesh.control.contract import Method
@@ -37,6 +37,9 @@ RING_SIZE: Final = (1024, 4096)
 _MAX_REQUESTS: Final = 50_000
 
 _RETRIES: Final = 2
+
+# How an endpoint says that it listens on a Unix domain socket, where TLS would guard nothing.
+UNIX: Final = {"socket": "unix"}
 
 
 def pack(message: betterproto2.Message) -> Any:
@@ -75,27 +78,36 @@ def action(service: Service, *, sticky: bool = False, **settings: object) -> rou
     return routes.RouteAction(weighted_clusters=weighted, hash_policy=[by_user], **settings)  # type: ignore[arg-type]
 
 
-def load_assignment(name: str, instances: Sequence[Endpoint]) -> Resource:
-    """Return where a cluster's instances listen."""
+def load_assignment(name: str, instances: Sequence[Endpoint], *, sockets: bool = False) -> Resource:
+    """Return where a cluster's instances listen; with `sockets`, their Unix domain sockets where they have one."""
     assignment = endpoints.ClusterLoadAssignment(
         cluster_name=name,
         endpoints=[
             endpoints.LocalityLbEndpoints(
                 locality=core.Locality(zone="local"),
                 load_balancing_weight=1,
-                lb_endpoints=[
-                    endpoints.LbEndpoint(
-                        endpoint=endpoints.Endpoint(address=address(each.host, each.port)),
-                        load_balancing_weight=each.weight,
-                    )
-                    for each in instances
-                ],
+                lb_endpoints=[_on_socket(each) if sockets and each.socket else _on_port(each) for each in instances],
             )
         ]
         if instances
         else [],
     )
     return resource(ENDPOINTS, name, assignment)
+
+
+def _on_port(instance: Endpoint) -> endpoints.LbEndpoint:
+    return endpoints.LbEndpoint(
+        endpoint=endpoints.Endpoint(address=address(instance.host, instance.port)),
+        load_balancing_weight=instance.weight,
+    )
+
+
+def _on_socket(instance: Endpoint) -> endpoints.LbEndpoint:
+    return endpoints.LbEndpoint(
+        endpoint=endpoints.Endpoint(address=core.Address(pipe=core.Pipe(path=instance.socket))),
+        load_balancing_weight=instance.weight,
+        metadata=core.Metadata(filter_metadata={"envoy.transport_socket_match": Struct.from_dict(UNIX)}),
+    )
 
 
 def address(host: str, port: int) -> core.Address:

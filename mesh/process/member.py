@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import grpc
@@ -213,8 +214,11 @@ class Member:
             await self.announce(started.port)
         return started.port
 
-    async def announce(self, port: int) -> None:
-        """Register the instance as taking calls on a port. `serve` does it; only who serves no gRPC calls this."""
+    async def announce(self, port: int, *, socket: Path | None = None) -> None:
+        """Register the instance as taking calls on a port. `serve` does it; only who serves no gRPC calls this.
+
+        An edge on this machine connects to the `socket` instead, when there is one.
+        """
         config = self.config
         instance = registry_pb2.Instance(
             service=config.name,
@@ -225,6 +229,7 @@ class Member:
             weight=config.weight,
             pid=os.getpid(),
             metrics_port=self.metrics_port,
+            socket="" if socket is None else str(socket),
         )
         self._registration = Registration(self.bus, instance, certificate_expires_at=lambda: self.identity.expires_at)
         await self._registration.start()

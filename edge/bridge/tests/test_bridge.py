@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 import ssl
+import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -22,7 +25,7 @@ from octopus.chat.v1 import (
 )
 from octopus.errors.v1 import errors_pb2
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, NegotiationError
 from websockets.typing import Subprotocol
 
@@ -159,11 +162,12 @@ def _ends(number: int, reason: errors_pb2.Reason.ValueType) -> relay_pb2.ToClien
 class Bridge:
     """A running bridge, its chat, and how to reach it."""
 
-    def __init__(self, platform: Platform, chat: Chat, keys: Keys, port: int) -> None:
+    def __init__(self, platform: Platform, chat: Chat, keys: Keys, port: int, socket: Path | None) -> None:
         self.chat = chat
         self._platform = platform
         self._keys = keys
         self._port = port
+        self.socket = socket
 
     def token(self, **claims: Any) -> str:
         """Return a customer's token."""
@@ -222,13 +226,15 @@ async def running(platform: Platform, **settings: Any) -> AsyncIterator[Bridge]:
         config = platform.config("bridge", BridgeConfig, addresses={"chat": address}, hello_within_s=1.0, **settings)
         async with Member(config) as member:
             ports: list[int] = []
+            sockets: list[Path | None] = []
 
-            async def announce(port: int) -> None:
+            async def announce(port: int, *, socket: Path | None = None) -> None:
                 ports.append(port)
+                sockets.append(socket)
 
             member.announce = announce  # type: ignore[method-assign]  # nobody looks for this bridge in the registry
             async with app(member, config):
-                yield Bridge(platform, chat, keys, ports[0])
+                yield Bridge(platform, chat, keys, ports[0], sockets[0])
 
 
 def _frame(**frame: Any) -> bytes:
@@ -496,3 +502,44 @@ async def test_a_client_that_does_not_answer_pings_is_closed(platform: Platform)
         silent = await bridge.silent()
         assert await silent.closed == 1011
         await _ping(answering)
+
+
+async def test_an_edge_on_this_machine_connects_by_a_socket_that_is_nobody_elses(platform: Platform) -> None:
+    with tempfile.TemporaryDirectory() as short:
+        folder = Path(short) / "sockets"
+        async with running(platform, socket_folder=folder) as bridge:
+            assert bridge.socket is not None
+            assert bridge.socket.stat().st_mode & 0o777 == 0o600
+            assert folder.stat().st_mode & 0o777 == 0o700
+            options: Any = {"subprotocols": [Subprotocol(PROTOBUF)], "compression": None}
+            async with unix_connect(str(bridge.socket), "ws://bridge/ws", **options) as ws, bridge.open() as other:
+                assert (await bridge.hello(ws)).welcome.user_id == 7
+                await _ping(ws)
+                await ws.send(_post("x" * 8000))
+                assert (await _next(ws)).ack.client_message_id == "message-1"
+                assert (await bridge.hello(other)).welcome.user_id == 7
+            if os.geteuid() == 0:
+                assert await _as_nobody(bridge.socket) != 0
+        assert not bridge.socket.exists()
+
+
+async def _as_nobody(path: Path) -> int:
+    """Return how a process of another user fares that connects, the folder's permissions aside."""
+    path.parent.chmod(0o755)
+    path.parent.parent.chmod(0o755)
+    path.chmod(0o666)
+    program = (
+        f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); s.send(b'GET'); s.recv(9)[0]"
+    )
+    process = await asyncio.create_subprocess_exec(
+        "/usr/bin/python3", "-c", program, user=65534, group=65534, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(10):
+        return await process.wait()
+
+
+async def test_a_path_too_long_for_a_socket_leaves_the_port(platform: Platform, tmp_path: Path) -> None:
+    async with running(platform, socket_folder=tmp_path / ("x" * 100)) as bridge:
+        assert bridge.socket is None
+        async with bridge.open() as ws:
+            await bridge.hello(ws)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eoctopus/mesh/v1/registry.proto\x12\x0foctopus.mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x03\n\x08Instance\x12\x18\n\x07service\x18\x01 \x01(\tR\x07service\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tR\ninstanceId\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x12\n\x04host\x18\x04 \x01(\tR\x04host\x12\x12\n\x04port\x18\x05 \x01(\x05R\x04port\x12\x16\n\x06weight\x18\x06 \x01(\x05R\x06weight\x12/\n\x06health\x18\x07 \x01(\x0e\x32\x17.octopus.mesh.v1.HealthR\x06health\x12\x39\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12P\n\x16\x63\x65rtificate_expires_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x14\x63\x65rtificateExpiresAt\x12\x10\n\x03pid\x18\n \x01(\x05R\x03pid\x12!\n\x0cmetrics_port\x18\x0b \x01(\x05R\x0bmetricsPort\"\xaa\x01\n\x0cTrafficSplit\x12\x18\n\x07service\x18\x01 \x01(\tR\x07service\x12\x44\n\x07percent\x18\x02 \x03(\x0b\x32*.octopus.mesh.v1.TrafficSplit.PercentEntryR\x07percent\x1a:\n\x0cPercentEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01*I\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_SERVING\x10\x01\x12\x13\n\x0fHEALTH_DRAINING\x10\x02\x42\xa6\x01\n\x13\x63om.octopus.mesh.v1B\rRegistryProtoP\x01Z(octopus/contracts/octopus/mesh/v1;meshv1\xaa\x02\x0fOctopus.Mesh.V1\xca\x02\x0fOctopus\\Mesh\\V1\xe2\x02\x1bOctopus\\Mesh\\V1\\GPBMetadata\xea\x02\x11Octopus::Mesh::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eoctopus/mesh/v1/registry.proto\x12\x0foctopus.mesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x03\n\x08Instance\x12\x18\n\x07service\x18\x01 \x01(\tR\x07service\x12\x1f\n\x0binstance_id\x18\x02 \x01(\tR\ninstanceId\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\x12\x12\n\x04host\x18\x04 \x01(\tR\x04host\x12\x12\n\x04port\x18\x05 \x01(\x05R\x04port\x12\x16\n\x06weight\x18\x06 \x01(\x05R\x06weight\x12/\n\x06health\x18\x07 \x01(\x0e\x32\x17.octopus.mesh.v1.HealthR\x06health\x12\x39\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12P\n\x16\x63\x65rtificate_expires_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x14\x63\x65rtificateExpiresAt\x12\x10\n\x03pid\x18\n \x01(\x05R\x03pid\x12!\n\x0cmetrics_port\x18\x0b \x01(\x05R\x0bmetricsPort\x12\x16\n\x06socket\x18\x0c \x01(\tR\x06socket\"\xaa\x01\n\x0cTrafficSplit\x12\x18\n\x07service\x18\x01 \x01(\tR\x07service\x12\x44\n\x07percent\x18\x02 \x03(\x0b\x32*.octopus.mesh.v1.TrafficSplit.PercentEntryR\x07percent\x1a:\n\x0cPercentEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x05R\x05value:\x02\x38\x01*I\n\x06Health\x12\x16\n\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n\x0eHEALTH_SERVING\x10\x01\x12\x13\n\x0fHEALTH_DRAINING\x10\x02\x42\xa6\x01\n\x13\x63om.octopus.mesh.v1B\rRegistryProtoP\x01Z(octopus/contracts/octopus/mesh/v1;meshv1\xaa\x02\x0fOctopus.Mesh.V1\xca\x02\x0fOctopus\\Mesh\\V1\xe2\x02\x1bOctopus\\Mesh\\V1\\GPBMetadata\xea\x02\x11Octopus::Mesh::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.mesh.v1B\rRegistryProtoP\001Z(octopus/contracts/octopus/mesh/v1;meshv1\252\002\017Octopus.Mesh.V1\312\002\017Octopus\\Mesh\\V1\342\002\033Octopus\\Mesh\\V1\\GPBMetadata\352\002\021Octopus::Mesh::V1'
   _globals['_TRAFFICSPLIT_PERCENTENTRY']._loaded_options = None
   _globals['_TRAFFICSPLIT_PERCENTENTRY']._serialized_options = b'8\001'
-  _globals['_HEALTH']._serialized_start=662
-  _globals['_HEALTH']._serialized_end=735
+  _globals['_HEALTH']._serialized_start=686
+  _globals['_HEALTH']._serialized_end=759
   _globals['_INSTANCE']._serialized_start=85
-  _globals['_INSTANCE']._serialized_end=487
-  _globals['_TRAFFICSPLIT']._serialized_start=490
-  _globals['_TRAFFICSPLIT']._serialized_end=660
-  _globals['_TRAFFICSPLIT_PERCENTENTRY']._serialized_start=602
-  _globals['_TRAFFICSPLIT_PERCENTENTRY']._serialized_end=660
+  _globals['_INSTANCE']._serialized_end=511
+  _globals['_TRAFFICSPLIT']._serialized_start=514
+  _globals['_TRAFFICSPLIT']._serialized_end=684
+  _globals['_TRAFFICSPLIT_PERCENTENTRY']._serialized_start=626
+  _globals['_TRAFFICSPLIT_PERCENTENTRY']._serialized_end=684
 # @@protoc_insertion_point(module_scope)

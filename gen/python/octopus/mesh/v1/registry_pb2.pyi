@@ -61,6 +61,7 @@ class Instance(_message.Message):
     CERTIFICATE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     METRICS_PORT_FIELD_NUMBER: _builtins.int
+    SOCKET_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """The service, e.g. "chat"."""
     instance_id: _builtins.str
@@ -79,6 +80,10 @@ class Instance(_message.Message):
     """Process id on its machine."""
     metrics_port: _builtins.int
     """Port of its Prometheus metrics on the same host."""
+    socket: _builtins.str
+    """Path of a Unix domain socket on its machine, on which the edge may reach it without TLS; empty for none. Who may
+    connect is said by the file's permissions.
+    """
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -101,10 +106,11 @@ class Instance(_message.Message):
         certificate_expires_at: _timestamp_pb2.Timestamp | None = ...,
         pid: _builtins.int = ...,
         metrics_port: _builtins.int = ...,
+        socket: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "health", b"health", "host", b"host", "instance_id", b"instance_id", "metrics_port", b"metrics_port", "pid", b"pid", "port", b"port", "service", b"service", "started_at", b"started_at", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_at", b"certificate_expires_at", "health", b"health", "host", b"host", "instance_id", b"instance_id", "metrics_port", b"metrics_port", "pid", b"pid", "port", b"port", "service", b"service", "socket", b"socket", "started_at", b"started_at", "version", b"version", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

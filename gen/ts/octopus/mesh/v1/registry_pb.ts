@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/mesh/v1/registry.proto.
  */
 export const file_octopus_mesh_v1_registry: GenFile = /*@__PURE__*/
-  fileDesc("Ch5vY3RvcHVzL21lc2gvdjEvcmVnaXN0cnkucHJvdG8SD29jdG9wdXMubWVzaC52MSKlAgoISW5zdGFuY2USDwoHc2VydmljZRgBIAEoCRITCgtpbnN0YW5jZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEgwKBGhvc3QYBCABKAkSDAoEcG9ydBgFIAEoBRIOCgZ3ZWlnaHQYBiABKAUSJwoGaGVhbHRoGAcgASgOMhcub2N0b3B1cy5tZXNoLnYxLkhlYWx0aBIuCgpzdGFydGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI6ChZjZXJ0aWZpY2F0ZV9leHBpcmVzX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgNwaWQYCiABKAUSFAoMbWV0cmljc19wb3J0GAsgASgFIowBCgxUcmFmZmljU3BsaXQSDwoHc2VydmljZRgBIAEoCRI7CgdwZXJjZW50GAIgAygLMioub2N0b3B1cy5tZXNoLnYxLlRyYWZmaWNTcGxpdC5QZXJjZW50RW50cnkaLgoMUGVyY2VudEVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoBToCOAEqSQoGSGVhbHRoEhYKEkhFQUxUSF9VTlNQRUNJRklFRBAAEhIKDkhFQUxUSF9TRVJWSU5HEAESEwoPSEVBTFRIX0RSQUlOSU5HEAJCpgEKE2NvbS5vY3RvcHVzLm1lc2gudjFCDVJlZ2lzdHJ5UHJvdG9QAVoob2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9tZXNoL3YxO21lc2h2MaoCD09jdG9wdXMuTWVzaC5WMcoCD09jdG9wdXNcTWVzaFxWMeICG09jdG9wdXNcTWVzaFxWMVxHUEJNZXRhZGF0YeoCEU9jdG9wdXM6Ok1lc2g6OlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Ch5vY3RvcHVzL21lc2gvdjEvcmVnaXN0cnkucHJvdG8SD29jdG9wdXMubWVzaC52MSK1AgoISW5zdGFuY2USDwoHc2VydmljZRgBIAEoCRITCgtpbnN0YW5jZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEgwKBGhvc3QYBCABKAkSDAoEcG9ydBgFIAEoBRIOCgZ3ZWlnaHQYBiABKAUSJwoGaGVhbHRoGAcgASgOMhcub2N0b3B1cy5tZXNoLnYxLkhlYWx0aBIuCgpzdGFydGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI6ChZjZXJ0aWZpY2F0ZV9leHBpcmVzX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgNwaWQYCiABKAUSFAoMbWV0cmljc19wb3J0GAsgASgFEg4KBnNvY2tldBgMIAEoCSKMAQoMVHJhZmZpY1NwbGl0Eg8KB3NlcnZpY2UYASABKAkSOwoHcGVyY2VudBgCIAMoCzIqLm9jdG9wdXMubWVzaC52MS5UcmFmZmljU3BsaXQuUGVyY2VudEVudHJ5Gi4KDFBlcmNlbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBKkkKBkhlYWx0aBIWChJIRUFMVEhfVU5TUEVDSUZJRUQQABISCg5IRUFMVEhfU0VSVklORxABEhMKD0hFQUxUSF9EUkFJTklORxACQqYBChNjb20ub2N0b3B1cy5tZXNoLnYxQg1SZWdpc3RyeVByb3RvUAFaKG9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvbWVzaC92MTttZXNodjGqAg9PY3RvcHVzLk1lc2guVjHKAg9PY3RvcHVzXE1lc2hcVjHiAhtPY3RvcHVzXE1lc2hcVjFcR1BCTWV0YWRhdGHqAhFPY3RvcHVzOjpNZXNoOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * A running copy of a service. Kept in the NATS KV bucket `registry` under `<service>.<instance id>`, renewed every
@@ -97,6 +97,14 @@ export type Instance = Message<"octopus.mesh.v1.Instance"> & {
    * @generated from field: int32 metrics_port = 11;
    */
   metricsPort: number;
+
+  /**
+   * Path of a Unix domain socket on its machine, on which the edge may reach it without TLS; empty for none. Who may
+   * connect is said by the file's permissions.
+   *
+   * @generated from field: string socket = 12;
+   */
+  socket: string;
 };
 
 /**
