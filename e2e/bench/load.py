@@ -23,8 +23,8 @@ from octopus.echo.v1 import echo_service_pb2, echo_service_pb2_grpc
 
 from e2e.bench.order import Measured, Order
 from e2e.bench.talk import Party, Talk
+from e2e.bench.wire import over_grpc, over_websocket
 from e2e.clients.edge import Identity
-from e2e.clients.transports import Grpc, WebSocket
 
 # As long as a chat message and its frame.
 _ECHO = b"x" * 160
@@ -98,10 +98,10 @@ async def _lanes(order: Order, stack: AsyncExitStack, tasks: list[asyncio.Task[N
 
 async def _talks(order: Order, stack: AsyncExitStack, tasks: list[asyncio.Task[None]]) -> list[Lane]:
     """Connect everybody, each by a connection of their own."""
-    transport = (
-        WebSocket(order.edge, json=order.way == "websocket-json")
+    opener = (
+        over_websocket(order.edge, json=order.way == "websocket-json")
         if order.way.startswith("websocket")
-        else Grpc(order.edge, own_connection=True)
+        else over_grpc(order.edge)
     )
     people = {pair.speaker_id: pair.speaker_token for pair in order.pairs}
     people |= {pair.listener_id: pair.listener_token for pair in order.pairs}
@@ -110,7 +110,7 @@ async def _talks(order: Order, stack: AsyncExitStack, tasks: list[asyncio.Task[N
 
     async def connect(user_id: int, token: str) -> None:
         async with opening:
-            parties[user_id] = await Party.connect(transport, Identity("", user_id, token, ""), stack, tasks)
+            parties[user_id] = await Party.connect(opener, Identity("", user_id, token, ""), stack, tasks)
 
     await asyncio.gather(*(connect(user_id, token) for user_id, token in people.items()))
     talks = [Talk(pair.session_id, parties[pair.speaker_id], parties[pair.listener_id]) for pair in order.pairs]

@@ -11,8 +11,8 @@ from contextlib import AsyncExitStack
 
 from octopus.chat.v1 import frame_pb2, message_pb2
 
+from e2e.bench.wire import Opener, Wire
 from e2e.clients.edge import Identity
-from e2e.clients.transports import Stream, Transport
 
 # About as long as a question in a shop.
 _CONTENT = message_pb2.Content(text=message_pb2.Text(text="你好，我昨天下单的那件风衣什么时候可以发货？"))
@@ -21,47 +21,59 @@ _CONTENT = message_pb2.Content(text=message_pb2.Text(text="你好，我昨天下
 class Party:
     """One connection of one person."""
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
+    def __init__(self) -> None:
         # What is done when the frame about a message comes, by client message id.
         self.waiting: dict[str, Callable[[frame_pb2.ServerFrame], None]] = {}
+        self.wire: Wire | None = None
         self._online = asyncio.Event()
+        self._pongs: set[asyncio.Task[None]] = set()
 
     @staticmethod
     async def connect(
-        transport: Transport, identity: Identity, stack: AsyncExitStack, tasks: list[asyncio.Task[None]]
+        opener: Opener, identity: Identity, stack: AsyncExitStack, tasks: list[asyncio.Task[None]]
     ) -> Party:
-        """Connect somebody and return when they are welcome; their reading is added to `tasks`."""
-        party = Party(await stack.enter_async_context(transport.open(identity, frame_pb2.Hello())))
-        reading = asyncio.create_task(party._read())
+        """Connect somebody and return when they are welcome; that they stay connected is added to `tasks`."""
+        party = Party()
+        wire = party.wire = await opener(identity, party._take, stack)
+        staying = asyncio.create_task(_stay(wire))
         online = asyncio.create_task(party._online.wait())
-        await asyncio.wait((reading, online), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((staying, online), return_when=asyncio.FIRST_COMPLETED)
         if not online.done():
             online.cancel()
-            reading.result()
-        tasks.append(reading)
+            staying.result()
+        tasks.append(staying)
         return party
 
-    async def _read(self) -> None:
-        async for frame in self.stream.frames():
-            match frame.WhichOneof("frame"):
-                case "message":
-                    self._tell(frame.message.client_message_id, frame)
-                case "ack":
-                    self._tell(frame.ack.client_message_id, frame)
-                case "refusal":
-                    self._tell(frame.refusal.client_message_id, frame)
-                case "ping":
-                    pong = frame_pb2.Pong(nonce=frame.ping.nonce)
-                    await self.stream.send(frame_pb2.ClientFrame(pong=pong))
-                case "welcome":
-                    self._online.set()
-        raise ConnectionError("the server ended a stream")
+    async def send(self, frame: frame_pb2.ClientFrame) -> None:
+        """Send a frame."""
+        if self.wire is not None:
+            await self.wire.send(frame)
+
+    def _take(self, frame: frame_pb2.ServerFrame) -> None:
+        match frame.WhichOneof("frame"):
+            case "message":
+                self._tell(frame.message.client_message_id, frame)
+            case "ack":
+                self._tell(frame.ack.client_message_id, frame)
+            case "refusal":
+                self._tell(frame.refusal.client_message_id, frame)
+            case "ping":
+                pong = frame_pb2.ClientFrame(pong=frame_pb2.Pong(nonce=frame.ping.nonce))
+                task = asyncio.create_task(self.send(pong))
+                self._pongs.add(task)
+                task.add_done_callback(self._pongs.discard)
+            case "welcome":
+                self._online.set()
 
     def _tell(self, message_id: str, frame: frame_pb2.ServerFrame) -> None:
         waiter = self.waiting.pop(message_id, None)
         if waiter is not None:
             waiter(frame)
+
+
+async def _stay(wire: Wire) -> None:
+    await wire.ended()
+    raise ConnectionError("the server ended a stream")
 
 
 class Talk:
@@ -84,7 +96,7 @@ class Talk:
         self._speaker.waiting[message_id] = lambda frame: acknowledged.set_result(frame.HasField("ack"))
         post = frame_pb2.PostMessage(session_id=self._session_id, client_message_id=message_id, content=_CONTENT)
         began = time.monotonic()
-        await self._speaker.stream.send(frame_pb2.ClientFrame(post=post))
+        await self._speaker.send(frame_pb2.ClientFrame(post=post))
         if not await acknowledged:
             self._listener.waiting.pop(message_id, None)
             return None
