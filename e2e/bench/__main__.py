@@ -12,13 +12,14 @@ from e2e.bench import crowd
 from e2e.bench.measures import at_rest, echo, idle_connections, play
 from e2e.bench.order import Order, Way
 from e2e.bench.report import At, Results, save, show
+from e2e.bench.storm import storm
 from e2e.people import Shop
 from e2e.running import Octopus, running
 
 RESULTS = Path(__file__).parents[1] / "artifacts" / "bench.json"
 
 # The echo before and after, so that a machine with other work to do slows both.
-_WAYS: tuple[Way, ...] = ("echo/stream", "grpc", "websocket", "echo/unary")
+_WAYS: tuple[Way, ...] = ("echo/stream", "grpc", "websocket", "echo/stream")
 # The limit on what one person may send is not what is measured.
 _SETTINGS = ("--set", "chat.rate_burst=1000000", "--set", "chat.rate_per_second=1000000")
 
@@ -33,26 +34,51 @@ async def bench(octopus: Octopus, arguments: argparse.Namespace, results: Result
         if arguments.idle:
             print(f"{arguments.idle} idle WebSocket connections ...", flush=True)
             results.idle = await idle_connections(octopus, shop, arguments.idle)
-        print(f"bringing {max(arguments.pairs)} customers and their agents together ...", flush=True)
-        pairs = await crowd.gather(shop, max(arguments.pairs))
+        async with echo(octopus) as echo_pid:
+            for _ in range(arguments.rounds):
+                for level in _levels(arguments):
+                    await _level(octopus, shop, arguments, results, echo_pid=echo_pid, level=level)
+        if arguments.storm:
+            print(f"a storm of {arguments.storm} reconnects while 16 pairs talk ...", flush=True)
+            talking = await crowd.gather(shop, 16)
+            people = await crowd.idle(shop, min(arguments.storm, 500))
+            results.storm = await storm(octopus.edge, talking, people, arguments.storm)
+
+
+def _levels(arguments: argparse.Namespace) -> list[tuple[int, int]]:
+    """Return pairs and messages under way: each number of pairs with one, and the last window at 64 pairs too."""
+    levels = [(number, 1) for number in arguments.pairs]
+    return levels + [(number, arguments.window) for number in arguments.pairs if number == 64 and arguments.window > 1]
+
+
+async def _level(
+    octopus: Octopus,
+    shop: Shop,
+    arguments: argparse.Namespace,
+    results: Results,
+    *,
+    echo_pid: int,
+    level: tuple[int, int],
+) -> None:
+    """Measure all ways at one level, with people who have said nothing before."""
+    number, window = level
+    print(f"bringing {number} customers and their agents together ...", flush=True)
+    pairs = tuple(await crowd.gather(shop, number))
     edge = octopus.edge
-    async with echo(octopus) as echo_pid:
-        for _ in range(arguments.rounds):
-            for number in arguments.pairs:
-                for way in arguments.ways or _WAYS:
-                    order = Order(
-                        host=edge.host,
-                        port=edge.port,
-                        ca=str(edge.ca),
-                        way=way,
-                        pairs=tuple(pairs[:number]),
-                        window=arguments.window,
-                        warm_up_s=arguments.warm_up,
-                        seconds=arguments.seconds,
-                    )
-                    measured, costs = await play(octopus, order, echo_pid)
-                    print(f"  {number} pairs, {way}: {measured.per_second:.0f}/s", flush=True)
-                    results.at.append(At(way=way, pairs=number, window=arguments.window, got=measured, cpu_s=costs))
+    for way in arguments.ways or _WAYS:
+        order = Order(
+            host=edge.host,
+            port=edge.port,
+            ca=str(edge.ca),
+            way=way,
+            pairs=pairs,
+            window=window,
+            warm_up_s=arguments.warm_up,
+            seconds=arguments.seconds,
+        )
+        measured, costs = await play(octopus, order, echo_pid)
+        print(f"  {number} pairs, {window} under way, {way}: {measured.per_second:.0f}/s", flush=True)
+        results.at.append(At(way=way, pairs=number, window=window, got=measured, cpu_s=costs))
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -85,9 +111,12 @@ async def _on_a_new_platform(arguments: argparse.Namespace, results: Results) ->
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(prog="python -m e2e.bench", description="Measures the platform through Envoy.")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[1, 64, 512], help="conversations at once")
-    parser.add_argument("--ways", nargs="+", help=f"of {', '.join(_WAYS)}, websocket-json; all but the last if absent")
-    parser.add_argument("--window", type=int, default=1, help="messages under way at once in each conversation")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[1, 64, 256], help="conversations at once")
+    parser.add_argument("--ways", nargs="+", help="of echo/stream, echo/unary, grpc, websocket, websocket-json")
+    parser.add_argument(
+        "--window", type=int, default=4, help="messages under way at once, as a level of its own at 64 pairs"
+    )
+    parser.add_argument("--storm", type=int, default=10_000, help="people who come back at once; 0 for none")
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
     parser.add_argument("--warm-up", type=float, default=2.0, help="seconds before each measurement")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from e2e.bench.order import Measured, Way
+from e2e.bench.storm import Storm
 
 CEILING: Way = "echo/stream"
 
@@ -61,6 +62,7 @@ class Results:
     at: list[At]
     rest: Rest | None = None
     idle: Idle | None = None
+    storm: Storm | None = None
     machine: dict[str, object] = field(
         default_factory=lambda: {
             "cores": os.cpu_count(),
@@ -97,6 +99,12 @@ def show(results: Results) -> None:
         console.print(_speed(results), _profile(results))
     if results.idle is not None:
         console.print(_idle(results.idle))
+    if results.storm is not None:
+        found = results.storm
+        console.print(
+            f"\n{found.reconnects:,} reconnects without cursors in {found.seconds:.0f} s: those who talk have a p99 of "
+            f"{found.during.p99_ms:.0f} ms instead of {found.quiet.p99_ms:.0f}, {found.ratio:.1f} times (aim: below 2)"
+        )
     if results.rest is not None:
         busiest = sorted(results.rest.cpu_percent.items(), key=lambda item: -item[1])[:5]
         console.print(
@@ -160,6 +168,6 @@ def _idle(idle: Idle) -> Table:
     )
     for heading in ("process", "grown MiB", "KiB each"):
         table.add_column(heading, justify="left" if heading == "process" else "right")
-    for name, grown in sorted(idle.grown_mb.items()):
+    for name, grown in (*sorted(idle.grown_mb.items()), ("all together", sum(idle.grown_mb.values()))):
         table.add_row(name, f"{grown:.1f}", f"{1024 * grown / idle.connections:.1f}")
     return table

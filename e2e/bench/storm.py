@@ -1,0 +1,92 @@
+"""A storm: everybody whose connection broke comes back at once, while others talk."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from octopus.chat.v1 import frame_pb2
+
+from e2e.bench.order import Measured, Pair
+from e2e.bench.talk import Party, Talk
+from e2e.bench.wire import over_websocket
+from e2e.clients.edge import Edge, Identity
+
+# Connections that are being opened at once: what a machine full of telephones would do.
+_AT_ONCE: Final = 64
+# Seconds in which a connection must be welcomed.
+_WELCOME_WITHIN_S: Final = 60.0
+# Seconds of talk before the storm, to compare with.
+_QUIET_S: Final = 10.0
+# Pauses between two messages of a talk, as between people: the storm is to be felt, not the talks' own load.
+_PAUSE_S: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Storm:
+    """How it went: those who talked, before and during the storm, and those who came back."""
+
+    reconnects: int
+    seconds: float
+    quiet: Measured
+    during: Measured
+
+    @property
+    def ratio(self) -> float:
+        """The p99 of those who talk, as a multiple of the quiet one; the aim is below 2."""
+        return self.during.p99_ms / self.quiet.p99_ms
+
+
+async def storm(edge: Edge, talking: Sequence[Pair], people: Sequence[Identity], reconnects: int) -> Storm:
+    """Let `people` come back without cursors, again and again, `reconnects` times in all, while others talk."""
+    opener = over_websocket(edge)
+    latencies: list[float] = []
+    async with AsyncExitStack() as stack:
+        tasks: list[asyncio.Task[None]] = []
+        stack.callback(lambda: [task.cancel() for task in tasks])
+
+        async def party(user_id: int, token: str) -> Party:
+            return await Party.connect(opener, Identity("", user_id, token, ""), stack, tasks)
+
+        for pair in talking:
+            speaker = await party(pair.speaker_id, pair.speaker_token)
+            listener = await party(pair.listener_id, pair.listener_token)
+            tasks.append(asyncio.create_task(_talk(Talk(pair.session_id, speaker, listener), latencies)))
+        await asyncio.sleep(_QUIET_S)
+        quiet = Measured.of(_QUIET_S, 0.0, latencies.copy(), 0)
+        latencies.clear()
+        began = time.monotonic()
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def come_back(number: int) -> None:
+            async with turn:
+                await _welcomed(edge, people[number % len(people)])
+
+        await asyncio.gather(*(come_back(number) for number in range(reconnects)))
+        seconds = time.monotonic() - began
+        during = Measured.of(seconds, 0.0, latencies.copy(), 0)
+    return Storm(reconnects, seconds, quiet, during)
+
+
+async def _talk(talk: Talk, latencies: list[float]) -> None:
+    while True:
+        seconds = await talk.say()
+        if seconds is not None:
+            latencies.append(seconds)
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _welcomed(edge: Edge, who: Identity) -> None:
+    welcome = asyncio.Event()
+
+    def take(frame: frame_pb2.ServerFrame) -> None:
+        if frame.HasField("welcome"):
+            welcome.set()
+
+    async with AsyncExitStack() as stack, asyncio.timeout(_WELCOME_WITHIN_S):
+        await over_websocket(edge)(who, take, stack)
+        await welcome.wait()
