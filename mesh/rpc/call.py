@@ -106,7 +106,7 @@ class Chain(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
         decode = handler.request_deserializer
-        read = decode if method.open or decode is None else validation.reader(decode)
+        read = decode if method.open or decode is None else validation.reader(decode, checked=method.checked)
         write = _or_bytes(handler.response_serializer)
         # To gRPC every method takes a stream: where it expects one request and the client's half ends without a whole
         # one, it would drop the call without an answer, and the client would wait for its deadline.

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from octopus.options.v1 import options_pb2
 
 from mesh.identity import names
@@ -21,6 +21,10 @@ from mesh.identity import names
 OPEN_SERVICES: Final = frozenset(
     {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection"}
 )
+
+
+# How options begin that belong to `buf.validate`: extension 1159 of messages, oneofs and fields, length-delimited.
+_VALIDATE_TAG: Final = b"\xba\x48"
 
 
 class PolicyError(Exception):
@@ -38,6 +42,8 @@ class Method:
     scopes: frozenset[str]
     # True when the contract says that a repetition does no harm.
     idempotent: bool = False
+    # False when no message of the request has a rule, so that looking through it would find nothing.
+    checked: bool = True
     # A part of gRPC itself: any certificate of the mesh will do, and no token is looked at.
     open: bool = False
 
@@ -111,4 +117,15 @@ def _method(descriptor: MethodDescriptor) -> Method:
         frozenset(access.callers),
         frozenset(access.scopes),
         idempotent=options.idempotency_level != descriptor_pb2.MethodOptions.IDEMPOTENCY_UNKNOWN,
+        checked=_has_rules(descriptor.input_type, set()),
     )
+
+
+def _has_rules(message: Descriptor, seen: set[str]) -> bool:
+    """Whether a message, or one within it, has rules of protovalidate."""
+    if message.full_name in seen:
+        return False
+    seen.add(message.full_name)
+    return any(
+        _VALIDATE_TAG in part.GetOptions().SerializeToString() for part in (message, *message.oneofs, *message.fields)
+    ) or any(field.message_type is not None and _has_rules(field.message_type, seen) for field in message.fields)

@@ -74,7 +74,7 @@ def wants_invalid(handler: Callable[..., Any]) -> bool:
     return getattr(handler, _MARK, False)
 
 
-def reader(decode: Callable[[bytes], Message]) -> Callable[[bytes], Message | Invalid]:
+def reader(decode: Callable[[bytes], Message], *, checked: bool = True) -> Callable[[bytes], Message | Invalid]:
     """A deserialiser that also validates. It never raises: gRPC would answer UNKNOWN and log the bytes."""
 
     def read(data: bytes) -> Message | Invalid:
@@ -82,7 +82,7 @@ def reader(decode: Callable[[bytes], Message]) -> Callable[[bytes], Message | In
             message = decode(data)
         except DecodeError:
             return Invalid(())
-        violations = violations_of(message)
+        violations = violations_of(message) if checked else ()
         return Invalid(violations, message) if violations else message
 
     return read

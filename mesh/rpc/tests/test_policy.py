@@ -136,3 +136,18 @@ def test_masking_keeps_what_helps() -> None:
 )
 def test_each_kind_is_masked_in_its_way(kind: int, text: str, shown: str) -> None:
     assert mask_text(kind, text) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "checked"),
+    [
+        ("/octopus.chat.v1.ChatService/Converse", True),
+        ("/octopus.chat.v1.ChatService/Send", True),
+        ("/octopus.chat.v1.RelayService/Relay", False),
+        ("/octopus.session.v1.SessionService/GetSession", True),
+    ],
+)
+def test_only_requests_with_rules_are_checked(path: str, checked: bool) -> None:
+    method = policy.of(path)
+    assert method is not None
+    assert method.checked is checked

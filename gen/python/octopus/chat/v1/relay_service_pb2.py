@@ -22,12 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from octopus.chat.v1 import relay_pb2 as octopus_dot_chat_dot_v1_dot_relay__pb2
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#octopus/chat/v1/relay_service.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1boctopus/chat/v1/relay.proto\x1a octopus/options/v1/options.proto\"L\n\x0cRelayRequest\x12<\n\x05items\x18\x01 \x03(\x0b\x32\x1b.octopus.chat.v1.FromClientB\t\xbaH\x06\x92\x01\x03\x10\x80@R\x05items\"\\\n\rRelayResponse\x12/\n\x05items\x18\x01 \x03(\x0b\x32\x19.octopus.chat.v1.ToClientR\x05items\x12\x1a\n\x08\x64raining\x18\x02 \x01(\x08R\x08\x64raining2k\n\x0cRelayService\x12[\n\x05Relay\x12\x1d.octopus.chat.v1.RelayRequest\x1a\x1e.octopus.chat.v1.RelayResponse\"\x0f\x8a\xb5\x18\x0b\n\x01\x01\x12\x06\x62ridge(\x01\x30\x01\x42\xaa\x01\n\x13\x63om.octopus.chat.v1B\x11RelayServiceProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#octopus/chat/v1/relay_service.proto\x12\x0foctopus.chat.v1\x1a\x1boctopus/chat/v1/relay.proto\x1a octopus/options/v1/options.proto\"A\n\x0cRelayRequest\x12\x31\n\x05items\x18\x01 \x03(\x0b\x32\x1b.octopus.chat.v1.FromClientR\x05items\"\\\n\rRelayResponse\x12/\n\x05items\x18\x01 \x03(\x0b\x32\x19.octopus.chat.v1.ToClientR\x05items\x12\x1a\n\x08\x64raining\x18\x02 \x01(\x08R\x08\x64raining2k\n\x0cRelayService\x12[\n\x05Relay\x12\x1d.octopus.chat.v1.RelayRequest\x1a\x1e.octopus.chat.v1.RelayResponse\"\x0f\x8a\xb5\x18\x0b\n\x01\x01\x12\x06\x62ridge(\x01\x30\x01\x42\xaa\x01\n\x13\x63om.octopus.chat.v1B\x11RelayServiceProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +34,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.chat.v1.relay_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.chat.v1B\021RelayServiceProtoP\001Z(octopus/contracts/octopus/chat/v1;chatv1\252\002\017Octopus.Chat.V1\312\002\017Octopus\\Chat\\V1\342\002\033Octopus\\Chat\\V1\\GPBMetadata\352\002\021Octopus::Chat::V1'
-  _globals['_RELAYREQUEST'].fields_by_name['items']._loaded_options = None
-  _globals['_RELAYREQUEST'].fields_by_name['items']._serialized_options = b'\272H\006\222\001\003\020\200@'
   _globals['_RELAYSERVICE'].methods_by_name['Relay']._loaded_options = None
   _globals['_RELAYSERVICE'].methods_by_name['Relay']._serialized_options = b'\212\265\030\013\n\001\001\022\006bridge'
-  _globals['_RELAYREQUEST']._serialized_start=148
-  _globals['_RELAYREQUEST']._serialized_end=224
-  _globals['_RELAYRESPONSE']._serialized_start=226
-  _globals['_RELAYRESPONSE']._serialized_end=318
-  _globals['_RELAYSERVICE']._serialized_start=320
-  _globals['_RELAYSERVICE']._serialized_end=427
+  _globals['_RELAYREQUEST']._serialized_start=119
+  _globals['_RELAYREQUEST']._serialized_end=184
+  _globals['_RELAYRESPONSE']._serialized_start=186
+  _globals['_RELAYRESPONSE']._serialized_end=278
+  _globals['_RELAYSERVICE']._serialized_start=280
+  _globals['_RELAYSERVICE']._serialized_end=387
 # @@protoc_insertion_point(module_scope)

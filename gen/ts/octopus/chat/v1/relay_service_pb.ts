@@ -4,7 +4,6 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import { file_buf_validate_validate } from "../../../buf/validate/validate_pb";
 import type { FromClient, ToClient } from "./relay_pb";
 import { file_octopus_chat_v1_relay } from "./relay_pb";
 import { file_octopus_options_v1_options } from "../../options/v1/options_pb";
@@ -14,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/chat/v1/relay_service.proto.
  */
 export const file_octopus_chat_v1_relay_service: GenFile = /*@__PURE__*/
-  fileDesc("CiNvY3RvcHVzL2NoYXQvdjEvcmVsYXlfc2VydmljZS5wcm90bxIPb2N0b3B1cy5jaGF0LnYxIkUKDFJlbGF5UmVxdWVzdBI1CgVpdGVtcxgBIAMoCzIbLm9jdG9wdXMuY2hhdC52MS5Gcm9tQ2xpZW50Qgm6SAaSAQMQgEAiSwoNUmVsYXlSZXNwb25zZRIoCgVpdGVtcxgBIAMoCzIZLm9jdG9wdXMuY2hhdC52MS5Ub0NsaWVudBIQCghkcmFpbmluZxgCIAEoCDJrCgxSZWxheVNlcnZpY2USWwoFUmVsYXkSHS5vY3RvcHVzLmNoYXQudjEuUmVsYXlSZXF1ZXN0Gh4ub2N0b3B1cy5jaGF0LnYxLlJlbGF5UmVzcG9uc2UiD4q1GAsKAQESBmJyaWRnZSgBMAFCqgEKE2NvbS5vY3RvcHVzLmNoYXQudjFCEVJlbGF5U2VydmljZVByb3RvUAFaKG9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvY2hhdC92MTtjaGF0djGqAg9PY3RvcHVzLkNoYXQuVjHKAg9PY3RvcHVzXENoYXRcVjHiAhtPY3RvcHVzXENoYXRcVjFcR1BCTWV0YWRhdGHqAhFPY3RvcHVzOjpDaGF0OjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_octopus_chat_v1_relay, file_octopus_options_v1_options]);
+  fileDesc("CiNvY3RvcHVzL2NoYXQvdjEvcmVsYXlfc2VydmljZS5wcm90bxIPb2N0b3B1cy5jaGF0LnYxIjoKDFJlbGF5UmVxdWVzdBIqCgVpdGVtcxgBIAMoCzIbLm9jdG9wdXMuY2hhdC52MS5Gcm9tQ2xpZW50IksKDVJlbGF5UmVzcG9uc2USKAoFaXRlbXMYASADKAsyGS5vY3RvcHVzLmNoYXQudjEuVG9DbGllbnQSEAoIZHJhaW5pbmcYAiABKAgyawoMUmVsYXlTZXJ2aWNlElsKBVJlbGF5Eh0ub2N0b3B1cy5jaGF0LnYxLlJlbGF5UmVxdWVzdBoeLm9jdG9wdXMuY2hhdC52MS5SZWxheVJlc3BvbnNlIg+KtRgLCgEBEgZicmlkZ2UoATABQqoBChNjb20ub2N0b3B1cy5jaGF0LnYxQhFSZWxheVNlcnZpY2VQcm90b1ABWihvY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL2NoYXQvdjE7Y2hhdHYxqgIPT2N0b3B1cy5DaGF0LlYxygIPT2N0b3B1c1xDaGF0XFYx4gIbT2N0b3B1c1xDaGF0XFYxXEdQQk1ldGFkYXRh6gIRT2N0b3B1czo6Q2hhdDo6VjFiBnByb3RvMw", [file_octopus_chat_v1_relay, file_octopus_options_v1_options]);
 
 /**
  * What has come from clients since the last request. Without items: asks for a sign of life.
