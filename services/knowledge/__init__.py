@@ -1,1 +1,1 @@
-"""Keeps what a shop knows, and finds it by meaning."""
+"""Keep what a shop knows, and finds it by meaning."""

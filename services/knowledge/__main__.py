@@ -1,4 +1,4 @@
-"""Runs the knowledge service."""
+"""Run the knowledge service."""
 
 from mesh.process.run import run
 from services.knowledge.app import app

@@ -1,4 +1,4 @@
-"""Wires the knowledge service."""
+"""Wire the knowledge service."""
 
 from __future__ import annotations
 

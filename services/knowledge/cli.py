@@ -47,7 +47,7 @@ def knowledge() -> None:
 
 @dataclass(slots=True)
 class Report:
-    """What an import has come to."""
+    """The outcome of an import."""
 
     last: pb.ImportFaqsResponse
     bad_lines: list[pb.BadLine]
@@ -94,7 +94,7 @@ def import_file(
 
 
 def _channel(edge: str, ca: Path | None) -> tuple[str, bytes]:
-    """Where to call and whom to trust; by default the platform that runs on this machine."""
+    """Return the address to call and the certificate to trust; by default those of the platform on this machine."""
     folder = running()
     port = State.read(folder).edge_port
     if not edge and not port:

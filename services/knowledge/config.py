@@ -8,7 +8,7 @@ from mesh.process.config import ServiceConfig
 
 
 class KnowledgeConfig(ServiceConfig):
-    """What can be set about knowledge."""
+    """The settings of the knowledge service."""
 
     # Cores that one embedding may use. More make an import faster and take from the other processes.
     embedding_threads: int = Field(default=1, ge=1, le=64)

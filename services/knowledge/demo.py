@@ -1,4 +1,4 @@
-"""What the two demo shops know: `python -m services.knowledge.demo --config FILE`.
+"""Load the FAQ of the two demo shops: `python -m services.knowledge.demo --config FILE`.
 
 Imports db/demo/<shop>.jsonl as ImportFaqs would. Safe to repeat, and quick when nothing has changed: what is stored
 word for word is not embedded again.
@@ -22,8 +22,8 @@ from mesh.telemetry.logs import configure_logging
 from services.knowledge.config import KnowledgeConfig
 from services.knowledge.embedding import E5
 from services.knowledge.entries import Entries
+from services.knowledge.import_parser import JsonLines
 from services.knowledge.importing import Import, Progress
-from services.knowledge.reading import JsonLines
 
 _log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ FOLDER: Final = REPOSITORY / "db" / "demo"
 
 
 async def load(entries: Entries, tenant_id: str, file: Path) -> Progress:
-    """Imports one shop's file; returns the report."""
+    """Import one shop's file and return the report."""
     work = Import(entries=entries, tenant_id=tenant_id, reader=JsonLines())
     report = Progress()
     async for progress in work.run(_pieces(file)):
@@ -46,7 +46,7 @@ async def _pieces(file: Path) -> AsyncIterator[bytes]:
 
 
 async def fill(config: KnowledgeConfig) -> bool:
-    """Loads every file of the folder into the shop it is named after; false when a line was refused."""
+    """Load every file of the folder into the shop it is named after; return False when a line was refused."""
     # Beside the running service, not instead of it.
     own = config.model_copy(update={"instance": "knowledge-demo", "metrics_port": 0})
     refused = 0

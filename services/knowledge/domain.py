@@ -27,7 +27,7 @@ _HAN: Final = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
 class KnowledgeError(Exception):
-    """A request that cannot be met. `reason` is a name of `octopus.errors.v1.Reason`."""
+    """A request that is refused. `reason` is a name of `octopus.errors.v1.Reason`."""
 
     reason: ClassVar[str]
 
@@ -51,7 +51,7 @@ class AlreadyExists(KnowledgeError):
 
 
 class VersionConflict(KnowledgeError):
-    """Somebody else was faster."""
+    """The entry has changed since it was read."""
 
     reason = "VERSION_CONFLICT"
 
@@ -76,7 +76,7 @@ class Content:
     locale: str = ""
 
     def tidied(self) -> Content:
-        """Without blanks around texts, empty and repeated similar questions; with a locale."""
+        """Return the content without blanks around texts and empty or repeated similar questions, and with a locale."""
         question = self.question.strip()
         similar = dict.fromkeys(text.strip() for text in self.similar_questions)
         return Content(
@@ -88,7 +88,7 @@ class Content:
         )
 
     def problems(self) -> list[tuple[str, str]]:
-        """Pairs of a field and what is wrong with it, beyond the rules that stand in the contract."""
+        """Return pairs of a field and what is wrong with it, beyond the rules in the contract."""
         found = []
         for field, text in (("question", self.question), ("answer", self.answer)):
             if not text.strip():
@@ -106,7 +106,7 @@ class Content:
         return found
 
     def texts(self) -> list[str]:
-        """What the entry is found by, in the order of `cs_faq_embedding.part`."""
+        """Return the texts the entry is found by, in the order of `cs_faq_embedding.part`."""
         return [self.question, *self.similar_questions, self.answer]
 
 
@@ -132,7 +132,7 @@ class Hit:
 
 
 def is_storable(text: str) -> bool:
-    """True when PostgreSQL and UTF-8 can hold the text."""
+    """Return whether PostgreSQL and UTF-8 can hold the text."""
     if "\0" in text:
         return False
     try:
@@ -143,12 +143,12 @@ def is_storable(text: str) -> bool:
 
 
 def guessed_locale(text: str) -> str:
-    """The locale of an entry whose author named none: Chinese when there is a Chinese character, else English."""
+    """Return the locale of a text whose author named none: Chinese if it has a Chinese character, else English."""
     return "zh-CN" if _HAN.search(text) else "en"
 
 
 def without_personal_data(text: str) -> str:
-    """The text with telephone numbers, e-mail addresses and identity card numbers replaced by what they are."""
+    """Return the text with telephone numbers, e-mail addresses and identity card numbers replaced by placeholders."""
     for pattern, name in _PERSONAL:
         text = pattern.sub(name, text)
     return text

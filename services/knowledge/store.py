@@ -29,7 +29,7 @@ _SELECT: Final = f"SELECT {_COLUMNS} FROM cs_faq f WHERE f.tenant_id = %(tenant_
 async def insert(
     conn: Connection, tenant_id: str, contents: Mapping[int, Content], *, request_id: str | None = None
 ) -> list[Faq]:
-    """Adds entries under the given ids, except where the question is answered already or the request was met."""
+    """Add entries under the given ids, except where the question is answered already or the request was met."""
     query = """
         INSERT INTO cs_faq AS f (id, tenant_id, question, answer, similar_questions, category, locale, request_id)
         SELECT n.id, %(tenant_id)s, n.question, n.answer, n.similar_questions, n.category, n.locale, %(request_id)s
@@ -44,9 +44,9 @@ async def insert(
 
 
 async def replace(conn: Connection, tenant_id: str, contents: Mapping[tuple[int, int], Content]) -> list[Faq]:
-    """Replaces the content of entries, named by id and version; those that are not there in that version are left out.
+    """Replace the content of entries, named by id and version; those that are not there in that version are left out.
 
-    Raises `AlreadyExists` when another enabled entry answers the new question; the transaction is then void.
+    Raise `AlreadyExists` when another enabled entry answers the new question; the transaction is then void.
     """
     query = """
         UPDATE cs_faq f SET question = n.question, answer = n.answer, similar_questions = n.similar_questions,
@@ -64,9 +64,9 @@ async def replace(conn: Connection, tenant_id: str, contents: Mapping[tuple[int,
 
 
 async def set_disabled(conn: Connection, tenant_id: str, faq_id: int, version: int, *, disabled: bool) -> Faq | None:
-    """Disables or enables an entry that has this version; None when it has another one.
+    """Disable or enable an entry that has this version; return None when it has another one.
 
-    Raises `AlreadyExists` when another enabled entry answers the question; the transaction is then void.
+    Raise `AlreadyExists` when another enabled entry answers the question; the transaction is then void.
     """
     query = """
         UPDATE cs_faq f SET disabled = %(disabled)s, version = f.version + 1, updated_at = now()
@@ -81,7 +81,7 @@ async def set_disabled(conn: Connection, tenant_id: str, faq_id: int, version: i
 
 
 async def embed(conn: Connection, tenant_id: str, vectors: Mapping[int, Sequence[Vector]]) -> None:
-    """Replaces the embeddings of entries; an empty sequence takes an entry out of searches."""
+    """Replace the embeddings of entries; an empty sequence takes an entry out of searches."""
     await conn.execute(
         "DELETE FROM cs_faq_embedding WHERE tenant_id = %s AND faq_id = ANY(%s)", [tenant_id, list(vectors)]
     )
@@ -98,23 +98,23 @@ async def embed(conn: Connection, tenant_id: str, vectors: Mapping[int, Sequence
 
 
 async def by_id(conn: Connection, tenant_id: str, faq_id: int) -> Faq | None:
-    """Returns the entry, or None."""
+    """Return the entry, or None."""
     return next(iter(await by_ids(conn, tenant_id, [faq_id])), None)
 
 
 async def by_ids(conn: Connection, tenant_id: str, faq_ids: Sequence[int]) -> list[Faq]:
-    """Returns those of the entries that are there, in no order."""
+    """Return those of the entries that are there, in no order."""
     return await _faqs(conn, _SELECT + " AND f.id = ANY(%(ids)s)", tenant_id=tenant_id, ids=list(faq_ids))
 
 
 async def by_request(conn: Connection, tenant_id: str, request_id: str) -> Faq | None:
-    """Returns the entry that this request made before, or None."""
+    """Return the entry that this request made before, or None."""
     query = _SELECT + " AND f.request_id = %(request_id)s"
     return next(iter(await _faqs(conn, query, tenant_id=tenant_id, request_id=request_id)), None)
 
 
 async def by_questions(conn: Connection, tenant_id: str, questions: Sequence[tuple[str, str]]) -> list[Faq]:
-    """Returns the entries for pairs of a locale and a question: the enabled one, else the newest disabled one."""
+    """Return the entries for pairs of a locale and a question: the enabled one, else the newest disabled one."""
     query = _SELECT
     query += " AND (f.locale, f.question) IN (SELECT * FROM unnest(%(locales)s::text[], %(questions)s::text[]))"
     query += " ORDER BY f.disabled DESC, f.id"
@@ -127,7 +127,7 @@ async def by_questions(conn: Connection, tenant_id: str, questions: Sequence[tup
 async def page(
     conn: Connection, tenant_id: str, *, after_id: int, limit: int, category: str, include_disabled: bool
 ) -> list[Faq]:
-    """Returns up to `limit` entries with an id above `after_id`, oldest first; an empty category means all."""
+    """Return up to `limit` entries with an id above `after_id`, oldest first; an empty category means all."""
     query = _SELECT + " AND f.id > %(after_id)s"
     if category:
         query += " AND f.category = %(category)s"
@@ -138,7 +138,7 @@ async def page(
 
 
 def as_text(vector: Vector) -> str:
-    """The vector as pgvector reads it."""
+    """Return the vector in the text form of pgvector."""
     return orjson.dumps(vector, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 

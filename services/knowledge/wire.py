@@ -1,4 +1,4 @@
-"""Entries as the contract shows them, and back."""
+"""Convert entries to messages of the contract, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from services.knowledge.domain import Content, Faq, Hit
 
 
 def from_content(content: faq_pb2.FaqContent) -> Content:
-    """What a caller wrote, tidied."""
+    """Return the content of a message, tidied."""
     return Content(
         question=content.question,
         answer=content.answer,
@@ -19,7 +19,7 @@ def from_content(content: faq_pb2.FaqContent) -> Content:
 
 
 def to_content(content: Content) -> faq_pb2.FaqContent:
-    """What an admin wrote."""
+    """Return content as a message."""
     return faq_pb2.FaqContent(
         question=content.question,
         answer=content.answer,
@@ -30,7 +30,7 @@ def to_content(content: Content) -> faq_pb2.FaqContent:
 
 
 def to_faq(faq: Faq) -> faq_pb2.Faq:
-    """A stored entry."""
+    """Return a stored entry as a message."""
     message = faq_pb2.Faq(
         id=faq.id,
         tenant_id=faq.tenant_id,
@@ -44,5 +44,5 @@ def to_faq(faq: Faq) -> faq_pb2.Faq:
 
 
 def to_hit(hit: Hit) -> knowledge_service_pb2.FaqHit:
-    """An entry that was found."""
+    """Return a hit as a message."""
     return knowledge_service_pb2.FaqHit(faq=to_faq(hit.faq), score=hit.score)

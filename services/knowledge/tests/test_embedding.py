@@ -5,15 +5,15 @@ import asyncio
 import numpy as np
 import pytest
 
-from services.knowledge.embedding import DIMENSIONS, E5, goes
+from services.knowledge.embedding import DIMENSIONS, E5, batches
 
 pytestmark = pytest.mark.unit
 
 
 def test_texts_are_embedded_in_small_goes_and_a_long_one_by_itself() -> None:
     texts = ["a" * 90, "b" * 90, "c" * 90, "d" * 5000, "e"]
-    assert [[text[0] for text in go] for go in goes(texts)] == [["a", "b"], ["c"], ["d"], ["e"]]
-    assert list(goes([])) == []
+    assert [[text[0] for text in batch] for batch in batches(texts)] == [["a", "b"], ["c"], ["d"], ["e"]]
+    assert list(batches([])) == []
 
 
 async def test_vectors_are_unit_vectors_in_the_order_of_their_texts(model: E5) -> None:

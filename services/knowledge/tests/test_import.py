@@ -9,8 +9,8 @@ import pytest
 from services.knowledge import demo
 from services.knowledge.domain import FileRefused
 from services.knowledge.entries import Entries
+from services.knowledge.import_parser import Csv, JsonLines
 from services.knowledge.importing import Import, Progress
-from services.knowledge.reading import Csv, JsonLines
 
 pytestmark = pytest.mark.store
 

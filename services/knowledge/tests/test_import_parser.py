@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from services.knowledge.domain import FileRefused
-from services.knowledge.reading import Csv, JsonLines, Reader, Record
+from services.knowledge.import_parser import Csv, JsonLines, Reader, Record
 
 pytestmark = pytest.mark.unit
 

@@ -1,7 +1,7 @@
-"""Reads an import file as it arrives: bytes to records, each with the line it began on.
+"""Parse an import file as it arrives: bytes to records, each with the line it began on.
 
-A record is either the raw fields of an entry or a complaint. One bad line costs itself and no other: an opening quote
-that is never closed gives back the lines it swallowed.
+A record is either the raw fields of an entry or a problem. A bad line does not affect others: after an opening quote
+that is never closed, the lines it took in are parsed again.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Record:
 
 
 class Reader(Protocol):
-    """Takes a file in pieces and gives its records."""
+    """Parse a file that arrives in pieces."""
 
     def feed(self, data: bytes) -> Iterator[Record]:
-        """The records that end within this piece."""
+        """Yield the records that end within this piece."""
         ...
 
     def finish(self) -> Iterator[Record]:
-        """What remains at the end of the file."""
+        """Yield what remains at the end of the file."""
         ...
 
 
@@ -67,7 +67,7 @@ class _Line:
 
 
 class _Lines:
-    """Cuts bytes into lines, whose ends are kept: within quotes they belong to the text."""
+    """Split bytes into lines, keeping their ends: within quotes they belong to the text."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -108,7 +108,7 @@ class _Lines:
 
 
 def _at_newlines(data: bytes) -> Iterator[bytes]:
-    """Pieces that end with a newline, and what remains; `bytes.splitlines` would also cut at lone carriage returns."""
+    """Yield pieces that end with a newline, then the rest; `bytes.splitlines` also cuts at lone carriage returns."""
     start = 0
     while (newline := data.find(b"\n", start)) >= 0:
         yield data[start : newline + 1]
@@ -118,18 +118,18 @@ def _at_newlines(data: bytes) -> Iterator[bytes]:
 
 
 class JsonLines:
-    """One JSON object a line; blank lines are passed over."""
+    """One JSON object a line; blank lines are skipped."""
 
     def __init__(self) -> None:
         self._lines = _Lines()
 
     def feed(self, data: bytes) -> Iterator[Record]:
-        """The records that end within this piece."""
+        """Yield the records that end within this piece."""
         for line in self._lines.feed(data):
             yield from self._record(line)
 
     def finish(self) -> Iterator[Record]:
-        """What remains at the end of the file."""
+        """Yield what remains at the end of the file."""
         for line in self._lines.finish():
             yield from self._record(line)
 
@@ -166,7 +166,7 @@ def _json_problem(value: dict[str, Any]) -> tuple[str, str]:
 
 
 class Csv:
-    """RFC 4180 with a header row. `similar_questions` are separated by `|`. Blank lines are passed over."""
+    """RFC 4180 with a header row. `similar_questions` are separated by `|`. Blank lines are skipped."""
 
     def __init__(self) -> None:
         self._lines = _Lines()
@@ -176,12 +176,12 @@ class Csv:
         self._open_size = 0
 
     def feed(self, data: bytes) -> Iterator[Record]:
-        """The records that end within this piece. Raises `FileRefused` when the header cannot be used."""
+        """Yield the records that end within this piece. Raise `FileRefused` when the header cannot be used."""
         for line in self._lines.feed(data):
             yield from self._line(line)
 
     def finish(self) -> Iterator[Record]:
-        """What remains at the end of the file. Raises `FileRefused` when there is no header."""
+        """Yield what remains at the end of the file. Raise `FileRefused` when there is no header."""
         for line in self._lines.finish():
             yield from self._line(line)
         while self._open:
@@ -211,7 +211,7 @@ class Csv:
                 yield from self._give_back(problem)
 
     def _give_back(self, problem: str) -> Iterator[Record]:
-        """Complains about the first of the open lines and looks at the others again."""
+        """Report the first of the open lines, and parse the others again."""
         first, *others = self._open
         self._open, self._open_size = [], 0
         if not self._header:
@@ -250,7 +250,7 @@ class Csv:
 
 
 def _parsed(lines: list[_Line]) -> tuple[str, list[list[str]]]:
-    """A problem, or the rows that the lines are together: one, or none when they are blank."""
+    """Return a problem, or the rows that the lines form together: one, or none when they are blank."""
     try:
         return "", list(csv.reader([line.text or "" for line in lines], strict=True))
     except csv.Error as error:
