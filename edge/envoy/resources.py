@@ -10,6 +10,7 @@ from edge.envoy import clusters, filters, limits, listener
 from edge.envoy.certificates import Certificates
 from edge.envoy.config import EdgeConfig
 from edge.envoy.routes import BRIDGE, PAGES, route_table
+from edge.reflection import contract as reflection
 from mesh.control.contract import Method
 from mesh.control.feed import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource
 from mesh.control.picture import Picture
@@ -26,7 +27,7 @@ def certificates(config: EdgeConfig) -> Certificates:
 
 def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[Picture], list[Resource]]:
     """Returns what makes Envoy's resources from a picture of the mesh."""
-    methods = tuple(methods)
+    methods = (*methods, *reflection.routes())
     served = {method.service for method in methods}
     files = certificates(config)
 

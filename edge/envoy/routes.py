@@ -14,7 +14,6 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from octopus.options.v1 import options_pb2
 
 from edge.envoy.limits import limits
-from edge.reflection import contract as reflection
 from mesh.control.contract import Method
 from mesh.control.picture import Picture, Service
 from mesh.control.resources import RING_SIZE, action, pack
@@ -61,8 +60,8 @@ _CORS_EXPOSED: Final = "grpc-status,grpc-message,grpc-status-details-bin,x-reque
 
 
 def at_edge(methods: Iterable[Method]) -> list[Method]:
-    """Return the methods that may be called from outside: those of the contracts, and reflection."""
-    return [method for method in (*methods, *reflection.routes()) if "edge" in method.callers]
+    """Return the methods that may be called from outside."""
+    return [method for method in methods if "edge" in method.callers]
 
 
 def route_table(

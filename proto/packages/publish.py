@@ -123,19 +123,22 @@ def npm_package(contracts: Path, folder: Path, out: Path) -> None:
     """Build the npm package. The error details are in it: browsers have no other place to take them from."""
     plugin = ROOT / "edge/web/node_modules/.bin/protoc-gen-es"
     options = ["target=js+dts", "import_extension=js"]
-    generate(contracts, {"local": str(plugin), "out": str(folder), "opt": options})
-    # protobuf-es brings these itself.
-    shutil.rmtree(folder / "google/protobuf", ignore_errors=True)
+    # protobuf-es brings these itself, and is told to import them from there.
+    own = contracts / "google/protobuf"
+    generate(contracts, {"local": str(plugin), "out": str(folder), "opt": options}, leave_out=own)
     shutil.copyfile(HERE / "npm/package.json", folder / "package.json")
     shutil.copyfile(ROOT / "proto/README.md", folder / "README.md")
     run("npm", "pack", "--silent", "--pack-destination", out, cwd=folder)
 
 
-def generate(source: Path, plugin: dict[str, object], *, keep: Path | None = None) -> None:
-    """Run one plugin on all contracts."""
+def generate(
+    source: Path, plugin: dict[str, object], *, keep: Path | None = None, leave_out: Path | None = None
+) -> None:
+    """Run one plugin on all contracts but those of a folder; a file to keep is written back afterwards."""
     kept = keep.read_bytes() if keep else b""
     template = json.dumps({"version": "v2", "plugins": [{**plugin, "strategy": "all"}]})
-    run("buf", "generate", source, "--template", template, "--include-imports", quiet=True)
+    without = () if leave_out is None else ("--exclude-path", leave_out)
+    run("buf", "generate", source, "--template", template, "--include-imports", *without, quiet=True)
     if keep:
         keep.write_bytes(kept)
 

@@ -9,6 +9,7 @@ import pytest
 from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapDynamicResources
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 from octopus.mesh.v1 import registry_pb2
 
 from edge.envoy import filters, limits
@@ -16,9 +17,8 @@ from edge.envoy.bootstrap import render
 from edge.envoy.config import EdgeConfig
 from edge.envoy.listener import listener
 from edge.envoy.resources import certificates, edge_resources
-from edge.envoy.routes import route_table
 from mesh.control.contract import methods
-from mesh.control.feed import CLUSTER, ENDPOINTS
+from mesh.control.feed import CLUSTER, ENDPOINTS, ROUTES
 from mesh.control.picture import Painter, Picture
 from mesh.identity import names
 from mesh.identity.authority import Authority
@@ -53,7 +53,7 @@ def picture() -> Picture:
             weight=100,
             health=registry_pb2.HEALTH_SERVING,
         )
-        for service in (*names.services(), "bridge", "pages")
+        for service in (*names.services(), "bridge", "pages", "reflection")
         for version in ("v1", "v2")
     ]
     return Painter(names.services()).paint(instances, {"chat": {"v1": 90, "v2": 10}}, None)
@@ -78,7 +78,7 @@ def inlined(config: EdgeConfig) -> Bootstrap:
             config.edge_port,
             certificates(config),
             tokens=filters.tokens_inline(None, methods()),
-            table=route_table("edge", picture(), methods(), config.allowed_origins),
+            table=RouteConfiguration.parse(next(each.value for each in found if each.type_url == ROUTES)),
             limiter=limits.limiter(config),
             access_log=config.access_log,
             trusted_proxies=config.trusted_proxies,
