@@ -52,9 +52,9 @@ def render(config: EdgeConfig) -> bootstrap.Bootstrap:
         # A socket in a folder of the owner, not a port: whoever reaches the admin interface can stop Envoy.
         admin=bootstrap.Admin(address=_admin_address(config)),
         static_resources=bootstrap.BootstrapStaticResources(
-            listeners=[_metrics_listener(config.edge_metrics_port)],
+            listeners=[_metrics_listener(config.edge_metrics_host, config.edge_metrics_port)],
             clusters=[
-                control_cluster(_CONTROL, config.host, config.port, certificates(config)),
+                control_cluster(_CONTROL, config.reached_at, config.port, certificates(config)),
                 clusters.Cluster(
                     name=_ADMIN,
                     type=clusters.ClusterDiscoveryType.STATIC,
@@ -101,7 +101,7 @@ def _ads_stream() -> core.ApiConfigSource:
     )
 
 
-def _metrics_listener(port: int) -> listeners.Listener:
+def _metrics_listener(host: str, port: int) -> listeners.Listener:
     """Lets the loopback interface read what the admin interface shows to anyone harmlessly: counters and readiness."""
     table = routes.RouteConfiguration(
         name="metrics",
@@ -126,7 +126,7 @@ def _metrics_listener(port: int) -> listeners.Listener:
     )
     return listeners.Listener(
         name="metrics",
-        address=address("127.0.0.1", port),
+        address=address(host, port),
         # It must answer just when there are too many connections.
         ignore_global_conn_limit=True,
         bypass_overload_manager=True,

@@ -18,7 +18,9 @@ class EdgeConfig(ServiceConfig):
     edge_host: str = "127.0.0.1"
     # As above.
     edge_port: int = Field(default=8443, ge=1, le=65535)
-    # Port of Envoy's `/metrics` and `/ready`, on the loopback interface only.
+    # Where Envoy's `/metrics` and `/ready` are served, and the port.
+    edge_metrics_host: str = "127.0.0.1"
+    # As above.
     edge_metrics_port: int = Field(ge=1, le=65535)
     # Folder of the public certificate: `<public_name>/cert.pem` and `<public_name>/key.pem` in it.
     public_folder: Path

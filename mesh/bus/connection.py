@@ -4,6 +4,8 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import structlog
 from nats.errors import Error as NatsError
@@ -30,12 +32,18 @@ async def connect(
     name: str,
     *,
     tls: Callable[[], ssl.SSLContext] | None = None,
-    server_name: str = SERVER_NAME,
+    server_name: str | None = SERVER_NAME,
+    credentials_file: Path | None = None,
+    replicas: int = 1,
     timeout: float = 10.0,
     ensure: bool = True,
     handler_deadline: float = DEADLINE_S,
 ) -> AsyncIterator[Bus]:
-    """A bus on the NATS server at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`, closed in the end.
+    """A bus on the NATS servers at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`, closed in the end.
+
+    `url` names several servers of a cluster by commas. `server_name` is what their certificates must say; None checks
+    the host of each. `credentials_file` holds `user:password`, read now, for servers that do not go by certificates.
+    `replicas` is on how many servers each stream lies.
 
     `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each
     new connection. With `ensure`, streams and buckets are created where missing, after each reconnection as well.
@@ -63,13 +71,14 @@ async def connect(
         bus.back()
         if ensure:
             # A server that lost its data comes back without streams and buckets.
-            restoring.append(asyncio.create_task(_ensure(client), name="ensure streams"))
+            restoring.append(asyncio.create_task(_ensure(client, replicas), name="ensure streams"))
             del restoring[:-1]
 
     try:
         async with asyncio.timeout(timeout):
             await client.connect(
-                servers=[url],
+                servers=url.split(","),
+                **_credentials(credentials_file),
                 name=name,
                 tls_hostname=server_name if tls else None,
                 inbox_prefix=f"_INBOX.{name}",
@@ -85,7 +94,7 @@ async def connect(
             )
             await bus.start()
             if ensure:
-                await _ensure(client)
+                await _ensure(client, replicas)
     except TimeoutError as error:
         await client.close()
         why = f": {problems[-1]}" if problems else ""
@@ -98,11 +107,18 @@ async def connect(
         await client.close()
 
 
-async def _ensure(client: Client) -> None:
+def _credentials(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    user, _, password = file.read_text(encoding="utf-8").strip().partition(":")
+    return {"user": user, "password": password}
+
+
+async def _ensure(client: Client, replicas: int) -> None:
     """Creates streams and buckets, as soon as a server that has just started answers for them."""
     while True:
         try:
-            await streams.ensure(client)
+            await streams.ensure(client, replicas=replicas)
         except (NatsError, OSError) as error:
             _log.warning("streams cannot be ensured, trying again", error=repr(error))
             await asyncio.sleep(_RECONNECT_WAIT_S)

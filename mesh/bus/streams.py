@@ -4,7 +4,7 @@ Whoever needs one asks for all of them at its start (`ensure`): what is missing 
 updated, so that the order in which processes start does not matter.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from nats.aio.client import Client as NatsClient
@@ -186,12 +186,19 @@ def bucket_of(name: str) -> Bucket:
 
 
 async def ensure(
-    client: NatsClient, *, streams: tuple[Stream, ...] = STREAMS, buckets: tuple[Bucket, ...] = BUCKETS
+    client: NatsClient,
+    *,
+    streams: tuple[Stream, ...] = STREAMS,
+    buckets: tuple[Bucket, ...] = BUCKETS,
+    replicas: int = 1,
 ) -> None:
-    """Creates the streams and buckets that are missing and updates those that differ; many processes may at once."""
+    """Create the streams and buckets that are missing and update those that differ; many processes may at once.
+
+    Each lies on `replicas` servers of the cluster: with three, one may be lost without losing what was acknowledged.
+    """
     jetstream = client.jetstream()
     for config in (*(s.config() for s in streams), *(b.config() for b in buckets)):
-        await _ensure_one(jetstream, config)
+        await _ensure_one(jetstream, replace(config, num_replicas=replicas))
 
 
 async def _ensure_one(jetstream: JetStreamContext, config: api.StreamConfig) -> None:

@@ -66,11 +66,11 @@ class Authority:
             raise BrokenAuthorityError(folder)
         self._key = key
 
-    def issue(self, name: str, lifetime: timedelta = LEAF_LIFETIME) -> Identity:
+    def issue(self, name: str, lifetime: timedelta = LEAF_LIFETIME, hosts: Sequence[str] = ()) -> Identity:
         """Give a member of the mesh a new leaf and return where it lies. Raise UnknownNameError.
 
-        The leaf carries `spiffe://octopus.local/<name>`, `<name>.octopus.local`, and the loopback address for
-        the servers that are dialled by it.
+        The leaf carries `spiffe://octopus.local/<name>`, `<name>.octopus.local`, the loopback address for the servers
+        that are dialled by it, and `hosts`: further names and addresses at which other machines dial it.
         """
         names.check([name])
         alternatives: list[x509.GeneralName] = [
@@ -79,6 +79,7 @@ class Authority:
         ]
         if name in names.DIALLED_BY_ADDRESS:
             alternatives += _host_names(_LOOPBACK)
+        alternatives += _host_names(hosts)
         return self._place(
             name, alternatives, lifetime, [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         )

@@ -14,6 +14,7 @@ import structlog
 from octopus.mesh.v1 import registry_pb2
 
 from mesh import bus
+from mesh.bus.connection import SERVER_NAME
 from mesh.bus.ids import IdSource, lease
 from mesh.bus.lease import Lease
 from mesh.bus.streams import LEASES
@@ -84,14 +85,17 @@ class Member:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(tracing(config))
             try:
-                self.metrics_port = await stack.enter_async_context(metrics(config.metrics_port))
+                self.metrics_port = await stack.enter_async_context(metrics(config.metrics_port, config.metrics_host))
             except OSError as error:
-                raise PortTaken(f"127.0.0.1:{config.metrics_port}") from error
+                raise PortTaken(f"{config.metrics_host}:{config.metrics_port}") from error
             self.bus = await stack.enter_async_context(
                 bus.connect(
                     config.nats_url,
                     config.name,
-                    tls=self.identity.client_context,
+                    tls=lambda: self.identity.client_context(config.nats_ca),
+                    server_name=None if config.nats_ca else SERVER_NAME,
+                    credentials_file=config.nats_credentials_file,
+                    replicas=config.stream_replicas,
                     handler_deadline=config.handler_deadline_s,
                 )
             )
@@ -158,6 +162,8 @@ class Member:
                 vectors=vectors,
                 max_connections=max_connections,
                 statement_timeout_s=statement_timeout_s,
+                ca=self.config.postgres_ca,
+                pass_file=self.config.postgres_pass_file,
             ),
         )
 
@@ -167,7 +173,10 @@ class Member:
 
         url = self._needed("valkey_url", self.config.valkey_url)
         password = self._needed("valkey_password_file", self.config.valkey_password_file)
-        return await self._once("valkey", lambda: valkey.connect(url, user=self.config.name, password_file=password))
+        ca = self.config.valkey_ca or self.identity.ca
+        return await self._once(
+            "valkey", lambda: valkey.connect(url, user=self.config.name, password_file=password, ca=ca)
+        )
 
     async def ids(self) -> IdSource:
         """Snowflake ids under a worker number that is leased as long as the process runs."""
@@ -224,7 +233,7 @@ class Member:
             service=config.name,
             instance_id=config.instance,
             version=config.version,
-            host=config.host,
+            host=config.reached_at,
             port=port,
             weight=config.weight,
             pid=os.getpid(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -13,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mesh.identity import names
-from mesh.identity.files import Identity
+from mesh.identity.files import Identity, MissingIdentityError, TornIdentityError
 from mesh.rpc import policy
 from mesh.rpc.call import Chain, Interceptor
 from mesh.rpc.interceptors.admit import Caller, Roles, Token
@@ -152,22 +151,19 @@ def credentials(identity: Identity) -> grpc.ServerCredentials:
 
     A client without a certificate of the mesh gets no connection.
     """
-    root = identity.ca.read_bytes()
-    last: tuple[Path, grpc.ServerCertificateConfiguration] | None = None
+    last: tuple[object, grpc.ServerCertificateConfiguration] | None = None
 
     def newest() -> grpc.ServerCertificateConfiguration:
         nonlocal last
-        # A rotation replaces the folder behind this link, so one `readlink` a handshake tells.
-        leaf = identity.cert.parent.resolve()
-        if last is None or last[0] != leaf:
-            pair = ((leaf / "key.pem").read_bytes(), (leaf / "cert.pem").read_bytes())
-            last = (leaf, grpc.ssl_server_certificate_configuration([pair], root))
+        stamp = identity.stamp()
+        if last is None or last[0] != stamp:
+            last = (stamp, grpc.ssl_server_certificate_configuration([identity.pair()], identity.ca.read_bytes()))
         return last[1]
 
     def at_handshake() -> grpc.ServerCertificateConfiguration | None:
         try:
             return newest()
-        except OSError as error:
+        except (OSError, ValueError, MissingIdentityError, TornIdentityError) as error:
             # None keeps the leaf in use; raising would refuse the connection.
             _log.warning("cannot read the newest certificate, using the one before", error=str(error))
             return None

@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
@@ -173,10 +174,14 @@ async def connect(
     statement_timeout_s: float = 5.0,
     max_connections: int = 10,
     vectors: bool = False,
+    ca: Path | None = None,
+    pass_file: Path | None = None,
 ) -> AsyncIterator[Database]:
     """The database at `conninfo`, e.g. "host=127.0.0.1 port=5432 dbname=octopus"; closed at the end of the context.
 
-    Its role is that of the identity, proved by the certificate, whose files are read anew for each connection.
+    Its role is that of the identity, proved by the certificate, or by the password in `pass_file` (as libpq's
+    `.pgpass`); the files are read anew for each connection. `ca` signed the server's certificate, unless the mesh's
+    authority did. Of several hosts, each new connection goes to the first that answers and fits `target_session_attrs`.
     `vectors` registers pgvector's types. Returns without waiting for the database: a process may start before it, and
     a call fails as Unavailable for as long as it is away.
     """
@@ -187,7 +192,7 @@ async def connect(
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
-        **identity.libpq(),
+        **_credentials(identity, ca, pass_file),
     }
 
     async def configure(conn: Connection) -> None:
@@ -221,6 +226,15 @@ async def connect(
         yield Database(pool, dedicated, statement_timeout_s=statement_timeout_s)
     finally:
         await pool.close()
+
+
+def _credentials(identity: Identity, ca: Path | None, pass_file: Path | None) -> dict[str, str]:
+    given = identity.libpq()
+    if pass_file is not None:
+        # libpq would send a certificate that this server cannot know.
+        given = {key: value for key, value in given.items() if key not in ("sslcert", "sslkey")}
+        given |= {"passfile": str(pass_file), "sslcert": "", "sslkey": ""}
+    return given if ca is None else {**given, "sslrootcert": str(ca)}
 
 
 class _translated:  # noqa: N801  # used like a function

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError  # noqa: A004  # redis has no other names for them
@@ -72,25 +73,47 @@ class _PasswordFile(CredentialProvider):
 
 
 @asynccontextmanager
-async def connect(url: str, user: str, password_file: Path, *, max_connections: int = 32) -> AsyncIterator[Valkey]:
+async def connect(
+    url: str, user: str, password_file: Path, *, ca: Path | None = None, max_connections: int = 32
+) -> AsyncIterator[Valkey]:
     """A client of the Valkey at `url`, e.g. "redis://127.0.0.1:6379/0", as ACL user `user`; answers are `str`.
 
+    `rediss://` is TLS, with a server certificate signed by `ca`. `sentinel://host:port,host:port/name` asks the
+    sentinels for the primary of that name at each new connection, so clients follow a failover.
     Closed at the end of the context. Connects with the first command, and again whenever the connection is lost.
     """
-    client: Valkey = Valkey.from_url(  # type: ignore[assignment]  # the stub forgets the subclass
-        url,
-        credential_provider=_PasswordFile(user, password_file),
-        client_name=user,
-        decode_responses=True,
-        health_check_interval=10,
-        socket_timeout=_MOST_S,
-        socket_connect_timeout=_MOST_S,
-        socket_keepalive=True,
-        max_connections=max_connections,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), _RETRIES),
-        retry_on_error=[ConnectionError, TimeoutError, BusyLoadingError],
-    )
-    try:
+    options: dict[str, Any] = {
+        "credential_provider": _PasswordFile(user, password_file),
+        "client_name": user,
+        "decode_responses": True,
+        "health_check_interval": 10,
+        "socket_timeout": _MOST_S,
+        "socket_connect_timeout": _MOST_S,
+        "socket_keepalive": True,
+        "max_connections": max_connections,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), _RETRIES),
+        "retry_on_error": [ConnectionError, TimeoutError, BusyLoadingError],
+    }
+    if url.startswith("rediss://"):
+        options["ssl_ca_certs"] = None if ca is None else str(ca)
+    async with AsyncExitStack() as stack:
+        if url.startswith("sentinel://"):
+            sentinel, name = _sentinel(url)
+            for each in sentinel.sentinels:
+                stack.push_async_callback(each.aclose)
+            pool = SentinelConnectionPool(name, sentinel, **options)
+            stack.push_async_callback(pool.disconnect)
+            client = Valkey(connection_pool=pool)
+        else:
+            client = Valkey.from_url(url, **options)  # type: ignore[assignment]  # the stub forgets the subclass
+        stack.push_async_callback(client.aclose)
         yield client
-    finally:
-        await client.aclose()
+
+
+def _sentinel(url: str) -> tuple[Sentinel, str]:
+    """Return what asks the sentinels, and the primary's name. Raise ValueError for an address that is none."""
+    places, _, name = url.removeprefix("sentinel://").partition("/")
+    hosts = [(host, int(port)) for host, _, port in (place.rpartition(":") for place in places.split(","))]
+    if not name or not all(host for host, _ in hosts):
+        raise ValueError(f"{url!r} should be sentinel://host:port,host:port/name")
+    return Sentinel(hosts, socket_timeout=1.0, socket_connect_timeout=1.0), name

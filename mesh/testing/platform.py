@@ -131,6 +131,11 @@ class ControlledPostgres(Controlled):
         """Where it is, without credentials."""
         return self._postgres.conninfo
 
+    @property
+    def data(self) -> Path:
+        """Its data folder, with its settings."""
+        return self._postgres.data
+
     def owner(self) -> dict[str, str]:
         """Return the owner's credentials as connection parameters: may do everything, sees every tenant."""
         return self._postgres.owner_parameters()

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from mesh.identity.authority import Authority, BrokenAuthorityError
-from mesh.identity.files import Identity, MissingIdentityError
+from mesh.identity.files import Identity, MissingIdentityError, TornIdentityError
 from mesh.identity.names import UnknownNameError
 from mesh.identity.rotation import Leaf, Rotation
 
@@ -38,6 +38,71 @@ def test_a_server_dialled_by_address_carries_the_loopback_address(tmp_path: Path
     names = alternatives(Authority(tmp_path).issue("nats"))
     assert "localhost" in names.get_values_for_type(x509.DNSName)
     assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+
+
+def test_a_server_on_another_machine_carries_the_addresses_at_which_it_is_dialled(tmp_path: Path) -> None:
+    names = alternatives(Authority(tmp_path).issue("control", hosts=["10.77.0.1", "control.example"]))
+    assert [str(each) for each in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "10.77.0.1"]
+    assert "control.example" in names.get_values_for_type(x509.DNSName)
+
+
+def mounted(authority: Authority, folder: Path) -> Identity:
+    """A leaf and its authority as an operator's own tool leaves them: plain files, replaced in place."""
+    issued = authority.issue("chat")
+    identity = Identity(folder, "chat")
+    identity.cert.parent.mkdir(parents=True, exist_ok=True)
+    identity.ca.write_bytes(issued.ca.read_bytes())
+    identity.key.write_bytes(issued.key.read_bytes())
+    identity.cert.write_bytes(issued.cert.read_bytes())
+    return identity
+
+
+def test_files_that_somebody_else_renews_in_place_are_noticed(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "theirs")
+    identity = mounted(authority, tmp_path / "mounted")
+    before, (_, chain) = identity.stamp(), identity.pair()
+    mounted(authority, tmp_path / "mounted")
+    assert identity.stamp() != before
+    assert identity.pair()[1] != chain
+
+
+def test_a_key_that_does_not_fit_its_certificate_is_not_used(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "theirs")
+    identity = mounted(authority, tmp_path / "mounted")
+    context = identity.client_context()
+    identity.key.write_bytes(authority.issue("chat").key.read_bytes())
+    with pytest.raises(TornIdentityError, match="do not belong together"):
+        identity.pair()
+    with pytest.raises(TornIdentityError):
+        identity.load_into(context)
+
+
+async def test_contexts_follow_files_that_somebody_else_renews_and_wait_for_the_second_of_the_two(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path / "theirs")
+    identity = mounted(authority, tmp_path / "mounted")
+    server, client = identity.server_context(), identity.client_context()
+    client.check_hostname = False
+    following = asyncio.create_task(identity.follow(server, every=0.01))
+    async with greeter(server) as port:
+
+        async def shown() -> int:
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+            der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            writer.close()
+            return x509.load_der_x509_certificate(der).serial_number
+
+        first = await shown()
+        newer = authority.issue("chat")
+        identity.key.write_bytes(newer.key.read_bytes())
+        assert await shown() == first
+        identity.cert.write_bytes(newer.cert.read_bytes())
+        async with asyncio.timeout(10):
+            while await shown() == first:
+                await asyncio.sleep(0.01)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
 
 
 def test_a_leaf_lives_an_hour_and_is_due_at_half_of_it(tmp_path: Path) -> None:

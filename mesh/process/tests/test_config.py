@@ -38,6 +38,11 @@ def test_a_file_becomes_settings_with_defaults(tmp_path: Path) -> None:
         (GOOD.replace("instance", "instanz"), "instance: Field required"),
         (GOOD + "port = 70000", "port: Input should be less than or equal to 65535"),
         (GOOD + 'version = "2"', "version: String should match pattern"),
+        (GOOD + 'host = "0.0.0.0"', "say in `advertised_host` at which address others reach it"),
+        (GOOD + 'host = "::"', "say in `advertised_host`"),
+        (GOOD + 'host = "localhost"', "'localhost' is no IP address: set `advertised_host`"),
+        (GOOD + 'advertised_host = "chat.example"', "is no IP address"),
+        (GOOD + "stream_replicas = 0", "stream_replicas: Input should be greater than or equal to 1"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, says: str) -> None:
@@ -49,3 +54,9 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, says: str) -> N
 def test_a_missing_file_says_how_to_give_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give one with --config FILE"):
         ServiceConfig.read(tmp_path / "nothing.toml")
+
+
+def test_a_server_listens_everywhere_and_others_are_told_one_address(tmp_path: Path) -> None:
+    config = ServiceConfig.read(write(tmp_path, GOOD + 'host = "0.0.0.0"\nadvertised_host = "10.77.0.2"'))
+    assert (config.host, config.reached_at) == ("0.0.0.0", "10.77.0.2")  # noqa: S104
+    assert ServiceConfig.read(write(tmp_path, GOOD)).reached_at == "127.0.0.1"

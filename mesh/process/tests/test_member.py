@@ -110,6 +110,28 @@ async def test_a_member_serves_registers_and_leaves_in_order(platform: Platform,
         assert await member.bus.kv("registry").get("bot.bot-1") is None
 
 
+async def test_others_are_told_the_address_that_reaches_the_member_and_its_metrics(
+    platform: Platform, user_bus: bus.Bus
+) -> None:
+    everywhere = "0.0.0.0"  # noqa: S104
+    config = platform.config("bot", host=everywhere, advertised_host="127.0.0.9", metrics_host="127.0.0.9")
+    async with Member(config) as member:
+        token = await publish(user_bus, Keys(), member)
+        await member.serve(partial(bot_service_pb2_grpc.add_BotServiceServicer_to_server, Bot()))
+        entry = await member.bus.kv("registry").get("bot.bot-1")
+        assert entry is not None
+        assert entry.value is not None
+        instance = registry_pb2.Instance.FromString(entry.value)
+        assert instance.host == "127.0.0.9"
+        async with dialling(platform.identity, "edge", "bot", f"{instance.host}:{instance.port}") as channel:
+            stub = bot_service_pb2_grpc.BotServiceStub(channel)
+            assert (await stub.TryQuestion(QUESTION, metadata=with_token(token))).hands_over
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"http://127.0.0.9:{instance.metrics_port}/metrics")).status_code == 200
+            with pytest.raises(httpx.ConnectError):
+                await http.get(f"http://127.0.0.1:{instance.metrics_port}/metrics")
+
+
 async def _health(member: Member) -> int | None:
     entry = await member.bus.kv("registry").get("bot.bot-1")
     if entry is None or entry.value is None:
