@@ -201,11 +201,16 @@ class Room:
 
     async def until_held(self, seq: int) -> bool:
         """Wait until the tail holds what follows a position, or the newest entries. Returns as `until_current`."""
-        while not (self.current and (self.tail.full or seq >= self.tail.after)):
-            self._wanted_from = seq if self._wanted_from is None else min(seq, self._wanted_from)
+        while True:
+            if self._reader is None:
+                if self.current and (self.tail.full or seq >= self.tail.after):
+                    return True
+                self._wanted_from = seq
+            elif self._wanted_from is not None:
+                self._wanted_from = min(seq, self._wanted_from)
+            # What is being read may be enough, whoever asked for it.
             if not await self.until_current():
                 return False
-        return True
 
     def caught_up(self, follower: Follower) -> None:
         """Note that a follower has been shown everything."""
