@@ -8,6 +8,6 @@ from mesh.identity.names import spiffe_id
 
 
 def is_edge(transport: asyncio.BaseTransport | None) -> bool:
-    """Whether the connection was made with Envoy's certificate. The TLS layer has verified the certificate itself."""
+    """Return whether the connection was made with Envoy's certificate, which the TLS layer has verified."""
     certificate = (transport.get_extra_info("peercert") if transport is not None else None) or {}
     return ("URI", spiffe_id("edge")) in certificate.get("subjectAltName", ())

@@ -95,12 +95,12 @@ class Refused(Exception):
 
     @property
     def code(self) -> grpc.StatusCode:
-        """The gRPC status code of the reason."""
+        """Return the gRPC status code of the reason."""
         return CODES[self.reason]
 
     @property
     def reason_name(self) -> str:
-        """The reason as it stands in `ErrorInfo`, e.g. "SESSION_ENDED"."""
+        """Return the reason as it stands in `ErrorInfo`, e.g. "SESSION_ENDED"."""
         return pb.Reason.Name(self.reason).removeprefix("REASON_")
 
     def __repr__(self) -> str:
@@ -108,7 +108,7 @@ class Refused(Exception):
 
 
 def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
-    """Says what a caller may know about any exception.
+    """Say what a caller may know about any exception.
 
     A `Refused` stays as it is, a domain error gets its reason and keeps its text, a failed outgoing call is
     mapped back, and everything else becomes REASON_INTERNAL with the trace id alone.
@@ -135,13 +135,13 @@ def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
 
 
 def internal(trace_id: str) -> Refused:
-    """What a caller is told about a failure that is nobody's business but ours."""
+    """Return what a caller is told about a failure of ours: the trace id and nothing else."""
     where = f"; trace {trace_id}" if trace_id else ""
     return Refused(pb.REASON_INTERNAL, f"internal error{where}", trace_id=trace_id)
 
 
 def to_status(refused: Refused) -> status_pb2.Status:
-    """Puts a failure into the form that goes over the wire."""
+    """Put a failure into the form that goes over the wire."""
     # grpc's codes are (number, text) pairs.
     status = status_pb2.Status(code=refused.code.value[0], message=refused.description)
     info = error_details_pb2.ErrorInfo(reason=refused.reason_name, domain=DOMAIN)
@@ -161,7 +161,7 @@ def to_status(refused: Refused) -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> Refused:
-    """The way back from the wire. A status without our `ErrorInfo` is judged by its code."""
+    """Return the failure that a status describes. One without our `ErrorInfo` is judged by its code."""
     reason: pb.Reason.ValueType | None = None
     trace_id = ""
     retry_after: float | None = None
@@ -191,7 +191,7 @@ def from_status(status: status_pb2.Status) -> Refused:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Refused:
-    """The failure of an outgoing call, as the service behind it meant it."""
+    """Return the failure of an outgoing call as the service meant it."""
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has what a call has, without the base class
     except ValueError:

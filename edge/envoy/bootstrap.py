@@ -33,12 +33,12 @@ _ADMIN: Final = "admin"
 
 
 def bootstrap_file(folder: Path) -> Path:
-    """Returns where `prepare` puts Envoy's configuration."""
+    """Return where `prepare` puts Envoy's configuration."""
     return folder / FILE
 
 
 def prepare(config: EdgeConfig) -> Path:
-    """Writes all that Envoy reads at its start into `config.envoy_folder`, and returns the file to start it with."""
+    """Write all that Envoy reads at its start into `config.envoy_folder`, and return the file to start it with."""
     certificates(config).write()
     path = bootstrap_file(config.envoy_folder)
     write(path, json.dumps(render(config).to_dict(), indent=2) + "\n")
@@ -46,7 +46,7 @@ def prepare(config: EdgeConfig) -> Path:
 
 
 def render(config: EdgeConfig) -> bootstrap.Bootstrap:
-    """Returns the bootstrap: the way to the control plane, limits, and the doors for the machine's owner."""
+    """Return the bootstrap: the way to the control plane, limits, and the doors for the machine's owner."""
     return bootstrap.Bootstrap(
         node=core.Node(id="edge", cluster="edge"),
         # A socket in a folder of the owner, not a port: whoever reaches the admin interface can stop Envoy.
@@ -102,7 +102,7 @@ def _ads_stream() -> core.ApiConfigSource:
 
 
 def _metrics_listener(host: str, port: int) -> listeners.Listener:
-    """Lets the loopback interface read what the admin interface shows to anyone harmlessly: counters and readiness."""
+    """Let the loopback interface read what the admin interface shows to anyone harmlessly: counters and readiness."""
     table = routes.RouteConfiguration(
         name="metrics",
         virtual_hosts=[

@@ -44,7 +44,7 @@ class Certificates:
     public: Identity
 
     def write(self) -> None:
-        """Writes the SDS files."""
+        """Write the SDS files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write(_LEAF, _certificate(_LEAF, self.leaf))
         self._write(_PUBLIC, _certificate(_PUBLIC, self.public))
@@ -55,7 +55,7 @@ class Certificates:
         self._write(_AUTHORITY, tls.Secret(name=_AUTHORITY, validation_context=authority))
 
     def downstream(self) -> core.TransportSocket:
-        """Returns how outside clients are met: TLS 1.3, HTTP/2 or HTTP/1.1, no client certificate."""
+        """Return how outside clients are met: TLS 1.3, HTTP/2 or HTTP/1.1, no client certificate."""
         context = tls.DownstreamTlsContext(
             common_tls_context=tls.CommonTlsContext(
                 tls_params=_TLS_1_3,
@@ -66,7 +66,7 @@ class Certificates:
         return _socket(context)
 
     def upstream(self, service: str, *alpn: str) -> core.TransportSocket:
-        """Returns how a member of the mesh is met: with our leaf, and only if it proves to be that very member."""
+        """Return how a member of the mesh is met: with our leaf, and only if it proves to be that very member."""
         context = tls.UpstreamTlsContext(
             common_tls_context=tls.CommonTlsContext(
                 tls_params=_TLS_1_3,

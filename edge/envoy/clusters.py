@@ -29,7 +29,7 @@ _KEEPALIVE: Final = core.KeepaliveSettings(interval=timedelta(seconds=2), timeou
 
 
 def grpc_cluster(name: str, service: str, certificates: Certificates) -> clusters.Cluster:
-    """Returns the cluster of one version of a gRPC service."""
+    """Return the cluster of one version of a gRPC service."""
     options = http.HttpProtocolOptionsExplicitHttpConfig(
         http2_protocol_options=core.Http2ProtocolOptions(
             initial_stream_window_size=_STREAM_WINDOW,
@@ -41,7 +41,7 @@ def grpc_cluster(name: str, service: str, certificates: Certificates) -> cluster
 
 
 def web_cluster(name: str, service: str, certificates: Certificates) -> clusters.Cluster:
-    """Returns the cluster of a member that speaks HTTP/1.1: the bridge with its WebSockets, and the pages."""
+    """Return the cluster of a member that speaks HTTP/1.1: the bridge with its WebSockets, and the pages."""
     options = http.HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=core.Http1ProtocolOptions())
     cluster = _discovered(name, certificates.upstream(service, "http/1.1"), options)
     # A Unix domain socket guards itself. All others are met by TLS.
@@ -53,7 +53,7 @@ def web_cluster(name: str, service: str, certificates: Certificates) -> clusters
 
 
 def control_cluster(name: str, host: str, port: int, certificates: Certificates) -> clusters.Cluster:
-    """Returns the cluster of the control plane, which must stand in the bootstrap: all others come from there."""
+    """Return the cluster of the control plane, which must stand in the bootstrap: all others come from there."""
     options = http.HttpProtocolOptionsExplicitHttpConfig(
         http2_protocol_options=core.Http2ProtocolOptions(
             connection_keepalive=core.KeepaliveSettings(interval=timedelta(seconds=15), timeout=timedelta(seconds=5))
@@ -71,7 +71,7 @@ def control_cluster(name: str, host: str, port: int, certificates: Certificates)
 
 
 def static(name: str, where: core.Address) -> endpoints.ClusterLoadAssignment:
-    """Returns the one endpoint of a cluster that never changes."""
+    """Return the one endpoint of a cluster that never changes."""
     endpoint = endpoints.LbEndpoint(endpoint=endpoints.Endpoint(address=where))
     return endpoints.ClusterLoadAssignment(
         cluster_name=name, endpoints=[endpoints.LocalityLbEndpoints(lb_endpoints=[endpoint])]

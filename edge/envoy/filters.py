@@ -68,7 +68,7 @@ def chain(limiter: hcm.HttpFilter, tokens: hcm.HttpFilter) -> list[hcm.HttpFilte
 
 
 def tokens_by_discovery() -> hcm.HttpFilter:
-    """Returns the token filter as a resource of its own.
+    """Return the token filter as a resource of its own.
 
     New keys then reach Envoy without a new listener, which would end all connections.
     """
@@ -82,12 +82,12 @@ def tokens_by_discovery() -> hcm.HttpFilter:
 
 
 def tokens_inline(jwks: str | None, methods: Iterable[Method]) -> hcm.HttpFilter:
-    """Returns the token filter within the listener, for configuration that stands in one file."""
+    """Return the token filter within the listener, for configuration that stands in one file."""
     return hcm.HttpFilter(name=TOKENS, typed_config=pack(token_check(jwks, methods)))
 
 
 def token_check(jwks: str | None, methods: Iterable[Method]) -> jwt.JwtAuthentication:
-    """Demands a good access token for every method but those for anyone, and names its user to the services.
+    """Demand a good access token for every method but those for anyone, and names its user to the services.
 
     Services check the token again, and everything it allows; the edge keeps forged ones out and learns who calls.
     """
@@ -115,7 +115,7 @@ def token_check(jwks: str | None, methods: Iterable[Method]) -> jwt.JwtAuthentic
 
 
 def _nobodys_keys() -> str:
-    """Before the first keys are published no token can be good; Envoy wants at least one key all the same."""
+    """Return a key set that no token fits, for the time before the first keys are published: Envoy demands one."""
     public = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     x = base64.urlsafe_b64encode(public).rstrip(b"=").decode()
     return json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "nobody", "x": x}]})

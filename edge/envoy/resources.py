@@ -19,14 +19,14 @@ from mesh.identity.files import Identity
 
 
 def certificates(config: EdgeConfig) -> Certificates:
-    """Returns where Envoy's certificates lie."""
+    """Return where Envoy's certificates lie."""
     return Certificates(
         config.envoy_folder, Identity(config.identity, "edge"), Identity(config.public_folder, config.public_name)
     )
 
 
 def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[Picture], list[Resource]]:
-    """Returns what makes Envoy's resources from a picture of the mesh."""
+    """Return what makes Envoy's resources from a picture of the mesh."""
     methods = (*methods, *reflection.routes())
     served = {method.service for method in methods}
     files = certificates(config)

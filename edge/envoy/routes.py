@@ -67,7 +67,7 @@ def at_edge(methods: Iterable[Method]) -> list[Method]:
 def route_table(
     name: str, picture: Picture, methods: Iterable[Method], origins: Sequence[str]
 ) -> routes.RouteConfiguration:
-    """Returns all routes of the edge."""
+    """Return all routes of the edge."""
     services = {service.name: service for service in picture.services}
     table = [_health()]
     table += [_call(services[method.service], method) for method in at_edge(methods) if method.service in services]

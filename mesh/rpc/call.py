@@ -46,7 +46,7 @@ class Call:
 
     @property
     def seconds(self) -> float:
-        """How long it has run."""
+        """Return the seconds since the call began."""
         return time.monotonic() - self.started
 
 
@@ -59,7 +59,7 @@ class Interceptor(ABC):
 
     @abstractmethod
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Does its part before and after `await proceed()`; raises `Refused` to refuse the call."""
+        """Do its part before and after `await proceed()`; raises `Refused` to refuse the call."""
 
 
 class Chain(grpc.aio.ServerInterceptor):
@@ -68,6 +68,10 @@ class Chain(grpc.aio.ServerInterceptor):
     gRPC shows an interceptor the call's path only. To see the peer and the messages, the handler itself is wrapped,
     once for each method. Messages of streams pass untouched: requests are validated where they are decoded, and answers
     are written from the handler's own generator.
+
+    The package grpc-interceptor hides the shapes as well, at about the same cost (nine that do nothing, least of nine
+    interleaved rounds: 276 us of processor a unary call, 299 here, 251 without any; nothing for a message of a stream).
+    It keeps gRPC's own decoding, though, which answers UNKNOWN to bytes that are no message, and has no asyncio client.
     """
 
     def __init__(self, interceptors: Sequence[Interceptor], policy: Callable[[str], Method | None]) -> None:
@@ -78,7 +82,7 @@ class Chain(grpc.aio.ServerInterceptor):
         self._ending = False
 
     def end_endless(self) -> None:
-        """Ends the streams that would not end by themselves: health watches and the like, which belong to gRPC itself.
+        """End the streams that would not end by themselves: health watches and the like, which belong to gRPC itself.
 
         The streams of our own contracts say goodbye in their own words.
         """
@@ -91,7 +95,7 @@ class Chain(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Called by gRPC for each call; only the first of a method does work."""
+        """Return the handler of a method, wrapped. gRPC asks at each call; only the first one of a method does work."""
         path = handler_call_details.method
         try:
             return self._wrapped[path]

@@ -8,6 +8,10 @@ answer = await session.GetSession(request, metadata=metadata.on_behalf(principal
 A call with one answer raises `mesh.errors.Refused` when it fails, with the reason that the service gave; a handler may
 let it pass, and its own caller gets the same reason. Streams raise gRPC's own `AioRpcError` while they are read;
 `mesh.errors.from_rpc_error` says what it means. Retries are the control plane's data, not code here.
+
+Cancel a stream that is not read to its end: gRPC 1.83 and newer never collect an abandoned one (grpc issue 43462), so
+it would stay open as long as the channel. A handler that ends its stream on `CancelledError` raises it again, or gRPC
+loses a hundred bytes a call (grpc issue 43360).
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ _OPTIONS: Final = (
 
 
 def connect(service: str, identity: Identity, *, address: str | None = None) -> grpc.aio.Channel:
-    """Opens a channel to a service, lazily: nothing is connected before the first call.
+    """Open a channel to a service, lazily: nothing is connected before the first call.
 
     Without an address the control plane says where the service is (`mesh.rpc.xds.bootstrap` has to come first), keeps
     checking the server's name, and the newest leaf is used for each connection. With an address, `host:port`, there is
@@ -86,19 +90,19 @@ class Channel(grpc.aio.Channel):
         return _Stream(self._channel.stream_stream(method, *args, **options), method)
 
     async def close(self, grace: float | None = None) -> None:
-        """Ends running calls after `grace` seconds, and the connections."""
+        """End running calls after `grace` seconds, and the connections."""
         await self._channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """What gRPC says of the connection."""
+        """Return the state of the connection."""
         return self._channel.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Returns when the connection is no longer in that state."""
+        """Return when the connection is no longer in that state."""
         await self._channel.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
-        """Returns when calls can be made."""
+        """Return when calls can be made."""
         await self._channel.channel_ready()
 
     async def __aenter__(self) -> Self:
@@ -122,7 +126,7 @@ class _OneAnswer:
         metadata: Iterable[tuple[str, str]] = (),
         **options: Any,
     ) -> _Answer:
-        """Starts a call. `timeout` in seconds, 5 when not given, never longer than the running call still has."""
+        """Start a call. `timeout` in seconds, 5 when not given, never longer than the running call still has."""
         seen = Outgoing(self._method)
         call = self._dial(
             *request, timeout=deadline.shrunk(timeout), metadata=(*metadata, *seen.headers.items()), **options
@@ -163,7 +167,7 @@ class _Stream:
         metadata: Iterable[tuple[str, str]] = (),
         **options: Any,
     ) -> Any:
-        """Starts a call without a timeout unless one is given; within a call that has a deadline, it is kept."""
+        """Start a call without a timeout unless one is given; within a call that has a deadline, it is kept."""
         seen = Outgoing(self._method)
         call = self._dial(
             *request, timeout=deadline.shrunk(timeout), metadata=(*metadata, *seen.headers.items()), **options

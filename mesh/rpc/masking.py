@@ -16,13 +16,13 @@ _LONGEST: Final = 1000
 
 
 def mask(message: Message) -> str:
-    """A message on one line for a log: personal data masked, bytes by their number, at most 1,000 characters."""
+    """Return a message on one line for a log: personal data masked, bytes by their number, at most 1,000 characters."""
     text = "{" + ", ".join(_fields(message)) + "}"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def mask_text(kind: int, text: str) -> str:
-    """One value of personal data, as far as it may be shown; `kind` is a value of `PersonalData`."""
+    """Return one value of personal data as far as it may be shown; `kind` is a value of `PersonalData`."""
     match kind:
         case options_pb2.PERSONAL_DATA_UNSPECIFIED:
             return text
@@ -76,7 +76,7 @@ def _single(field: FieldDescriptor, value: Any, kind: int) -> str:
 
 @cache
 def _personal(descriptor: Descriptor) -> dict[int, int]:
-    """Which fields hold which kind of personal data."""
+    """Return the kind of personal data by field number."""
     return {
         field.number: kind
         for field in descriptor.fields

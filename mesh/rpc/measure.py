@@ -31,11 +31,11 @@ class Meter:
         self._in_flight = cache(in_flight.labels)
 
     def begun(self, method: str) -> None:
-        """A call has begun."""
+        """Count a call that has begun."""
         self._in_flight(method).inc()
 
     def ended(self, method: str, code: grpc.StatusCode, seconds: float) -> None:
-        """A call that had begun has ended."""
+        """Count a call that has ended."""
         self._in_flight(method).dec()
         self._seconds(method).observe(seconds)
         self._calls(method, code.name).inc()
@@ -57,7 +57,7 @@ class Outgoing:
         _meter.begun(self._method)
 
     def ended(self, code: grpc.StatusCode) -> None:
-        """The call has ended with this code."""
+        """Record that the call has ended with this code."""
         if self._started is None:
             return
         _meter.ended(self._method, code, time.monotonic() - self._started)
@@ -66,7 +66,7 @@ class Outgoing:
         self._span.end()
 
     def follow(self, call: Any) -> None:
-        """Notes the end of a gRPC call by itself, whoever reads it."""
+        """Note the end of a gRPC call by itself, whoever reads it."""
         call.add_done_callback(self._done)
 
     def _done(self, call: Any) -> None:

@@ -27,19 +27,22 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def on_behalf(principal: Principal) -> Metadata:
-    """The call is made for the person, or the service, that called us: same token or tenant, same affinity."""
+    """Return the metadata of a call for the person, or the service, that called us: same token or tenant, same user."""
     if principal.is_service:
         return as_service(principal.tenant_id)
     return with_token(principal.token, affinity=principal.user_id)
 
 
 def as_service(tenant_id: str, *, affinity: int | None = None) -> Metadata:
-    """The service acts for itself within one shop. `affinity` is the user whose instance should be reached."""
+    """Return the metadata of a call by which a service acts for itself within one shop.
+
+    `affinity` is the user whose instance should be reached.
+    """
     return ((TENANT, tenant_id), *_affinity(affinity))
 
 
 def with_token(token: str, *, affinity: int | None = None) -> Metadata:
-    """The call carries an access token."""
+    """Return the metadata of a call that carries an access token."""
     return ((AUTHORIZATION, f"Bearer {token}"), *_affinity(affinity))
 
 

@@ -49,12 +49,12 @@ class Method:
 
     @property
     def needs_principal(self) -> bool:
-        """False for methods that anyone may call, such as log-in."""
+        """Return False for methods that anyone may call, such as log-in."""
         return not self.open and options_pb2.ROLE_ANYONE not in self.roles
 
 
 def of(path: str) -> Method | None:
-    """The rules of a method, by its HTTP/2 path; None when no such method is known. Raises `PolicyError`."""
+    """Return the rules of a method, by its HTTP/2 path; None when no such method is known. Raises `PolicyError`."""
     service, _, name = path.removeprefix("/").rpartition("/")
     if service in OPEN_SERVICES:
         return Method(path, frozenset(), names.members(), frozenset(), open=True)
@@ -67,7 +67,7 @@ def of(path: str) -> Method | None:
 
 
 def service(full_name: str) -> Iterator[Method]:
-    """The rules of all methods of a service, e.g. "octopus.chat.v1.ChatService". Raises `PolicyError`."""
+    """Yield the rules of all methods of a service, e.g. "octopus.chat.v1.ChatService". Raises `PolicyError`."""
     if full_name in OPEN_SERVICES:
         return
     try:

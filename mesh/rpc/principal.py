@@ -32,11 +32,11 @@ class Principal:
 
     @property
     def is_service(self) -> bool:
-        """True when a service acts for itself, without a person's token."""
+        """Return True when a service acts for itself, without a person's token."""
         return options_pb2.ROLE_SERVICE in self.roles
 
     def has(self, *roles: int) -> bool:
-        """True when the caller has at least one of the roles."""
+        """Return True when the caller has at least one of the roles."""
         return not self.roles.isdisjoint(roles)
 
 
@@ -44,5 +44,5 @@ current_principal: ContextVar[Principal] = ContextVar("octopus_principal")
 
 
 def current() -> Principal:
-    """The caller of the running call. Raises `LookupError` outside of a call."""
+    """Return the caller of the running call. Raises `LookupError` outside of a call."""
     return current_principal.get()

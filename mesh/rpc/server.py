@@ -69,16 +69,16 @@ class Server:
         self.port: Final = port
 
     async def start(self) -> None:
-        """Begins to take calls, and says so to health checks."""
+        """Start accepting calls, and report SERVING to health checks."""
         await self._server.start()
         await self._set(health_pb2.HealthCheckResponse.SERVING)
 
     async def refuse(self) -> None:
-        """Tells health checks that no more calls are wanted. Those that come all the same are still answered."""
+        """Report NOT_SERVING to health checks. Calls that come all the same are still answered."""
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
-        """Takes no more calls, lets those that run finish for `grace` seconds, and cancels what is left."""
+        """Stop accepting calls, wait `grace` seconds for running ones, and cancel what is left."""
         await self._health.enter_graceful_shutdown()
         self._chain.end_endless()
         await self._server.stop(grace)
@@ -96,7 +96,7 @@ def build(
     port: int = 0,
     others: Mapping[str, frozenset[str] | Method] | None = None,
 ) -> Server:
-    """Makes a server with every interceptor, not yet started. It listens on `port`, or on a free one when 0.
+    """Make a server with every interceptor, not yet started. It listens on `port`, or on a free one when 0.
 
     `others` names services that carry no options of ours, such as the ADS feed, with the members that may call
     them, or with the rules of all their methods. Raises `mesh.rpc.policy.PolicyError` when a registered contract has a
@@ -147,9 +147,9 @@ def build(
 
 
 def credentials(identity: Identity) -> grpc.ServerCredentials:
-    """Mutual TLS with the newest leaf on disk at each handshake; connections that stand keep the leaf they began with.
+    """Return mutual TLS with the newest leaf on disk at each handshake.
 
-    A client without a certificate of the mesh gets no connection.
+    Connections that stand keep the leaf they began with. A client without a certificate of the mesh gets no connection.
     """
     last: tuple[object, grpc.ServerCertificateConfiguration] | None = None
 

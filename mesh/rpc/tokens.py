@@ -61,11 +61,11 @@ class TokenVerifier:
 
     @property
     def ready(self) -> bool:
-        """Whether tokens can be judged: keys and revocations have arrived."""
+        """Return whether tokens can be judged: keys and revocations have arrived."""
         return bool(self._keys) and self.revocations.known
 
     def load(self, jwks: bytes | str) -> None:
-        """Takes a JSON Web Key Set (RFC 7517) in place of the keys so far.
+        """Take a JSON Web Key Set (RFC 7517) in place of the keys so far.
 
         A document that cannot be read, or has no key we could use, is logged and changes nothing.
         """
@@ -84,7 +84,7 @@ class TokenVerifier:
         self._cache.clear()
 
     def verify(self, token: str) -> Claims:
-        """Returns what a token says.
+        """Return what a token says.
 
         Raises `Refused`: TOKEN_INVALID when it is malformed, forged, or not signed with EdDSA by a key we know,
         TOKEN_EXPIRED, TOKEN_REVOKED or DISABLED when it was taken back, or UNAVAILABLE before any key, or word of what

@@ -42,7 +42,7 @@ class Invalid:
     message: Message | None = None
 
     def refused(self) -> Refused:
-        """What the sender is told."""
+        """Return what the sender is told."""
         if self.message is None:
             return Refused(errors_pb2.REASON_INVALID_ARGUMENT, "the bytes are not a message of the contract")
         shown = "; ".join(f"{field}: {what}" if field else what for field, what in self.violations[:3])
@@ -50,7 +50,7 @@ class Invalid:
 
 
 def violations_of(message: Message) -> tuple[tuple[str, str], ...]:
-    """Pairs of a field path and what is wrong with it; empty when the message keeps its rules."""
+    """Return pairs of a field path and what is wrong with it; empty when the message keeps its rules."""
     found = _validator.collect_violations(message)
     if not found:
         return ()
@@ -58,19 +58,19 @@ def violations_of(message: Message) -> tuple[tuple[str, str], ...]:
 
 
 def check(message: Message) -> None:
-    """Raises `Refused` (INVALID_ARGUMENT with the violations) when the message breaks a rule of its contract."""
+    """Raise `Refused` (INVALID_ARGUMENT with the violations) when the message breaks a rule of its contract."""
     if violations := violations_of(message):
         raise Invalid(violations, message).refused()
 
 
 def takes_invalid(handler: _F) -> _F:
-    """Marks a handler of a client stream that wants `Invalid` messages handed over instead of the call ended."""
+    """Mark a handler of a client stream that wants `Invalid` messages handed over instead of the call ended."""
     setattr(handler, _MARK, True)
     return handler
 
 
 def wants_invalid(handler: Callable[..., Any]) -> bool:
-    """Whether the handler was marked with `takes_invalid`."""
+    """Return whether the handler was marked with `takes_invalid`."""
     return getattr(handler, _MARK, False)
 
 
@@ -89,7 +89,7 @@ def reader(decode: Callable[[bytes], Message], *, checked: bool = True) -> Calla
 
 
 async def valid_only(requests: AsyncIterator[Message | Invalid]) -> AsyncIterator[Message]:
-    """The messages of a client stream up to the first invalid one, which raises `Refused`."""
+    """Yield the messages of a client stream up to the first invalid one, which raises `Refused`."""
     async for request in requests:
         if isinstance(request, Invalid):
             raise request.refused()
@@ -97,7 +97,7 @@ async def valid_only(requests: AsyncIterator[Message | Invalid]) -> AsyncIterato
 
 
 def _path(violation: protovalidate.Violation) -> str:
-    """The field's path as in JSON pointers of protobuf: `identity.signature`, `cursors[3].seq`."""
+    """Return the field's path as in JSON pointers of protobuf: `identity.signature`, `cursors[3].seq`."""
     field = violation.proto.field
     if field is None:
         return ""

@@ -31,7 +31,7 @@ class Caller(Interceptor):
     """Lets in the services that the method's allowlist names."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Raises CALLER_NOT_ALLOWED for anybody else, and for certificates that name nobody of the mesh."""
+        """Raise CALLER_NOT_ALLOWED for anybody else, and for certificates that name nobody of the mesh."""
         for identity in call.context.auth_context().get("peer_spiffe_id", ()):
             call.caller = names.name_of(identity.decode("utf-8", "replace")) or ""
         if call.caller not in call.method.callers:
@@ -47,7 +47,7 @@ class Token(Interceptor):
         self._verifier = verifier
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Raises TOKEN_MISSING, or what the verifier says of a token. Sets `principal.current()`.
+        """Raise TOKEN_MISSING, or what the verifier says of a token. Sets `principal.current()`.
 
         A stream whose token is taken back while it is open ends a second later with TOKEN_REVOKED or DISABLED, unless
         its handler has ended it before.
@@ -94,7 +94,7 @@ class Roles(Interceptor):
     """Lets in the roles and scopes that the contract names."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Raises ROLE_NOT_ALLOWED."""
+        """Raise ROLE_NOT_ALLOWED."""
         if call.method.needs_principal:
             check_roles(call.method, call.principal)
         await proceed()

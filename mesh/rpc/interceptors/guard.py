@@ -20,7 +20,7 @@ class Errors(Interceptor):
     """Decides what the caller is told about a failure. Only what we do not understand is logged with its traceback."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Leaves the outcome in the call; the chain's end sends it."""
+        """Leave the outcome in the call; the chain's end sends it."""
         try:
             await proceed()
             # A handler may set a code and return, in gRPC's own way.
@@ -69,14 +69,14 @@ class Validation(Interceptor):
     """Refuses the one request of a unary call when it breaks its contract; client streams are checked while read."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Raises INVALID_ARGUMENT with the violations, after the roles: strangers learn nothing about contracts."""
+        """Raise INVALID_ARGUMENT with the violations, after the roles: strangers learn nothing about contracts."""
         if isinstance(call.request, Invalid):
             raise call.request.refused()
         await proceed()
 
 
 def _code_of(context: grpc.aio.ServicerContext[object, object]) -> grpc.StatusCode | None:
-    """The code that was set on the context; gRPC keeps a number, or a member of the enum, or nothing."""
+    """Return the code that was set on the context; gRPC keeps a number, or a member of the enum, or nothing."""
     code = context.code()
     if isinstance(code, grpc.StatusCode):
         return code

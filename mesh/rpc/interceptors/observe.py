@@ -23,7 +23,7 @@ class Trace(Interceptor):
     """Continues the caller's trace, and gives the call a trace id in any case."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Runs the rest inside a server span."""
+        """Run the rest inside a server span."""
         with spans.serving(call.method.path, call.metadata) as span:
             call.trace_id = spans.trace_id()
             try:
@@ -40,7 +40,7 @@ class Metrics(Interceptor):
     """Counts calls, and measures them."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Counts one call. Health checks count too."""
+        """Count one call. Health checks count too."""
         method = call.method.path[1:]
         _meter.begun(method)
         try:
@@ -65,7 +65,7 @@ class AccessLog(Interceptor):
     """Writes one line a call. The request of a call that failed is shown, masked."""
 
     async def around(self, call: Call, proceed: Proceed) -> None:
-        """Writes the line when the call has ended, whatever its end."""
+        """Write the line when the call has ended, whatever its end."""
         try:
             await proceed()
         finally:
