@@ -7,7 +7,8 @@ the same message id, which the stream stores once.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -29,14 +30,17 @@ from mesh.stores.postgres import EVERY_TENANT, Connection, Database
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
-# The relay is told of each commit; this is for what it could not be told, e.g. rows left from before it started.
-_POLL_S = 5.0
+# The relay at work shows the database so often that it lives, and looks for rows of whose commit it was not told.
+_SIGN_OF_LIFE_S = 1.0
+# Of one that is frozen, or whose machine is gone, the database ends the connection after this, and with it the lock.
+_SILENT_S = 4.0
 _RETRY_S = 0.5
 # How often those that wait look whether the relay at work has gone.
 _TAKE_OVER_S = 1.0
 _PUBLISH_TIMEOUT_S = 10.0
 # NATS takes 1 MiB in one message, headers included.
 _MAX_BYTES = 1_000_000
+_END_WHEN_SILENT = sql.SQL("SET idle_session_timeout = {}").format(sql.Literal(f"{_SILENT_S:.0f}s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,15 @@ class Outbox:
     async def relay(self, bus: Bus) -> NoReturn:
         """Publishes what is in the outbox until cancelled; spawn it as a task in every instance of the service.
 
-        One of them is at work, holding a lock in the database; the others wait to take over. PostgreSQL or NATS may
-        go away and come back.
+        One of them is at work, holding a lock in the database; the others wait to take over, also from one that is
+        frozen. That one may still publish what it had read: the stream stores each message id once. PostgreSQL or NATS
+        may go away and come back.
         """
         while True:
             end_if_cancelled()
             try:
                 async with self._db.dedicated() as conn:
+                    await conn.execute(_END_WHEN_SILENT)
                     while not await self._alone(conn):  # noqa: ASYNC110  # nobody tells when the lock is free
                         # Asked again instead of waited for in the database: a statement that waits for hours
                         # keeps every table from being vacuumed.
@@ -116,8 +122,9 @@ class Outbox:
 
     async def _work(self, conn: Connection, bus: Bus) -> NoReturn:
         while True:
-            while await self._publish_batch(bus):
-                end_if_cancelled()
+            async with _signs_of_life(conn):
+                while await self._publish_batch(bus):
+                    end_if_cancelled()
             end_if_cancelled()
             await _notified(conn)
 
@@ -149,14 +156,32 @@ class Outbox:
                 await conn.execute(self._delete, (ids,))
 
 
+@asynccontextmanager
+async def _signs_of_life(conn: Connection) -> AsyncIterator[None]:
+    """Keep the connection, and so the lock, while the block works without it, e.g. waits for the bus."""
+
+    async def show() -> None:
+        while True:
+            await asyncio.sleep(_SIGN_OF_LIFE_S)
+            await conn.execute("SELECT 1")
+
+    showing = asyncio.create_task(show(), name="outbox relay alive")
+    try:
+        yield
+    finally:
+        showing.cancel()
+        # A connection that was lost shows in what follows.
+        await asyncio.gather(showing, return_exceptions=True)
+
+
 async def _notified(conn: Connection) -> None:
-    """Returns when something was added, or it is time to look anyway."""
+    """Return when something was added, or it is time to look anyway and to show a sign of life."""
     # psycopg's own waiting would wake up ten times a second.
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(conn.fileno(), readable.set)
     try:
-        async with asyncio.timeout(_POLL_S):
+        async with asyncio.timeout(_SIGN_OF_LIFE_S):
             await readable.wait()
     except TimeoutError:
         pass
@@ -165,6 +190,7 @@ async def _notified(conn: Connection) -> None:
     # What they say is the same, so all that have come are taken for one. A connection that broke shows here.
     async for _ in conn.notifies(timeout=0):
         pass
+    await conn.execute("SELECT 1")
 
 
 async def _publish_lane(bus: Bus, rows: Sequence[_Row], done: list[_Row]) -> None:

@@ -60,6 +60,14 @@ class Instance:
         self._process.send_signal(signal.SIGKILL)
         await self._process.wait()
 
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     async def serves(self) -> bool:
         return not ports.is_free(self.port)
 
@@ -253,3 +261,26 @@ def offered(part: Parts, session: Session) -> Callable[[], Awaitable[bool]]:
         return (await part.session(session)).state is SessionState.ASSIGNED
 
     return is_offered
+
+
+async def test_what_happens_is_announced_while_an_instance_is_frozen(
+    migrated: Platform, one: Parts, tenant: str, tmp_path: Path
+) -> None:
+    """One of the two relays the outbox: each is frozen in turn, so that the bad case is met."""
+    async with published(migrated, Keys()), instances(migrated, tmp_path) as running:
+        await eventually(announced(one, await one.open(tenant, 1)), "an instance relays the outbox", within=30)
+        for number, frozen in enumerate(running, 2):
+            await eventually(frozen.serves, "the instance is there")
+            frozen.freeze()
+            try:
+                session = await one.open(tenant, number)
+                await eventually(announced(one, session), "the other instance relays the outbox", within=10)
+            finally:
+                frozen.thaw()
+
+
+def announced(part: Parts, session: Session) -> Callable[[], Awaitable[bool]]:
+    async def is_announced() -> bool:
+        return await part.member.bus.last(f"event.session.{session.tenant_id}.{session.id}") is not None
+
+    return is_announced
