@@ -17,7 +17,7 @@ CHECKS := check-format check-lint check-types check-imports check-contracts chec
 # Hard links into a shared cache break packages that are later written to, and fail across file systems.
 export UV_LINK_MODE := copy
 
-.PHONY: help install up test check bench gen contracts format lock browser web $(CHECKS)
+.PHONY: help install up test check bench strangers gen contracts format lock browser web $(CHECKS)
 
 CONTRACTS := $(shell find proto gen/proto gen/python -type f -not -name '*.pyc' 2> /dev/null)
 
@@ -67,6 +67,7 @@ browser:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk > /dev/null; }
 
 gen: .venv/installed edge/web/node_modules/.package-lock.json ## write gen/ anew from proto/, and the README's picture; works offline
+	python .ci/language_options.py proto
 	python .ci/proto_text.py gen/proto
 	rm -rf $(addprefix gen/,$(GENERATED))
 	buf generate
@@ -81,6 +82,13 @@ up: install web contracts ## run the whole platform on this machine
 
 test: install web browser contracts ## run every test
 	pytest $(TESTS)
+
+# Besides what `make install` brings, this wants Go 1.24 or newer and its module proxy.
+strangers: install web contracts ## try the contracts with grpcurl and a client in Go
+	GOBIN=$(CURDIR)/.venv/go go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+	GOBIN=$(CURDIR)/.venv/go go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+	GOBIN=$(CURDIR)/.venv/go go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+	PATH="$(CURDIR)/.venv/go:$$PATH" pytest e2e/with_go/check_strangers.py
 
 bench: install web ## measure throughput, latency and memory through Envoy
 	python -m e2e.bench

@@ -1,0 +1,1 @@
+"""What needs Go, and so is not part of `make test`: `make strangers` runs it."""
