@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # WebSocket codes from here on belong to applications (RFC 6455, section 7.4.2).
 APPLICATION_CODES: Final = 4000
 GOING_AWAY: Final = 1001
+_PROTOCOL_ERROR: Final = 1002
+_NOT_UTF_8: Final = 1007
 _TOO_BIG: Final = 1009
 _NO_PONG: Final = 1011
 
@@ -103,7 +105,7 @@ class WebSocket(WSListener):
         kind = frame.msg_type
         if kind is WSMsgType.BINARY or kind is WSMsgType.TEXT:
             if frame.fin:
-                self._take(frame.get_payload_as_utf8_text() if kind is WSMsgType.TEXT else frame.get_payload_as_bytes())
+                self._take_whole(frame.get_payload_as_bytes(), text=kind is WSMsgType.TEXT)
             else:
                 self._parts = [b"t" if kind is WSMsgType.TEXT else b"b", frame.get_payload_as_bytes()]
         elif kind is WSMsgType.CONTINUATION:
@@ -170,6 +172,17 @@ class WebSocket(WSListener):
         self._service.wheel.after(_CLOSE_WITHIN_S, self._abort)
 
     # Its own.
+
+    def _take_whole(self, data: bytes, *, text: bool) -> None:
+        if not text:
+            self._take(data)
+            return
+        try:
+            words = data.decode()
+        except UnicodeDecodeError:
+            self.close(_NOT_UTF_8, "")
+        else:
+            self._take(words)
 
     def _take(self, data: bytes | str) -> None:
         if self._closing:
@@ -259,7 +272,7 @@ class WebSocket(WSListener):
     def _continue(self, frame: WSFrame) -> None:
         parts = self._parts
         if parts is None:
-            self.close(1002, "")
+            self.close(_PROTOCOL_ERROR, "")
             return
         parts.append(frame.get_payload_as_bytes())
         if sum(map(len, parts)) > self._service.config.max_message_bytes:
@@ -267,8 +280,7 @@ class WebSocket(WSListener):
             self.close(_TOO_BIG, "")
         elif frame.fin:
             self._parts = None
-            data = b"".join(parts[1:])
-            self._take(data.decode() if parts[0] == b"t" else data)
+            self._take_whole(b"".join(parts[1:]), text=parts[0] == b"t")
 
     def _refuse(self, reason: errors_pb2.Reason.ValueType, description: str) -> None:
         frame = frame_pb2.ServerFrame(refusal=frame_pb2.Refusal(reason=reason, description=description))

@@ -114,7 +114,7 @@ class Line:
                 if response.draining:
                     self.open = False
                 for item in response.items:
-                    self._take(item)
+                    self._take_alone(item)
         except grpc.aio.AioRpcError as error:
             problem = error.code().name
         except asyncio.CancelledError:
@@ -122,6 +122,16 @@ class Line:
             problem = "given up"
         finally:
             self._lost(problem)
+
+    def _take_alone(self, item: relay_pb2.ToClient) -> None:
+        """Take an item; what goes wrong with one client ends that client's conversation, not everybody's."""
+        try:
+            self._take(item)
+        except Exception:  # noqa: BLE001  # whatever it is, the others go on
+            _log.exception("client lost", instance=self.instance)
+            if (client := self._clients.get(item.connection)) is not None:
+                self.gone(item.connection)
+                client.closed(errors_pb2.REASON_INTERNAL)
 
     def _take(self, item: relay_pb2.ToClient) -> None:
         number = item.connection

@@ -7,6 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
+_log = structlog.get_logger(__name__)
+
 # Seconds between two turns; deadlines are kept to within one.
 TICK_S: Final = 0.25
 
@@ -19,7 +23,7 @@ class Wheel:
         self._now = 0
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call in so many seconds, once. It must not raise."""
+        """Call in so many seconds, once."""
         self._due[self._now + max(1, round(seconds / TICK_S))].append(call)
 
     async def turn(self) -> None:
@@ -32,4 +36,7 @@ class Wheel:
         """Make one turn."""
         self._now += 1
         for call in self._due.pop(self._now, ()):
-            call()
+            try:
+                call()
+            except Exception:  # noqa: BLE001  # the others are due as well
+                _log.exception("timer failed")

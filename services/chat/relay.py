@@ -51,15 +51,22 @@ class Line:
         self._over = False
         self._sleeping: asyncio.Future[None] | None = None
 
-    async def read(self, requests: AsyncIterator[relay_service_pb2.RelayRequest]) -> None:
-        """Take what the bridge brings until it ends the stream."""
+    async def read(self, requests: AsyncIterator[relay_service_pb2.RelayRequest | Invalid]) -> None:
+        """Take what the bridge brings until it ends the stream.
+
+        Raises:
+            Refused: what came is no request; bridges do not do that.
+
+        """
         try:
             async for request in requests:
+                if isinstance(request, Invalid):
+                    raise request.refused()
                 if not request.items:
                     self._asked = True
                     self._wake()
                 for item in request.items:
-                    self._take(item)
+                    self._take_alone(item)
         finally:
             self._over = True
             self._wake()
@@ -115,6 +122,15 @@ class Line:
             relayed.gone()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _take_alone(self, item: relay_pb2.FromClient) -> None:
+        """Take an item; what goes wrong in one conversation ends that one, not everybody's."""
+        try:
+            self._take(item)
+        except Exception:  # noqa: BLE001  # whatever it is, the others go on
+            _log.exception("conversation failed")
+            if (relayed := self._relayed.get(item.connection)) is not None:
+                relayed.end(errors_pb2.REASON_INTERNAL)
 
     def _take(self, item: relay_pb2.FromClient) -> None:
         number = item.connection
@@ -189,7 +205,7 @@ class _Relayed:
         try:
             self._principal = self._context.run(admission.enter, opening.access_token, opening.traceparent)
         except Exception as error:  # noqa: BLE001  # one place decides what any failure means for the client
-            self._end(refused_from(error).reason)
+            self.end(refused_from(error).reason)
 
     def take(self, data: bytes) -> None:
         """Take a message of the client."""
@@ -250,7 +266,7 @@ class _Relayed:
             refused = refused_from(error)
             if refused.reason == errors_pb2.REASON_INTERNAL:
                 _log.exception("conversation not opened")
-            self._end(refused.reason)
+            self.end(refused.reason)
             return
         self._early = None
         connection.on_change = self._changed
@@ -272,8 +288,8 @@ class _Relayed:
             self._line.say(relay_pb2.ToClient(connection=self.number, taken=self._owed))
             self._owed = 0
 
-    def _end(self, reason: errors_pb2.Reason.ValueType) -> None:
-        """Refuse the conversation."""
+    def end(self, reason: errors_pb2.Reason.ValueType) -> None:
+        """End the conversation at once, and say why."""
         self._line.say(relay_pb2.ToClient(connection=self.number, closed=relay_pb2.RelayClosed(reason=reason)))
         self._close(reason)
 

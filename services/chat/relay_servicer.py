@@ -10,6 +10,7 @@ from octopus.chat.v1 import relay_service_pb2, relay_service_pb2_grpc
 
 from mesh.rpc.admission import Admission
 from mesh.rpc.metadata import ACCEPTED, INSTANCE
+from mesh.rpc.validation import Invalid, takes_invalid
 from services.chat.relay import Line
 from services.chat.streams import Streams
 
@@ -23,9 +24,10 @@ class RelayServicer(relay_service_pb2_grpc.RelayServiceServicer):
         self._instance = instance
         self._lines: set[Line] = set()
 
+    @takes_invalid
     async def Relay(
         self,
-        request_iterator: AsyncIterator[relay_service_pb2.RelayRequest],
+        request_iterator: AsyncIterator[relay_service_pb2.RelayRequest | Invalid],
         context: grpc.aio.ServicerContext[relay_service_pb2.RelayRequest, relay_service_pb2.RelayResponse],
     ) -> None:
         """Carry conversations until the bridge ends the stream, or the instance stops and the last one has ended."""

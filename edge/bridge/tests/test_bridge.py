@@ -449,6 +449,24 @@ async def test_a_message_may_come_in_pieces(bridge: Bridge) -> None:
         assert (await _closed(ws))[0] == 1009
 
 
+async def test_text_that_is_no_utf_8_closes_with_its_code(bridge: Bridge) -> None:
+    async with bridge.open(JSON) as ws:
+        await ws.send(b"\xff\xfe", text=True)
+        assert (await _closed(ws))[0] == 1007
+
+
+async def test_what_fails_for_one_client_leaves_the_others_alone(bridge: Bridge) -> None:
+    async with bridge.open(JSON) as failing, bridge.open() as other:
+        await failing.send(json.dumps({"frames": [{"hello": {"accessToken": bridge.token()}}]}))
+        await failing.recv()
+        await bridge.hello(other)
+        # What chat would never send, and no codec can turn into JSON.
+        for out in bridge.chat.out:
+            out.put_nowait(RelayResponse(items=[relay_pb2.ToClient(connection=1, message=b"\xff\xff")]))
+        assert await _closed(failing) == (4000 + errors_pb2.REASON_INTERNAL, "INTERNAL")
+        await _ping(other)
+
+
 async def test_all_clients_share_one_line(bridge: Bridge) -> None:
     async with contextlib.AsyncExitStack() as stack:
         for user_id in range(1, 21):
