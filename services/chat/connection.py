@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -69,6 +70,7 @@ class Connection:
         "_buffered",
         "_cut_off",
         "_drained",
+        "_ended_at",
         "_ending",
         "_max_bytes",
         "_max_frames",
@@ -109,6 +111,7 @@ class Connection:
         # Resolved when nothing waits any more; there only while somebody needs to know.
         self._drained: asyncio.Future[None] | None = None
         self._ending: Ending | None = None
+        self._ended_at = 0.0
         self._cut_off = False
 
     @property
@@ -201,7 +204,15 @@ class Connection:
         if self._ending is None:
             self._queue.append(encoded(ending.goodbye()))
             self._ending = ending
+            self._ended_at = time.monotonic()
             self._changed()
+
+    def abandon(self, *, now: float, after: float) -> None:
+        """Give up what waits, the goodbye included, of a stream that was ended so long ago and is not read."""
+        if now - self._ended_at < after:
+            return
+        if self._queue and not self._cut_off and (ending := self._ending) is not None:
+            self._cut(ending)
 
     def close(self) -> None:
         """Take nothing more: the stream is over, whatever ended it."""

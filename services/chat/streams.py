@@ -39,6 +39,10 @@ _MOST_FRAMES: Final = 64
 # Clients that must connect again do so within this many seconds, not all at once.
 _RECONNECT_SPREAD_S: Final = 2.0
 
+# Seconds in which a goodbye must be read, and the one of somebody whose token was taken back.
+_GOODBYE_WITHIN_S: Final = 5.0
+_LOG_OUT_WITHIN_S: Final = 1.0
+
 CLIENT_DONE: Final = Ending(errors_pb2.REASON_UNSPECIFIED, "the client ended the stream", None)
 
 
@@ -111,6 +115,9 @@ class Streams:
         A bad frame costs its sender an answer, never the stream.
         """
         connection.heard_at = time.monotonic()
+        if not connection.open:
+            # It ends, perhaps because the person may not speak any more; nobody would hear the answer.
+            return
         if isinstance(request, Invalid):
             self._take_invalid(request, connection, inbox)
             return
@@ -161,7 +168,9 @@ class Streams:
             await asyncio.sleep(beat / LOOKS_PER_BEAT)
             now = time.monotonic()
             for connection in self._registry.connections:
-                if connection.ends_at <= now:
+                if not connection.open:
+                    connection.abandon(now=now, after=_GOODBYE_WITHIN_S)
+                elif connection.ends_at <= now:
                     connection.end(_too_old(connection))
                 elif connection.talks_back and now - connection.heard_at >= BEATS_MISSED * beat:
                     connection.cut(
@@ -181,12 +190,17 @@ class Streams:
         for connection in self._registry.connections_of(tenant_id, user_id):
             if connection.principal.generation < generation:
                 connection.end(Ending(refused.reason, refused.description, None))
+                asyncio.get_running_loop().call_later(_LOG_OUT_WITHIN_S, _give_up, connection)
 
     def drain(self) -> None:
         """Say goodbye to everybody: this instance stops, another one takes over."""
         self.draining = True
         for connection in self._registry.connections:
             connection.end(_going_away())
+
+
+def _give_up(connection: Connection) -> None:
+    connection.abandon(now=time.monotonic(), after=0.0)
 
 
 def hello_of(request: Request | Invalid) -> tuple[frame_pb2.Hello, Sequence[frame_pb2.ClientFrame]]:

@@ -12,13 +12,14 @@ import grpc
 import pytest
 from octopus.chat.v1 import chat_service_pb2, frame_pb2, relay_pb2, relay_service_pb2, relay_service_pb2_grpc
 from octopus.errors.v1 import errors_pb2
+from octopus.user.v1 import user_events_pb2
 
 from mesh.errors import from_rpc_error
 from mesh.rpc.metadata import INSTANCE, with_token
 from mesh.testing import Platform
 from mesh.testing.rpc import dialling
 from services.chat.relay import WINDOW
-from services.chat.tests.conftest import Chat, running, text
+from services.chat.tests.conftest import TENANT, Chat, running, text
 
 pytestmark = pytest.mark.service
 
@@ -258,3 +259,30 @@ async def test_a_silent_client_is_asked_and_then_cut_off(platform: Platform) -> 
         await bridge.until(lambda: 1 in bridge.closed)
         assert bridge.of(1, "ping")
         assert bridge.closed == {1: errors_pb2.REASON_HEARTBEAT_MISSED}
+
+
+async def test_who_is_disabled_says_nothing_more_and_is_cut_off_even_when_they_do_not_read(platform: Platform) -> None:
+    async with running(platform, rate_burst=10_000, rate_per_second=10_000) as chat, bridging(chat) as bridge:
+        session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+        bridge.slow.add(1)
+        await bridge.open(1, chat.token(AGENT, "AGENT"))
+        await bridge.open(2, chat.token(CUSTOMER))
+        await bridge.next(1, "welcome")
+        sent = 0
+        while bridge.bytes[1] < WINDOW:
+            # More than the agent's window holds, so that a goodbye would have to wait.
+            await bridge.send(2, *(post(session.id, "长" * 2600) for _ in range(8)))
+            sent += 8
+            await bridge.next(2, "ack", sent)
+        await bridge.send(2, post(session.id, "and one that waits"))
+        await bridge.next(2, "ack", sent + 1)
+        revocation = user_events_pb2.Revocation(generation=1, cause=user_events_pb2.LOG_OUT_CAUSE_DISABLED)
+        revocation.revoked_at.GetCurrentTime()
+        chat.revocations.take(f"{TENANT}.{AGENT}", revocation.SerializeToString())
+        await bridge.send(1, post(session.id, "not any more"))
+        await bridge.until(lambda: 1 in bridge.closed)
+        assert bridge.closed[1] == errors_pb2.REASON_DISABLED
+        await bridge.open(3, chat.token(AGENT, "AGENT"))
+        await bridge.until(lambda: 3 in bridge.closed)
+        assert bridge.closed[3] == errors_pb2.REASON_DISABLED
+        assert not [message for message in bridge.of(2, "message") if message.content.text.text == "not any more"]
