@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from e2e.bench import crowd
+from e2e.bench.long_talks import fill
 from e2e.bench.measures import at_rest, echo, idle_connections, play
 from e2e.bench.order import Order, Way
 from e2e.bench.report import At, Results, save, show
@@ -22,6 +23,10 @@ RESULTS = Path(__file__).parents[1] / "artifacts" / "bench.json"
 _WAYS: tuple[Way, ...] = ("echo/stream", "grpc", "websocket", "echo/stream")
 # The limit on what one person may send is not what is measured.
 _SETTINGS = ("--set", "chat.rate_burst=1000000", "--set", "chat.rate_per_second=1000000")
+
+# Of those who come back in a storm, so many have sessions of so many messages.
+_LONG_TALKS = 16
+_LONG_TALK_MESSAGES = 1700
 
 
 async def bench(octopus: Octopus, arguments: argparse.Namespace, results: Results) -> None:
@@ -42,6 +47,8 @@ async def bench(octopus: Octopus, arguments: argparse.Namespace, results: Result
             print(f"a storm of {arguments.storm} reconnects while 16 pairs talk ...", flush=True)
             talking = await crowd.gather(shop, 16)
             people = await crowd.idle(shop, min(arguments.storm, 500))
+            long_talks = [await shop.open_session(person) for person in people[:_LONG_TALKS]]
+            await fill(octopus, long_talks, _LONG_TALK_MESSAGES)
             results.storm = await storm(octopus.edge, talking, people, arguments.storm)
 
 
