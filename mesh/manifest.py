@@ -108,6 +108,8 @@ class Manifest(_Table):
     copies: int = Field(default=1, ge=0, le=16)
     # Whether it may be run in more than one copy.
     many: bool = True
+    # Whether it runs only where the demo data is loaded.
+    demo_only: bool = False
     bus: BusUse = BusUse()
     # Settings beyond those every process has. `{root}` stands for the runtime folder, `{edge}` for the public origin.
     settings: Mapping[str, Placeholder] = Field(default_factory=dict)

@@ -23,9 +23,9 @@ from mesh.process.member import Member
 async def app(member: Member, config: ControlConfig) -> AsyncIterator[None]:
     """Write what Envoy starts with, follow the registry, and serve the feed and MeshService."""
     prepare(config)
-    plane = ControlPlane(
-        member.bus, edge_resources(config, methods()), expected=manifests().keys() - {member.config.name}
-    )
+    # What need not run is expected once it was seen.
+    expected = {name for name, program in manifests().items() if not program.demo_only} - {member.config.name}
+    plane = ControlPlane(member.bus, edge_resources(config, methods()), expected=expected)
     member.spawn("control plane", plane.run())
     servicer = MeshServicer(plane.watcher, member.bus)
     await member.serve(

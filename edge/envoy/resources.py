@@ -9,7 +9,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from edge.envoy import clusters, filters, limits, listener
 from edge.envoy.certificates import Certificates
 from edge.envoy.config import EdgeConfig
-from edge.envoy.routes import BRIDGE, PAGES, route_table
+from edge.envoy.routes import BRIDGE, PAGES, SHOPS, route_table
 from edge.reflection import contract as reflection
 from mesh.control.contract import Method
 from mesh.control.feed import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource
@@ -57,7 +57,7 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
             ),
         ]
         for service in picture.services:
-            if service.name not in served and service.name not in (BRIDGE, PAGES):
+            if service.name not in served and service.name not in (BRIDGE, PAGES, SHOPS):
                 continue
             make_cluster = clusters.grpc_cluster if service.name in served else clusters.web_cluster
             for version, instances in service.versions.items():

@@ -22,6 +22,7 @@ from mesh.rpc.metadata import CLIENT_ADDRESS
 WEBSOCKET_PATH: Final = "/ws"
 BRIDGE: Final = "bridge"
 PAGES: Final = "pages"
+SHOPS: Final = "shops"
 
 CORS_FILTER: Final = "envoy.filters.http.cors"
 
@@ -75,8 +76,10 @@ def route_table(
     table += [_nothing(routes.RouteMatch(prefix="/octopus.")), _nothing(_ANY_GRPC)]
     if BRIDGE in services:
         table.append(_websocket(services[BRIDGE]))
+    if SHOPS in services:
+        table.append(_pages(services[SHOPS], "/shop/"))
     if PAGES in services:
-        table.append(_pages(services[PAGES]))
+        table.append(_pages(services[PAGES], "/"))
     host = routes.VirtualHost(
         name="edge",
         domains=["*"],
@@ -126,9 +129,9 @@ def _websocket(service: Service) -> routes.Route:
     )
 
 
-def _pages(service: Service) -> routes.Route:
+def _pages(service: Service, prefix: str) -> routes.Route:
     return routes.Route(
-        match=routes.RouteMatch(prefix="/"),
+        match=routes.RouteMatch(prefix=prefix),
         route=action(service, sticky=True, timeout=_CALL_TIMEOUT, retry_policy=_retry_policy(_NOT_SENT)),
     )
 

@@ -1,1 +1,1 @@
-"""Serves the web pages, and plays the demo shops' own servers."""
+"""Serves the web pages, the widget and the published contracts."""

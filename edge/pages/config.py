@@ -14,6 +14,3 @@ class PagesConfig(ServiceConfig):
     dist: Path = Path(__file__).parent.parent / "web" / "dist"
     # Folder with the published contracts, made by `make contracts`.
     contracts: Path = Path(__file__).parents[2] / "dist" / "contracts"
-    # JSON file with the identity secrets of the demo shops, by tenant, under `shops.<tenant>.identity_secret`. Absent
-    # where shops sign for themselves, as all but the demo do.
-    shop_secrets: Path | None = None

@@ -10,10 +10,9 @@ from typing import Final
 from aiohttp import web
 
 from edge.pages.files import Files
-from edge.pages.shop import DemoShops
 
 # Names of built assets hold a hash of their content, so they never change. Everything else is revalidated by its tag.
-_ASSETS: Final = "/assets/"
+_ASSETS: Final = "assets/"
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _ASK_AGAIN: Final = "no-cache"
 _WIDGET: Final = "octopus-chat.js"
@@ -53,8 +52,8 @@ a { color: inherit }</style>
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def site(dist: Path, shops: DemoShops, caller_is_edge: Callable[[web.Request], bool]) -> web.Application:
-    """Return the web application; `caller_is_edge` admits connections by their certificate."""
+def site(dist: Path, caller_is_edge: Callable[[web.Request], bool], prefix: str = "") -> web.Application:
+    """Return the web application for the pages below `prefix`; `caller_is_edge` admits connections by certificate."""
     files = Files(dist)
 
     @web.middleware
@@ -63,7 +62,7 @@ def site(dist: Path, shops: DemoShops, caller_is_edge: Callable[[web.Request], b
             raise web.HTTPForbidden(text="Only the edge may call the page server.\n")
         response = await handler(request)
         response.headers.update(_SECURITY)
-        hashed = request.path.startswith(_ASSETS) and response.status != HTTPStatus.NOT_FOUND
+        hashed = request.path.startswith(f"{prefix}/{_ASSETS}") and response.status != HTTPStatus.NOT_FOUND
         response.headers["Cache-Control"] = _FOREVER if hashed else _ASK_AGAIN
         if hashed or request.path == f"/{_WIDGET}":
             response.headers.update(_FOR_ANY_ORIGIN)
@@ -73,11 +72,10 @@ def site(dist: Path, shops: DemoShops, caller_is_edge: Callable[[web.Request], b
         file = files.find(request.match_info["path"])
         if file is not None:
             return files.respond(request, file)
-        if files.find("") is None:
+        if not dist.exists():
             raise web.HTTPServiceUnavailable(text=_NOT_BUILT)
         return web.Response(status=HTTPStatus.NOT_FOUND, text=_NO_SUCH_PAGE, content_type="text/html")
 
     application = web.Application(middlewares=[guard])
-    application.router.add_post("/shop/{tenant}/identity", shops.identity)
-    application.router.add_get("/{path:.*}", page)
+    application.router.add_get(f"{prefix}/{{path:.*}}", page)
     return application

@@ -7,7 +7,7 @@ import type { UserConfig } from "vite";
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
 /** Build a package's entries, by name, into `outDir`. Both are relative to this folder. */
-export function pages(name: string, outDir: string, input: Record<string, string>, assetsDir = "assets"): UserConfig {
+export function pages(name: string, outDir: string, input: Record<string, string>): UserConfig {
   return {
     root: at(name),
     publicDir: at("public"),
@@ -22,7 +22,6 @@ export function pages(name: string, outDir: string, input: Record<string, string
       // Several packages build into one folder; the root's script empties it first.
       emptyOutDir: false,
       copyPublicDir: false,
-      assetsDir,
       // Styles and scripts are files of their own: the pages' security policy allows no inline scripts.
       assetsInlineLimit: 0,
       modulePreload: { polyfill: false },

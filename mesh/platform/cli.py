@@ -63,7 +63,7 @@ def up(  # noqa: PLR0917 -- typer passes them by name
     terminal = Terminal()
 
     async def run() -> None:
-        programs = manifests()
+        programs = {name: one for name, one in manifests().items() if demo or not one.demo_only}
         wanted = options.settings(settings or (), programs)
         options.check(wanted, programs)
         supervisor = Supervisor(

@@ -53,7 +53,7 @@ def picture() -> Picture:
             weight=100,
             health=registry_pb2.HEALTH_SERVING,
         )
-        for service in (*names.services(), "bridge", "pages", "reflection")
+        for service in (*names.services(), "bridge", "pages", "reflection", "shops")
         for version in ("v1", "v2")
     ]
     return Painter(names.services()).paint(instances, {"chat": {"v1": 90, "v2": 10}}, None)

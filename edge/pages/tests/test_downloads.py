@@ -9,7 +9,6 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from edge.pages.downloads import add_downloads
-from edge.pages.shop import DemoShops
 from edge.pages.site import site
 
 pytestmark = pytest.mark.unit
@@ -23,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 async def client(folder: Path, tmp_path: Path) -> AsyncIterator[TestClient]:  # type: ignore[type-arg]
     (tmp_path / "index.html").write_text("secret")
-    application = site(tmp_path / "dist", DemoShops(None), lambda _request: True)
+    application = site(tmp_path / "dist", lambda _request: True)
     add_downloads(application, folder)
     async with TestClient(TestServer(application)) as client:
         yield client

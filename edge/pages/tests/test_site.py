@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import orjson
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from edge.pages.shop import DemoShops
 from edge.pages.site import site
 
 pytestmark = pytest.mark.unit
@@ -40,9 +36,7 @@ def dist(tmp_path: Path) -> Path:
 @pytest.fixture
 async def client(dist: Path, tmp_path: Path) -> AsyncIterator[TestClient]:  # type: ignore[type-arg]
     (tmp_path / "outside.txt").write_text("secret")
-    secrets = tmp_path / "logins.json"
-    secrets.write_bytes(orjson.dumps({"shops": {"qingshan": {"identity_secret": "s3cret"}}}))
-    admitted = site(dist, DemoShops(secrets), lambda request: "X-Stranger" not in request.headers)
+    admitted = site(dist, lambda request: "X-Stranger" not in request.headers)
     async with TestClient(TestServer(admitted)) as client:
         yield client
 
@@ -193,17 +187,8 @@ async def test_who_is_not_the_edge_is_turned_away(client: TestClient) -> None:  
     assert (await client.get("/", headers={"X-Stranger": "yes"})).status == 403
 
 
-async def test_the_demo_shop_signs_its_customers(client: TestClient) -> None:  # type: ignore[type-arg]
-    response = await client.post("/shop/qingshan/identity?customer=li-lei")
-    identity = await response.json()
-    text = f"qingshan\nli-lei\n李雷\n{identity['signedAtUnix']}"
-    assert identity["signature"] == hmac.new(b"s3cret", text.encode(), hashlib.sha256).hexdigest()
-    assert (await client.post("/shop/qingshan/identity?customer=nobody")).status == 404
-    assert (await client.post("/shop/unknown/identity")).status == 404
-
-
 async def test_pages_that_were_not_built_say_so(tmp_path: Path) -> None:
-    async with TestClient(TestServer(site(tmp_path, DemoShops(None), lambda _: True))) as client:
+    async with TestClient(TestServer(site(tmp_path / "dist", lambda _: True))) as client:
         response = await client.get("/")
         assert response.status == 503
         assert "make web" in await response.text()

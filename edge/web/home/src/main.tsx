@@ -1,5 +1,6 @@
 // The landing page.
 
+import { useSignal } from "@preact/signals";
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
 
@@ -8,14 +9,24 @@ import { language, switchLanguage } from "@octopus/core/language";
 import "./style.css";
 import { WORDS } from "./words";
 
-const SNIPPET = `<script type="module" src="${location.origin}/octopus-chat.js"></script>
+const SHOP = "/shop/qingshan/";
+const SNIPPET = `<script type="module" async src="${location.origin}/octopus-chat.js"></script>
 <octopus-chat tenant="qingshan" lang="zh-CN"></octopus-chat>`;
 
 function Home() {
   const text = WORDS[language.value];
+  const shops = useSignal(true);
   useEffect(() => {
     document.title = text.title;
   }, [text]);
+  useEffect(() => {
+    // The demo shops run only where the demo data is loaded.
+    fetch(SHOP, { method: "HEAD" }).then(
+      ({ status }) => (shops.value = status !== 404),
+      () => undefined,
+    );
+  }, []);
+  const pages = text.pages.filter(({ href }) => shops.value || !href.startsWith("/shop/"));
   return (
     <main>
       <header>
@@ -26,7 +37,7 @@ function Home() {
       <h1>{text.claim}</h1>
       <p class="about">{text.about}</p>
       <ul class="pages">
-        {text.pages.map((page) => (
+        {pages.map((page) => (
           <li key={page.href}>
             <a href={page.href}>
               <strong>{page.name}</strong>
@@ -37,7 +48,7 @@ function Home() {
         ))}
       </ul>
       <div class="halves">
-        <section>
+        {shops.value && <section>
           <h2>{text.tryTitle}</h2>
           <ol>
             {text.steps.map((step) => (
@@ -46,7 +57,7 @@ function Home() {
           </ol>
           <p>{text.logins}</p>
           <pre>octopus status</pre>
-        </section>
+        </section>}
         <section>
           <h2>{text.embedTitle}</h2>
           <p>{text.embed}</p>

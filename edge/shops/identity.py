@@ -1,6 +1,6 @@
 """What a shop's own server does for its page: it knows who is looking, and signs it.
 
-The demo shops have no server of their own, so the page server plays it: it signs one of a few demo customers.
+The demo shops have no customers of their own, so one of a few is signed.
 """
 
 from __future__ import annotations
@@ -18,26 +18,30 @@ from aiohttp import web
 CUSTOMERS: Final = {"wang-xiaoming": "王小明", "li-lei": "李雷", "emma-brown": "Emma Brown"}
 
 
-class DemoShops:
-    """Signs demo customers with the shops' identity secrets."""
+# Where the shops' pages are.
+PREFIX: Final = "/shop"
 
-    def __init__(self, secrets: Path | None) -> None:
-        self._secrets = secrets
 
-    async def identity(self, request: web.Request) -> web.Response:
-        """Answer `POST /shop/<tenant>/identity?customer=<id>` with a signed identity."""
-        secret = self._secret(request.match_info["tenant"])
+def add_identities(application: web.Application, secrets: Path) -> None:
+    """Answer `POST /shop/<tenant>/identity?customer=<id>` with a signed identity."""
+
+    async def identity(request: web.Request) -> web.Response:
+        tenant_id = request.match_info["tenant"]
+        secret = _secret(secrets, tenant_id)
         customer_id = request.query.get("customer", "wang-xiaoming")
         if secret is None or customer_id not in CUSTOMERS:
             raise web.HTTPNotFound(text="There is no such demo shop or customer.\n")
-        return web.json_response(sign(request.match_info["tenant"], secret, customer_id, CUSTOMERS[customer_id]))
+        return web.json_response(sign(tenant_id, secret, customer_id, CUSTOMERS[customer_id]))
 
-    def _secret(self, tenant_id: str) -> str | None:
-        # Read at each request: the demo data is loaded after the page server has started.
-        if self._secrets is None or not self._secrets.exists():
-            return None
-        shop: dict[str, Any] = orjson.loads(self._secrets.read_bytes()).get("shops", {}).get(tenant_id, {})
-        return shop.get("identity_secret")
+    application.router.add_post(f"{PREFIX}/{{tenant}}/identity", identity)
+
+
+def _secret(secrets: Path, tenant_id: str) -> str | None:
+    # Read at each request: the demo data is loaded after this server has started.
+    if not secrets.exists():
+        return None
+    shop: dict[str, Any] = orjson.loads(secrets.read_bytes()).get("shops", {}).get(tenant_id, {})
+    return shop.get("identity_secret")
 
 
 def sign(tenant_id: str, secret: str, customer_id: str, display_name: str) -> dict[str, str | int]:
