@@ -6,6 +6,7 @@ For `octopus up --set`, which may not import a service. Prints what is wrong, a 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -83,7 +84,9 @@ def _kind(kind: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def settings_of(package: str) -> type[ServiceConfig]:
-    """Return the settings class of a program: the one that its `config` module defines."""
+    """Return the settings class of a program: the one that its `config` module defines, or what every program has."""
+    if importlib.util.find_spec(f"{package}.config") is None:
+        return ServiceConfig
     module = importlib.import_module(f"{package}.config")
     (found,) = (
         each
