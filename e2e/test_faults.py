@@ -225,11 +225,11 @@ async def test_with_valkey_frozen_a_shopper_reloads_and_asks_for_a_person(octopu
         await first.say(session.id, "在吗")
     with octopus.frozen("valkey"):
         # The page is loaded again: it has the conversation at once, and takes messages.
-        async with asyncio.timeout(5), qingshan.present(shopper, WebSocket(octopus.edge)) as reloaded:
+        async with asyncio.timeout(8), qingshan.present(shopper, WebSocket(octopus.edge)) as reloaded:
             await reloaded.until(lambda p: "在吗" in p.texts(session.id))
             assert [each.id for each in reloaded.sessions.values()] == [session.id]
             await reloaded.say(session.id, "我想找人工")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(8):
             asked = await qingshan.ask_for_a_person(shopper, session.id)
         assert asked.state == session_pb2.SESSION_STATE_WAITING
     async with qingshan.present(shopper) as waiting:

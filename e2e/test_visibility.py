@@ -196,14 +196,14 @@ async def _loses_people_when_disabled(
     """Disable the agent who talks: the session is in the queue at once, with a change that the customer sees."""
     agent = await shop.staff(login)
     async with disabled(shop, agent, login):
-        await shopper.until(_is(session, session_pb2.SESSION_STATE_WAITING), timeout=5)
+        await shopper.until(_is(session, session_pb2.SESSION_STATE_WAITING), timeout=10)
         await shopper.until(
             lambda p: any(
                 m.content.change.previous_state == session_pb2.SESSION_STATE_ACTIVE
                 and m.content.change.session.state == session_pb2.SESSION_STATE_WAITING
                 for m in p.shown
             ),
-            timeout=5,
+            timeout=10,
         )
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await shop.set_status(agent, AVAILABLE)

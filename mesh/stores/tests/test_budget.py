@@ -21,6 +21,9 @@ from mesh.testing import Platform
 
 pytestmark = pytest.mark.store
 
+# Less than what the stores take when nothing limits them.
+SLACK_S = 0.7
+
 
 @pytest.fixture
 async def cache(platform: Platform) -> AsyncIterator[Valkey]:
@@ -34,21 +37,21 @@ async def cache(platform: Platform) -> AsyncIterator[Valkey]:
 @pytest.fixture
 async def db(migrated: Platform) -> AsyncIterator[Database]:
     identity = Identity(migrated.identity, "session")
-    async with postgres.connect(migrated.postgres.conninfo, identity, statement_timeout_s=0.5) as database:
+    async with postgres.connect(migrated.postgres.conninfo, identity, statement_timeout_s=4) as database:
         await database.ping()
         yield database
 
 
 @contextmanager
 def rpc(seconds: float) -> Iterator[None]:
-    """Serve a call that ends in so many seconds; fail when the block outlasts it."""
+    """Serve a call that ends in so many seconds; fail when the block outlasts it by what a busy machine may add."""
     begun = time.monotonic()
     before = deadline.ends_at.set(begun + seconds)
     try:
         yield
     finally:
         deadline.ends_at.reset(before)
-        assert time.monotonic() - begun < seconds
+        assert time.monotonic() - begun < seconds + SLACK_S
 
 
 async def select(db: Database) -> None:
@@ -87,7 +90,7 @@ async def test_a_frozen_valkey_answers_before_the_call_ends_and_goes_on_afterwar
         for call in (command, scripted, pipelined):
             with rpc(0.8), pytest.raises(Unavailable):
                 await call()
-        with rpc(4.0), pytest.raises(Unavailable):
+        with rpc(10.0), pytest.raises(Unavailable):
             await command()
     finally:
         platform.valkey.resume()
@@ -116,7 +119,7 @@ async def test_a_frozen_postgres_answers_before_the_call_ends_and_goes_on_afterw
 async def test_a_frozen_postgres_holds_no_background_job_for_long(migrated: Platform, db: Database) -> None:
     migrated.postgres.pause()
     try:
-        async with asyncio.timeout(6):
+        async with asyncio.timeout(15):
             with pytest.raises(Unavailable):
                 await select(db)
     finally:
@@ -125,16 +128,17 @@ async def test_a_frozen_postgres_holds_no_background_job_for_long(migrated: Plat
 
 
 async def test_a_statement_slower_than_the_call_is_cancelled_by_the_server(db: Database) -> None:
-    with rpc(0.6), pytest.raises(TooSlow):
+    # Time enough for a busy machine to see the server's own end before the connection is severed.
+    with rpc(3.5), pytest.raises(TooSlow):
         async with db.tenant("a") as conn:
-            await conn.execute("SELECT pg_sleep(5)")
+            await conn.execute("SELECT pg_sleep(20)")
     # The limit was that call's own.
     async with db.tenant("a") as conn:
-        assert await (await conn.execute("SHOW statement_timeout")).fetchall() == [("500ms",)]
+        assert await (await conn.execute("SHOW statement_timeout")).fetchall() == [("4s",)]
 
 
 async def test_a_courtesy_is_left_out_at_once_after_it_failed(platform: Platform, cache: Valkey) -> None:
-    courtesy = Courtesy("a test", within_s=0.3, rest_s=0.4)
+    courtesy = Courtesy("a test", within_s=0.3, rest_s=3)
 
     async def value() -> str | None:
         return str(await cache.get("session:t:key"))
@@ -147,7 +151,8 @@ async def test_a_courtesy_is_left_out_at_once_after_it_failed(platform: Platform
     try:
         begun = time.monotonic()
         assert [await attempt() for _ in range(20)] == [None] * 20
-        assert time.monotonic() - begun < 0.7
+        # One attempt, not twenty of 0.3 s.
+        assert time.monotonic() - begun < 3
     finally:
         platform.valkey.resume()
 

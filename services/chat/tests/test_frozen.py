@@ -15,6 +15,8 @@ from services.chat.tests.conftest import Chat, text
 pytestmark = pytest.mark.service
 
 CUSTOMER, AGENT = 41, 42
+# Half a second for each receipt would be twelve in all.
+MESSAGES = 25
 
 
 @asynccontextmanager
@@ -43,17 +45,19 @@ async def test_without_valkey_people_connect_and_talk(
     first = sessions[0]
     async with fault(chat.platform):
         # One look for all twenty sessions, not one after the other.
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(6):
             agent, customer = await chat.converse(AGENT, "AGENT"), await chat.converse(CUSTOMER)
         assert len((await agent.next("welcome"))[0].sessions) == 20
-        async with asyncio.timeout(4):
-            for number in range(10):
+        async with asyncio.timeout(8):
+            for number in range(MESSAGES):
                 await customer.send(post=text(first.id, str(number)))
                 # A page reports how far it has read after every message; the next one must not wait for that.
                 await customer.send(receipt=frame_pb2.Receipt(session_id=first.id, read_seq=number + 1))
-            assert len(await customer.next("ack", 10)) == 10
-            assert [message.content.text.text for message in await agent.next("message", 10)] == list("0123456789")
-            assert len(await agent.next("receipt", 10)) == 10
+            assert len(await customer.next("ack", MESSAGES)) == MESSAGES
+            assert [message.content.text.text for message in await agent.next("message", MESSAGES)] == [
+                str(number) for number in range(MESSAGES)
+            ]
+            assert len(await agent.next("receipt", MESSAGES)) == MESSAGES
 
     async def kept() -> bool:
         await customer.send(receipt=frame_pb2.Receipt(session_id=first.id, read_seq=20))
