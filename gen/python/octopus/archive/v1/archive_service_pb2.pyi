@@ -113,7 +113,7 @@ Global___FindMessageRequest: _TypeAlias = FindMessageRequest  # noqa: Y015
 
 @_typing.final
 class FindMessageResponse(_message.Message):
-    """What was found."""
+    """The result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

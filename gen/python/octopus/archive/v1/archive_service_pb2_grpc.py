@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ArchiveServiceStub:
-    """Keeps every conversation for good.
+    """Stores every conversation permanently and reads it back.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class ArchiveServiceStub:
 
 
 class ArchiveServiceServicer:
-    """Keeps every conversation for good.
+    """Stores every conversation permanently and reads it back.
     """
 
     def ListMessages(self, request, context):
@@ -90,7 +90,7 @@ def add_ArchiveServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ArchiveService:
-    """Keeps every conversation for good.
+    """Stores every conversation permanently and reads it back.
     """
 
     @staticmethod

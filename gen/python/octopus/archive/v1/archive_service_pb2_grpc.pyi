@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArchiveServiceStub:
-    """Keeps every conversation for good."""
+    """Stores every conversation permanently and reads it back."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListMessages: _aio.UnaryUnaryMultiCallable[_archive_service_pb2.ListMessagesRequest, _archive_service_pb2.ListMessagesResponse]
@@ -27,7 +27,7 @@ class ArchiveServiceStub:
     """
 
 class ArchiveServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps every conversation for good."""
+    """Stores every conversation permanently and reads it back."""
 
     @_abc_1.abstractmethod
     def ListMessages(

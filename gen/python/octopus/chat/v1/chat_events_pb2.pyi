@@ -60,7 +60,7 @@ Global___LogEntry: _TypeAlias = LogEntry  # noqa: Y015
 
 @_typing.final
 class Signal(_message.Message):
-    """What passes and is not stored. Subject `live.<tenant>.<session id>.signal`."""
+    """A transient signal, not stored. Subject `live.<tenant>.<session id>.signal`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ConverseRequest(_message.Message):
-    """What a client says at once.
+    """Frames from the client.
 
     Frames of one session are taken in order; a frame does not wait for frames of other sessions. A frame that breaks a
     rule is refused by itself, and the others are taken. Bytes that are no message, and a message with too few or too
@@ -122,7 +122,7 @@ Global___SubscribeResponse: _TypeAlias = SubscribeResponse  # noqa: Y015
 
 @_typing.final
 class SendRequest(_message.Message):
-    """What a client says besides its hello."""
+    """One frame of the client's half."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -160,7 +160,7 @@ Global___SendRequest: _TypeAlias = SendRequest  # noqa: Y015
 
 @_typing.final
 class SendResponse(_message.Message):
-    """What became of it."""
+    """The result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

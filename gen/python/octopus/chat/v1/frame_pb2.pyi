@@ -25,7 +25,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ClientFrame(_message.Message):
-    """What a client says on a stream. The first frame is a hello; there is only one."""
+    """A frame from the client. The first one is a hello; there is only one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -45,11 +45,11 @@ class ClientFrame(_message.Message):
 
     @_builtins.property
     def typing(self) -> Global___Typing:
-        """Says that the person is typing."""
+        """Signals that the person is typing."""
 
     @_builtins.property
     def receipt(self) -> Global___Receipt:
-        """Says how far the person has received or read."""
+        """Reports how far the person has received or read."""
 
     @_builtins.property
     def ping(self) -> Global___Ping:
@@ -81,7 +81,7 @@ Global___ClientFrame: _TypeAlias = ClientFrame  # noqa: Y015
 
 @_typing.final
 class ServerFrame(_message.Message):
-    """What the server says on a stream. The first frame is a welcome."""
+    """A frame from the server. The first one is a welcome."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -141,7 +141,7 @@ class ServerFrame(_message.Message):
 
     @_builtins.property
     def goodbye(self) -> Global___Goodbye:
-        """The server ends the stream and says why. The last frame."""
+        """The last frame: why the server ends the stream."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ Global___ServerFrame: _TypeAlias = ServerFrame  # noqa: Y015
 
 @_typing.final
 class Cursor(_message.Message):
-    """How far a device has the log of a session."""
+    """The position up to which a device has the log of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -384,7 +384,7 @@ Global___Typing: _TypeAlias = Typing  # noqa: Y015
 
 @_typing.final
 class Receipt(_message.Message):
-    """How far somebody has got. Both values only grow."""
+    """How far a participant has received and read. Both values only grow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -461,7 +461,7 @@ class Welcome(_message.Message):
 
     @_builtins.property
     def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]:
-        """How far the others have got in them."""
+        """How far the other participants have received and read them."""
 
     @_builtins.property
     def heartbeat(self) -> _duration_pb2.Duration:

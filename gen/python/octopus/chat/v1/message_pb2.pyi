@@ -35,10 +35,10 @@ class _SenderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SenderKind
     SENDER_KIND_BOT: _SenderKind.ValueType  # 3
     """The bot."""
     SENDER_KIND_SYSTEM: _SenderKind.ValueType  # 4
-    """The platform itself: changes of the session's state."""
+    """The platform: changes of the session's state."""
 
 class SenderKind(_SenderKind, metaclass=_SenderKindEnumTypeWrapper):
-    """What kind of participant wrote a message."""
+    """Kind of the participant who wrote a message."""
 
 SENDER_KIND_UNSPECIFIED: SenderKind.ValueType  # 0
 SENDER_KIND_CUSTOMER: SenderKind.ValueType  # 1
@@ -48,12 +48,12 @@ SENDER_KIND_AGENT: SenderKind.ValueType  # 2
 SENDER_KIND_BOT: SenderKind.ValueType  # 3
 """The bot."""
 SENDER_KIND_SYSTEM: SenderKind.ValueType  # 4
-"""The platform itself: changes of the session's state."""
+"""The platform: changes of the session's state."""
 Global___SenderKind: _TypeAlias = SenderKind  # noqa: Y015
 
 @_typing.final
 class Sender(_message.Message):
-    """Who wrote a message."""
+    """The author of a message."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -115,7 +115,7 @@ class Source(_message.Message):
     score: _builtins.float
     """Cosine similarity between what was asked and this source, -1 to 1."""
     title: _builtins.str
-    """What to call it in front of people: the question of an FAQ entry."""
+    """The title shown to people: the question of an FAQ entry."""
     @_builtins.property
     def faq_entry(self) -> Global___FaqEntry:
         """An entry of the shop's FAQ.
@@ -227,9 +227,9 @@ Global___SessionChange: _TypeAlias = SessionChange  # noqa: Y015
 
 @_typing.final
 class Content(_message.Message):
-    """What a message says: one kind, and a text for clients that do not know the kind.
+    """The content of a message: one kind, and a text for clients that do not know the kind.
 
-    Kinds are added as time goes on. A client that finds `kind` unset, because the message has a kind that is newer than
+    New kinds are added over time. A client that finds `kind` unset, because the message has a kind that is newer than
     the client, shows `fallback_text`, and nothing when that is empty. A server that finds `kind` unset in a message to
     post refuses it with INVALID_ARGUMENT. Each kind states in `posting` who may post it; all others get
     ROLE_NOT_ALLOWED.

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EchoServiceStub:
-    """Sends back what it is sent. It measures the way itself: what `make bench` compares a conversation with. No platform
-    runs it; the edge routes to it while a benchmark has registered one.
+    """Echoes what it receives: the baseline that `make bench` compares conversations with. No platform runs it; the edge
+    routes to it while a benchmark has registered one.
     """
 
     def __init__(self, channel):
@@ -49,8 +49,8 @@ class EchoServiceStub:
 
 
 class EchoServiceServicer:
-    """Sends back what it is sent. It measures the way itself: what `make bench` compares a conversation with. No platform
-    runs it; the edge routes to it while a benchmark has registered one.
+    """Echoes what it receives: the baseline that `make bench` compares conversations with. No platform runs it; the edge
+    routes to it while a benchmark has registered one.
     """
 
     def Once(self, request, context):
@@ -61,8 +61,8 @@ class EchoServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Stream(self, request_iterator, context):
-        """Sends back each payload, in order, for as long as the client sends. It has nothing to resume: a stream that broke
-        is opened anew.
+        """Sends back each payload, in order, for as long as the client sends. A broken stream has nothing to resume:
+        open a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,8 +90,8 @@ def add_EchoServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EchoService:
-    """Sends back what it is sent. It measures the way itself: what `make bench` compares a conversation with. No platform
-    runs it; the edge routes to it while a benchmark has registered one.
+    """Echoes what it receives: the baseline that `make bench` compares conversations with. No platform runs it; the edge
+    routes to it while a benchmark has registered one.
     """
 
     @staticmethod

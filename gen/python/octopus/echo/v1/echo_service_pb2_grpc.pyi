@@ -13,21 +13,21 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EchoServiceStub:
-    """Sends back what it is sent. It measures the way itself: what `make bench` compares a conversation with. No platform
-    runs it; the edge routes to it while a benchmark has registered one.
+    """Echoes what it receives: the baseline that `make bench` compares conversations with. No platform runs it; the edge
+    routes to it while a benchmark has registered one.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Once: _aio.UnaryUnaryMultiCallable[_echo_service_pb2.OnceRequest, _echo_service_pb2.OnceResponse]
     """Sends back one payload."""
     Stream: _aio.StreamStreamMultiCallable[_echo_service_pb2.StreamRequest, _echo_service_pb2.StreamResponse]
-    """Sends back each payload, in order, for as long as the client sends. It has nothing to resume: a stream that broke
-    is opened anew.
+    """Sends back each payload, in order, for as long as the client sends. A broken stream has nothing to resume:
+    open a new one.
     """
 
 class EchoServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Sends back what it is sent. It measures the way itself: what `make bench` compares a conversation with. No platform
-    runs it; the edge routes to it while a benchmark has registered one.
+    """Echoes what it receives: the baseline that `make bench` compares conversations with. No platform runs it; the edge
+    routes to it while a benchmark has registered one.
     """
 
     @_abc_1.abstractmethod
@@ -44,8 +44,8 @@ class EchoServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_echo_service_pb2.StreamRequest],
         context: _aio.ServicerContext[_echo_service_pb2.StreamRequest, _echo_service_pb2.StreamResponse],
     ) -> _abc.AsyncIterator[_echo_service_pb2.StreamResponse] | _abc.Awaitable[None]:
-        """Sends back each payload, in order, for as long as the client sends. It has nothing to resume: a stream that broke
-        is opened anew.
+        """Sends back each payload, in order, for as long as the client sends. A broken stream has nothing to resume:
+        open a new one.
         """
 
 def add_EchoServiceServicer_to_server(servicer: EchoServiceServicer, server: _aio.Server) -> None: ...

@@ -35,7 +35,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TOKEN_INVALID: _Reason.ValueType  # 3
     """The token is malformed, forged, or signed by an unknown key or algorithm."""
     REASON_TOKEN_EXPIRED: _Reason.ValueType  # 4
-    """The token was good once; refresh it."""
+    """The token has expired; refresh it."""
     REASON_CREDENTIALS_WRONG: _Reason.ValueType  # 5
     """The user name, password, client secret or signature is wrong."""
     REASON_CALLER_NOT_ALLOWED: _Reason.ValueType  # 6
@@ -43,7 +43,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_ROLE_NOT_ALLOWED: _Reason.ValueType  # 7
     """The person's roles or scopes do not allow the method."""
     REASON_NOT_FOUND: _Reason.ValueType  # 8
-    """The thing does not exist, or belongs to someone else: which of the two is not told."""
+    """The thing does not exist, or belongs to someone else: the error does not say which."""
     REASON_ALREADY_EXISTS: _Reason.ValueType  # 9
     """A thing with this natural key exists already."""
     REASON_VERSION_CONFLICT: _Reason.ValueType  # 10
@@ -59,7 +59,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SLOW_READER: _Reason.ValueType  # 15
     """The connection did not take its frames in time and was cut off. Resume from the last `seq`."""
     REASON_HEARTBEAT_MISSED: _Reason.ValueType  # 16
-    """Nothing was heard from the client for too long."""
+    """No frame came from the client for too long."""
     REASON_STREAM_TOO_OLD: _Reason.ValueType  # 17
     """The stream reached its maximum age. Connect again and resume."""
     REASON_PROTOCOL: _Reason.ValueType  # 18
@@ -73,7 +73,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_DISABLED: _Reason.ValueType  # 22
     """An account, a tenant or an entry is disabled."""
     REASON_INTERNAL: _Reason.ValueType  # 23
-    """Something failed inside; the trace id leads to it. Nothing else is told."""
+    """Something failed inside; the trace id leads to it. No details are disclosed."""
     REASON_TOKEN_REVOKED: _Reason.ValueType  # 24
     """The token was taken back before its end: the user logged out everywhere or has a new password. Log in again."""
 
@@ -88,7 +88,7 @@ REASON_TOKEN_MISSING: Reason.ValueType  # 2
 REASON_TOKEN_INVALID: Reason.ValueType  # 3
 """The token is malformed, forged, or signed by an unknown key or algorithm."""
 REASON_TOKEN_EXPIRED: Reason.ValueType  # 4
-"""The token was good once; refresh it."""
+"""The token has expired; refresh it."""
 REASON_CREDENTIALS_WRONG: Reason.ValueType  # 5
 """The user name, password, client secret or signature is wrong."""
 REASON_CALLER_NOT_ALLOWED: Reason.ValueType  # 6
@@ -96,7 +96,7 @@ REASON_CALLER_NOT_ALLOWED: Reason.ValueType  # 6
 REASON_ROLE_NOT_ALLOWED: Reason.ValueType  # 7
 """The person's roles or scopes do not allow the method."""
 REASON_NOT_FOUND: Reason.ValueType  # 8
-"""The thing does not exist, or belongs to someone else: which of the two is not told."""
+"""The thing does not exist, or belongs to someone else: the error does not say which."""
 REASON_ALREADY_EXISTS: Reason.ValueType  # 9
 """A thing with this natural key exists already."""
 REASON_VERSION_CONFLICT: Reason.ValueType  # 10
@@ -112,7 +112,7 @@ REASON_TEXT_TOO_LONG: Reason.ValueType  # 14
 REASON_SLOW_READER: Reason.ValueType  # 15
 """The connection did not take its frames in time and was cut off. Resume from the last `seq`."""
 REASON_HEARTBEAT_MISSED: Reason.ValueType  # 16
-"""Nothing was heard from the client for too long."""
+"""No frame came from the client for too long."""
 REASON_STREAM_TOO_OLD: Reason.ValueType  # 17
 """The stream reached its maximum age. Connect again and resume."""
 REASON_PROTOCOL: Reason.ValueType  # 18
@@ -126,7 +126,7 @@ REASON_AGENT_NOT_AVAILABLE: Reason.ValueType  # 21
 REASON_DISABLED: Reason.ValueType  # 22
 """An account, a tenant or an entry is disabled."""
 REASON_INTERNAL: Reason.ValueType  # 23
-"""Something failed inside; the trace id leads to it. Nothing else is told."""
+"""Something failed inside; the trace id leads to it. No details are disclosed."""
 REASON_TOKEN_REVOKED: Reason.ValueType  # 24
 """The token was taken back before its end: the user logged out everywhere or has a new password. Log in again."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

@@ -42,7 +42,7 @@ class Faq(_message.Message):
     """Grows by one with each change."""
     @_builtins.property
     def content(self) -> Global___FaqContent:
-        """What is asked and answered."""
+        """Question, answer and how they are found."""
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
@@ -73,7 +73,7 @@ Global___Faq: _TypeAlias = Faq  # noqa: Y015
 
 @_typing.final
 class FaqContent(_message.Message):
-    """What a knowledge admin writes."""
+    """The editable part of an entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -35,7 +35,7 @@ class _ImportFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportFo
     """One JSON object a line with the fields of FaqContent in snake_case."""
 
 class ImportFormat(_ImportFormat, metaclass=_ImportFormatEnumTypeWrapper):
-    """How an import file is written."""
+    """Format of an import file."""
 
 IMPORT_FORMAT_UNSPECIFIED: ImportFormat.ValueType  # 0
 IMPORT_FORMAT_CSV: ImportFormat.ValueType  # 1
@@ -344,7 +344,7 @@ Global___ImportFaqsRequest: _TypeAlias = ImportFaqsRequest  # noqa: Y015
 
 @_typing.final
 class ImportFaqsResponse(_message.Message):
-    """How far an import is, or its report."""
+    """Progress of an import, or its report."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -356,13 +356,13 @@ class ImportFaqsResponse(_message.Message):
     BAD_LINES_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
     processed_bytes: _builtins.int
-    """Bytes dealt with so far."""
+    """Bytes processed so far."""
     created: _builtins.int
     """Entries created so far."""
     updated: _builtins.int
     """Entries updated so far."""
     unchanged: _builtins.int
-    """Entries that were there already, word for word."""
+    """Entries that were stored already, unchanged."""
     refused: _builtins.int
     """Lines refused so far."""
     finished: _builtins.bool
@@ -422,7 +422,7 @@ Global___BadLine: _TypeAlias = BadLine  # noqa: Y015
 
 @_typing.final
 class SearchFaqsRequest(_message.Message):
-    """What to look for."""
+    """A search."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -448,7 +448,7 @@ Global___SearchFaqsRequest: _TypeAlias = SearchFaqsRequest  # noqa: Y015
 
 @_typing.final
 class SearchFaqsResponse(_message.Message):
-    """What was found."""
+    """The result of a search."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class KnowledgeServiceStub:
-    """Keeps what a shop knows, and finds it.
+    """Manages a shop's FAQ and searches it by meaning.
     """
 
     def __init__(self, channel):
@@ -73,7 +73,7 @@ class KnowledgeServiceStub:
 
 
 class KnowledgeServiceServicer:
-    """Keeps what a shop knows, and finds it.
+    """Manages a shop's FAQ and searches it by meaning.
     """
 
     def CreateFaq(self, request, context):
@@ -115,7 +115,7 @@ class KnowledgeServiceServicer:
     def ImportFaqs(self, request_iterator, context):
         """Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
         skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
-        The server answers with its progress, and at last with the report.
+        The server responds with its progress, and last with the report.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,7 +175,7 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class KnowledgeService:
-    """Keeps what a shop knows, and finds it.
+    """Manages a shop's FAQ and searches it by meaning.
     """
 
     @staticmethod

@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class KnowledgeServiceStub:
-    """Keeps what a shop knows, and finds it."""
+    """Manages a shop's FAQ and searches it by meaning."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateFaq: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.CreateFaqRequest, _knowledge_service_pb2.CreateFaqResponse]
@@ -31,13 +31,13 @@ class KnowledgeServiceStub:
     ImportFaqs: _aio.StreamStreamMultiCallable[_knowledge_service_pb2.ImportFaqsRequest, _knowledge_service_pb2.ImportFaqsResponse]
     """Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
     skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
-    The server answers with its progress, and at last with the report.
+    The server responds with its progress, and last with the report.
     """
     SearchFaqs: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.SearchFaqsRequest, _knowledge_service_pb2.SearchFaqsResponse]
     """Finds the enabled entries nearest in meaning to a question, best first."""
 
 class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps what a shop knows, and finds it."""
+    """Manages a shop's FAQ and searches it by meaning."""
 
     @_abc_1.abstractmethod
     def CreateFaq(
@@ -89,7 +89,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.AsyncIterator[_knowledge_service_pb2.ImportFaqsResponse] | _abc.Awaitable[None]:
         """Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
         skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
-        The server answers with its progress, and at last with the report.
+        The server responds with its progress, and last with the report.
         """
 
     @_abc_1.abstractmethod

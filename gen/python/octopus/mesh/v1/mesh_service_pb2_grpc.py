@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MeshServiceStub:
-    """What the control plane tells operators, and what they tell it. Served beside the ADS feed, over mTLS; the `octopus`
+    """Lets operators inspect the mesh and shift traffic. Served beside the ADS feed, over mTLS; the `octopus`
     command calls it with the operator's certificate.
     """
 
@@ -49,7 +49,7 @@ class MeshServiceStub:
 
 
 class MeshServiceServicer:
-    """What the control plane tells operators, and what they tell it. Served beside the ADS feed, over mTLS; the `octopus`
+    """Lets operators inspect the mesh and shift traffic. Served beside the ADS feed, over mTLS; the `octopus`
     command calls it with the operator's certificate.
     """
 
@@ -90,7 +90,7 @@ def add_MeshServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MeshService:
-    """What the control plane tells operators, and what they tell it. Served beside the ADS feed, over mTLS; the `octopus`
+    """Lets operators inspect the mesh and shift traffic. Served beside the ADS feed, over mTLS; the `octopus`
     command calls it with the operator's certificate.
     """
 

@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MeshServiceStub:
-    """What the control plane tells operators, and what they tell it. Served beside the ADS feed, over mTLS; the `octopus`
+    """Lets operators inspect the mesh and shift traffic. Served beside the ADS feed, over mTLS; the `octopus`
     command calls it with the operator's certificate.
     """
 
@@ -26,7 +26,7 @@ class MeshServiceStub:
     """
 
 class MeshServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What the control plane tells operators, and what they tell it. Served beside the ADS feed, over mTLS; the `octopus`
+    """Lets operators inspect the mesh and shift traffic. Served beside the ADS feed, over mTLS; the `octopus`
     command calls it with the operator's certificate.
     """
 

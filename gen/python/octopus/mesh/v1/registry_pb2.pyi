@@ -28,24 +28,25 @@ class _HealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Health.ValueTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     HEALTH_UNSPECIFIED: _Health.ValueType  # 0
     HEALTH_SERVING: _Health.ValueType  # 1
-    """Takes calls."""
+    """Accepts new calls."""
     HEALTH_DRAINING: _Health.ValueType  # 2
-    """Finishes what it has and takes no more."""
+    """Finishes running calls and accepts no new ones."""
 
 class Health(_Health, metaclass=_HealthEnumTypeWrapper):
-    """How an instance feels."""
+    """Health of an instance."""
 
 HEALTH_UNSPECIFIED: Health.ValueType  # 0
 HEALTH_SERVING: Health.ValueType  # 1
-"""Takes calls."""
+"""Accepts new calls."""
 HEALTH_DRAINING: Health.ValueType  # 2
-"""Finishes what it has and takes no more."""
+"""Finishes running calls and accepts no new ones."""
 Global___Health: _TypeAlias = Health  # noqa: Y015
 
 @_typing.final
 class Instance(_message.Message):
-    """A running copy of a service. Kept in the NATS KV bucket `registry` under `<service>.<instance id>`, renewed every
-    second, forgotten after 3.
+    """A running instance of a service.
+
+    Stored in the NATS KV bucket `registry` under `<service>.<instance id>`, renewed every second, expired after 3.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -65,7 +66,7 @@ class Instance(_message.Message):
     service: _builtins.str
     """The service, e.g. "chat"."""
     instance_id: _builtins.str
-    """Unique among the running copies."""
+    """Unique among the running instances."""
     version: _builtins.str
     """The version of the service, e.g. "v1". Traffic is split by it."""
     host: _builtins.str
@@ -75,14 +76,14 @@ class Instance(_message.Message):
     weight: _builtins.int
     """Share of the version's traffic relative to its other instances; 100 is usual."""
     health: Global___Health.ValueType
-    """How it feels."""
+    """Its health."""
     pid: _builtins.int
     """Process id on its machine."""
     metrics_port: _builtins.int
     """Port of its Prometheus metrics on the same host."""
     socket: _builtins.str
-    """Path of a Unix domain socket on its machine, on which the edge may reach it without TLS; empty for none. Who may
-    connect is said by the file's permissions.
+    """Path of a Unix domain socket on its machine, on which the edge may reach it without TLS; empty for none. The file's
+    permissions decide who may connect.
     """
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
@@ -90,7 +91,7 @@ class Instance(_message.Message):
 
     @_builtins.property
     def certificate_expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When its certificate ends."""
+        """When its certificate expires."""
 
     def __init__(
         self,

@@ -34,10 +34,10 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
     SESSION_STATE_ACTIVE: _SessionState.ValueType  # 4
     """An agent talks with the customer."""
     SESSION_STATE_ENDED: _SessionState.ValueType  # 5
-    """Over. Takes no more messages."""
+    """Ended. Accepts no more messages."""
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
-    """Where a session stands. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
+    """State of a session. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
     any state, and a session without a bot starts WAITING. WAITING follows ASSIGNED when the offer was not accepted, and
     follows ASSIGNED or ACTIVE when the agent was disabled or logged out everywhere.
     """
@@ -52,7 +52,7 @@ SESSION_STATE_ASSIGNED: SessionState.ValueType  # 3
 SESSION_STATE_ACTIVE: SessionState.ValueType  # 4
 """An agent talks with the customer."""
 SESSION_STATE_ENDED: SessionState.ValueType  # 5
-"""Over. Takes no more messages."""
+"""Ended. Accepts no more messages."""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 class _EndReason:
@@ -67,9 +67,9 @@ class _EndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndReason.V
     END_REASON_AGENT: _EndReason.ValueType  # 2
     """The agent ended it."""
     END_REASON_IDLE: _EndReason.ValueType  # 3
-    """Nobody said anything for too long."""
+    """No message was sent for too long."""
     END_REASON_MERGED: _EndReason.ValueType  # 4
-    """A visitor turned out to be a customer who has another open session; the conversation goes on there."""
+    """The visitor was merged into a customer who has another open session; the conversation continues there."""
 
 class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
     """Why a session ended."""
@@ -80,9 +80,9 @@ END_REASON_CUSTOMER: EndReason.ValueType  # 1
 END_REASON_AGENT: EndReason.ValueType  # 2
 """The agent ended it."""
 END_REASON_IDLE: EndReason.ValueType  # 3
-"""Nobody said anything for too long."""
+"""No message was sent for too long."""
 END_REASON_MERGED: EndReason.ValueType  # 4
-"""A visitor turned out to be a customer who has another open session; the conversation goes on there."""
+"""The visitor was merged into a customer who has another open session; the conversation continues there."""
 Global___EndReason: _TypeAlias = EndReason  # noqa: Y015
 
 class _HandoffReason:
@@ -119,22 +119,22 @@ class _AgentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentStat
     DESCRIPTOR: _descriptor.EnumDescriptor
     AGENT_STATUS_UNSPECIFIED: _AgentStatus.ValueType  # 0
     AGENT_STATUS_AVAILABLE: _AgentStatus.ValueType  # 1
-    """Takes new sessions up to the capacity."""
+    """Accepts new sessions up to the capacity."""
     AGENT_STATUS_BUSY: _AgentStatus.ValueType  # 2
-    """Keeps what is there, takes no new ones."""
+    """Keeps the current sessions, accepts no new ones."""
     AGENT_STATUS_AWAY: _AgentStatus.ValueType  # 3
-    """Not there. Offers not yet accepted go to someone else."""
+    """Absent. Offers not yet accepted go to another agent."""
 
 class AgentStatus(_AgentStatus, metaclass=_AgentStatusEnumTypeWrapper):
     """Whether an agent takes sessions."""
 
 AGENT_STATUS_UNSPECIFIED: AgentStatus.ValueType  # 0
 AGENT_STATUS_AVAILABLE: AgentStatus.ValueType  # 1
-"""Takes new sessions up to the capacity."""
+"""Accepts new sessions up to the capacity."""
 AGENT_STATUS_BUSY: AgentStatus.ValueType  # 2
-"""Keeps what is there, takes no new ones."""
+"""Keeps the current sessions, accepts no new ones."""
 AGENT_STATUS_AWAY: AgentStatus.ValueType  # 3
-"""Not there. Offers not yet accepted go to someone else."""
+"""Absent. Offers not yet accepted go to another agent."""
 Global___AgentStatus: _TypeAlias = AgentStatus  # noqa: Y015
 
 @_typing.final
@@ -169,7 +169,7 @@ class Session(_message.Message):
     customer_name: _builtins.str
     """The name agents see."""
     state: Global___SessionState.ValueType
-    """Where it stands."""
+    """Its state."""
     agent_id: _builtins.int
     """The agent it is assigned to; 0 when none."""
     agent_name: _builtins.str

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SessionServiceStub:
-    """Owns the life of a conversation: who takes part, who waits, who answers.
+    """Manages the life cycle of sessions: who takes part, who waits, who answers.
     """
 
     def __init__(self, channel):
@@ -88,7 +88,7 @@ class SessionServiceStub:
 
 
 class SessionServiceServicer:
-    """Owns the life of a conversation: who takes part, who waits, who answers.
+    """Manages the life cycle of sessions: who takes part, who waits, who answers.
     """
 
     def OpenSession(self, request, context):
@@ -237,7 +237,7 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService:
-    """Owns the life of a conversation: who takes part, who waits, who answers.
+    """Manages the life cycle of sessions: who takes part, who waits, who answers.
     """
 
     @staticmethod

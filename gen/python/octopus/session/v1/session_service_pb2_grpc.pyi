@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionServiceStub:
-    """Owns the life of a conversation: who takes part, who waits, who answers."""
+    """Manages the life cycle of sessions: who takes part, who waits, who answers."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.OpenSessionRequest, _session_service_pb2.OpenSessionResponse]
@@ -56,7 +56,7 @@ class SessionServiceStub:
     """Lists the shop's agents by name, and how many sessions wait."""
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Owns the life of a conversation: who takes part, who waits, who answers."""
+    """Manages the life cycle of sessions: who takes part, who waits, who answers."""
 
     @_abc_1.abstractmethod
     def OpenSession(

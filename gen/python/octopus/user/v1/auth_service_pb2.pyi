@@ -120,7 +120,7 @@ Global___LogInResponse: _TypeAlias = LogInResponse  # noqa: Y015
 
 @_typing.final
 class SignedIdentity(_message.Message):
-    """What the shop's server says about the shopper who is looking at its page."""
+    """A shopper's identity, signed by the shop's server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

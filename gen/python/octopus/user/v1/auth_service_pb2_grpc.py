@@ -26,12 +26,12 @@ if _version_not_supported:
 
 
 class AuthServiceStub:
-    """Turns proofs of identity into tokens.
+    """Issues and revokes tokens.
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
     `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
-    using one twice revokes its whole family, for it must have been stolen.
+    using one twice revokes its whole family, because it must have been stolen.
 
     Disabling a user, logging out everywhere and a new password take back every token that the user has: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
@@ -86,12 +86,12 @@ class AuthServiceStub:
 
 
 class AuthServiceServicer:
-    """Turns proofs of identity into tokens.
+    """Issues and revokes tokens.
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
     `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
-    using one twice revokes its whole family, for it must have been stolen.
+    using one twice revokes its whole family, because it must have been stolen.
 
     Disabling a user, logging out everywhere and a new password take back every token that the user has: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
@@ -109,8 +109,8 @@ class AuthServiceServicer:
 
     def IdentifyShopper(self, request, context):
         """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-        a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people come; a
-        visitor who never said anything is deleted after some days.
+        a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people arrive; a
+        visitor who never sent a message is deleted after some days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,12 +213,12 @@ def add_AuthServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
-    """Turns proofs of identity into tokens.
+    """Issues and revokes tokens.
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
     `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
-    using one twice revokes its whole family, for it must have been stolen.
+    using one twice revokes its whole family, because it must have been stolen.
 
     Disabling a user, logging out everywhere and a new password take back every token that the user has: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.

@@ -13,12 +13,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuthServiceStub:
-    """Turns proofs of identity into tokens.
+    """Issues and revokes tokens.
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
     `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
-    using one twice revokes its whole family, for it must have been stolen.
+    using one twice revokes its whole family, because it must have been stolen.
 
     Disabling a user, logging out everywhere and a new password take back every token that the user has: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
@@ -33,8 +33,8 @@ class AuthServiceStub:
     """
     IdentifyShopper: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.IdentifyShopperRequest, _auth_service_pb2.IdentifyShopperResponse]
     """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-    a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people come; a
-    visitor who never said anything is deleted after some days.
+    a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people arrive; a
+    visitor who never sent a message is deleted after some days.
     """
     IssueClientToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.IssueClientTokenRequest, _auth_service_pb2.IssueClientTokenResponse]
     """OAuth 2.0 client credentials (RFC 6749, section 4.4) for partners. No refresh token."""
@@ -55,12 +55,12 @@ class AuthServiceStub:
     """Returns the public keys that verify access tokens, as a JSON Web Key Set (RFC 7517)."""
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Turns proofs of identity into tokens.
+    """Issues and revokes tokens.
 
     Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
     `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
-    using one twice revokes its whole family, for it must have been stolen.
+    using one twice revokes its whole family, because it must have been stolen.
 
     Disabling a user, logging out everywhere and a new password take back every token that the user has: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
@@ -85,8 +85,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_auth_service_pb2.IdentifyShopperRequest, _auth_service_pb2.IdentifyShopperResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.IdentifyShopperResponse]:
         """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-        a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people come; a
-        visitor who never said anything is deleted after some days.
+        a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people arrive; a
+        visitor who never sent a message is deleted after some days.
         """
 
     @_abc_1.abstractmethod

@@ -74,7 +74,7 @@ class UserEvent(_message.Message):
 
     @_builtins.property
     def created(self) -> Global___UserCreated:
-        """A user came to be."""
+        """A user was created."""
 
     @_builtins.property
     def updated(self) -> Global___UserUpdated:
@@ -82,7 +82,7 @@ class UserEvent(_message.Message):
 
     @_builtins.property
     def merged(self) -> Global___UserMerged:
-        """A visitor turned out to be a customer."""
+        """A visitor was merged into a customer."""
 
     @_builtins.property
     def logged_out(self) -> Global___UserLoggedOut:
@@ -111,7 +111,7 @@ Global___UserEvent: _TypeAlias = UserEvent  # noqa: Y015
 
 @_typing.final
 class UserCreated(_message.Message):
-    """A user came to be."""
+    """A user was created."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -145,16 +145,16 @@ Global___UserUpdated: _TypeAlias = UserUpdated  # noqa: Y015
 
 @_typing.final
 class UserMerged(_message.Message):
-    """A visitor became part of a customer: whatever belonged to the visitor is the customer's now."""
+    """A visitor was merged into a customer: what belonged to the visitor now belongs to the customer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VISITOR_ID_FIELD_NUMBER: _builtins.int
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     visitor_id: _builtins.int
-    """The visitor who is no more."""
+    """The visitor that was merged."""
     customer_id: _builtins.int
-    """The customer who takes over; the `user` of the event."""
+    """The customer it was merged into; the `user` of the event."""
     def __init__(
         self,
         *,

@@ -29,24 +29,24 @@ class _UserKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserKind.Val
     DESCRIPTOR: _descriptor.EnumDescriptor
     USER_KIND_UNSPECIFIED: _UserKind.ValueType  # 0
     USER_KIND_VISITOR: _UserKind.ValueType  # 1
-    """Somebody the shop does not know (yet)."""
+    """An anonymous shopper."""
     USER_KIND_CUSTOMER: _UserKind.ValueType  # 2
     """A customer of the shop, named by the shop's own id."""
     USER_KIND_STAFF: _UserKind.ValueType  # 3
-    """Somebody who works for the shop."""
+    """A member of the shop's staff."""
     USER_KIND_PARTNER: _UserKind.ValueType  # 4
     """A partner's system."""
 
 class UserKind(_UserKind, metaclass=_UserKindEnumTypeWrapper):
-    """What a user is. Decides which roles the user can hold."""
+    """Kind of a user. Decides which roles the user can hold."""
 
 USER_KIND_UNSPECIFIED: UserKind.ValueType  # 0
 USER_KIND_VISITOR: UserKind.ValueType  # 1
-"""Somebody the shop does not know (yet)."""
+"""An anonymous shopper."""
 USER_KIND_CUSTOMER: UserKind.ValueType  # 2
 """A customer of the shop, named by the shop's own id."""
 USER_KIND_STAFF: UserKind.ValueType  # 3
-"""Somebody who works for the shop."""
+"""A member of the shop's staff."""
 USER_KIND_PARTNER: UserKind.ValueType  # 4
 """A partner's system."""
 Global___UserKind: _TypeAlias = UserKind  # noqa: Y015

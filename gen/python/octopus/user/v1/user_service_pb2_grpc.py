@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UserServiceStub:
-    """Keeps the users of a shop. Every call sees the caller's own shop only.
+    """Manages the users of a shop. Every call is limited to the caller's own shop.
     """
 
     def __init__(self, channel):
@@ -78,7 +78,7 @@ class UserServiceStub:
 
 
 class UserServiceServicer:
-    """Keeps the users of a shop. Every call sees the caller's own shop only.
+    """Manages the users of a shop. Every call is limited to the caller's own shop.
     """
 
     def GetMe(self, request, context):
@@ -193,7 +193,7 @@ def add_UserServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UserService:
-    """Keeps the users of a shop. Every call sees the caller's own shop only.
+    """Manages the users of a shop. Every call is limited to the caller's own shop.
     """
 
     @staticmethod

@@ -13,7 +13,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UserServiceStub:
-    """Keeps the users of a shop. Every call sees the caller's own shop only."""
+    """Manages the users of a shop. Every call is limited to the caller's own shop."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetMeRequest, _user_service_pb2.GetMeResponse]
@@ -41,7 +41,7 @@ class UserServiceStub:
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps the users of a shop. Every call sees the caller's own shop only."""
+    """Manages the users of a shop. Every call is limited to the caller's own shop."""
 
     @_abc_1.abstractmethod
     def GetMe(

@@ -122,7 +122,7 @@ export const FindMessageRequestSchema: GenMessage<FindMessageRequest> = /*@__PUR
   messageDesc(file_octopus_archive_v1_archive_service, 2);
 
 /**
- * What was found.
+ * The result.
  *
  * @generated from message octopus.archive.v1.FindMessageResponse
  */
@@ -143,7 +143,7 @@ export const FindMessageResponseSchema: GenMessage<FindMessageResponse> = /*@__P
   messageDesc(file_octopus_archive_v1_archive_service, 3);
 
 /**
- * Keeps every conversation for good.
+ * Stores every conversation permanently and reads it back.
  *
  * @generated from service octopus.archive.v1.ArchiveService
  */

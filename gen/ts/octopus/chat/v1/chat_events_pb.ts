@@ -63,13 +63,13 @@ export const LogEntrySchema: GenMessage<LogEntry> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_chat_events, 0);
 
 /**
- * What passes and is not stored. Subject `live.<tenant>.<session id>.signal`.
+ * A transient signal, not stored. Subject `live.<tenant>.<session id>.signal`.
  *
  * @generated from message octopus.chat.v1.Signal
  */
 export type Signal = Message<"octopus.chat.v1.Signal"> & {
   /**
-   * The one thing it says.
+   * Exactly one of these.
    *
    * @generated from oneof octopus.chat.v1.Signal.signal
    */

@@ -17,7 +17,7 @@ export const file_octopus_chat_v1_chat_service: GenFile = /*@__PURE__*/
   fileDesc("CiJvY3RvcHVzL2NoYXQvdjEvY2hhdF9zZXJ2aWNlLnByb3RvEg9vY3RvcHVzLmNoYXQudjEiWAoPQ29udmVyc2VSZXF1ZXN0EjgKBmZyYW1lcxgCIAMoCzIcLm9jdG9wdXMuY2hhdC52MS5DbGllbnRGcmFtZUIKukgHkgEECAEQQEoECAEQAlIFZnJhbWUiTQoQQ29udmVyc2VSZXNwb25zZRIsCgZmcmFtZXMYAiADKAsyHC5vY3RvcHVzLmNoYXQudjEuU2VydmVyRnJhbWVKBAgBEAJSBWZyYW1lIkEKEFN1YnNjcmliZVJlcXVlc3QSLQoFaGVsbG8YASABKAsyFi5vY3RvcHVzLmNoYXQudjEuSGVsbG9CBrpIA8gBASJOChFTdWJzY3JpYmVSZXNwb25zZRIsCgZmcmFtZXMYAiADKAsyHC5vY3RvcHVzLmNoYXQudjEuU2VydmVyRnJhbWVKBAgBEAJSBWZyYW1lIqQBCgtTZW5kUmVxdWVzdBIsCgRwb3N0GAEgASgLMhwub2N0b3B1cy5jaGF0LnYxLlBvc3RNZXNzYWdlSAASKQoGdHlwaW5nGAIgASgLMhcub2N0b3B1cy5jaGF0LnYxLlR5cGluZ0gAEisKB3JlY2VpcHQYAyABKAsyGC5vY3RvcHVzLmNoYXQudjEuUmVjZWlwdEgAQg8KBmFjdGlvbhIFukgCCAEiMQoMU2VuZFJlc3BvbnNlEiEKA2FjaxgBIAEoCzIULm9jdG9wdXMuY2hhdC52MS5BY2syzAIKC0NoYXRTZXJ2aWNlEnEKCENvbnZlcnNlEiAub2N0b3B1cy5jaGF0LnYxLkNvbnZlcnNlUmVxdWVzdBohLm9jdG9wdXMuY2hhdC52MS5Db252ZXJzZVJlc3BvbnNlIhyKtRgUCgQDBAUGEgRlZGdlEgZicmlkZ2WYtRgEKAEwARJqCglTdWJzY3JpYmUSIS5vY3RvcHVzLmNoYXQudjEuU3Vic2NyaWJlUmVxdWVzdBoiLm9jdG9wdXMuY2hhdC52MS5TdWJzY3JpYmVSZXNwb25zZSIUirUYDAoEAwQFBhIEZWRnZZi1GAQwARJeCgRTZW5kEhwub2N0b3B1cy5jaGF0LnYxLlNlbmRSZXF1ZXN0Gh0ub2N0b3B1cy5jaGF0LnYxLlNlbmRSZXNwb25zZSIZkAICirUYEgoFAwQFBgISBGVkZ2USA2JvdEKpAQoTY29tLm9jdG9wdXMuY2hhdC52MUIQQ2hhdFNlcnZpY2VQcm90b1ABWihvY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL2NoYXQvdjE7Y2hhdHYxqgIPT2N0b3B1cy5DaGF0LlYxygIPT2N0b3B1c1xDaGF0XFYx4gIbT2N0b3B1c1xDaGF0XFYxXEdQQk1ldGFkYXRh6gIRT2N0b3B1czo6Q2hhdDo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_octopus_chat_v1_frame, file_octopus_options_v1_options]);
 
 /**
- * What a client says at once.
+ * Frames from the client.
  *
  * Frames of one session are taken in order; a frame does not wait for frames of other sessions. A frame that breaks a
  * rule is refused by itself, and the others are taken. Bytes that are no message, and a message with too few or too
@@ -105,13 +105,13 @@ export const SubscribeResponseSchema: GenMessage<SubscribeResponse> = /*@__PURE_
   messageDesc(file_octopus_chat_v1_chat_service, 3);
 
 /**
- * What a client says besides its hello.
+ * One frame of the client's half.
  *
  * @generated from message octopus.chat.v1.SendRequest
  */
 export type SendRequest = Message<"octopus.chat.v1.SendRequest"> & {
   /**
-   * The one thing it says.
+   * Exactly one of these.
    *
    * @generated from oneof octopus.chat.v1.SendRequest.action
    */
@@ -150,7 +150,7 @@ export const SendRequestSchema: GenMessage<SendRequest> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_chat_service, 4);
 
 /**
- * What became of it.
+ * The result.
  *
  * @generated from message octopus.chat.v1.SendResponse
  */

@@ -23,13 +23,13 @@ export const file_octopus_chat_v1_frame: GenFile = /*@__PURE__*/
   fileDesc("ChtvY3RvcHVzL2NoYXQvdjEvZnJhbWUucHJvdG8SD29jdG9wdXMuY2hhdC52MSKaAgoLQ2xpZW50RnJhbWUSJwoFaGVsbG8YASABKAsyFi5vY3RvcHVzLmNoYXQudjEuSGVsbG9IABIsCgRwb3N0GAIgASgLMhwub2N0b3B1cy5jaGF0LnYxLlBvc3RNZXNzYWdlSAASKQoGdHlwaW5nGAMgASgLMhcub2N0b3B1cy5jaGF0LnYxLlR5cGluZ0gAEisKB3JlY2VpcHQYBCABKAsyGC5vY3RvcHVzLmNoYXQudjEuUmVjZWlwdEgAEiUKBHBpbmcYBSABKAsyFS5vY3RvcHVzLmNoYXQudjEuUGluZ0gAEiUKBHBvbmcYBiABKAsyFS5vY3RvcHVzLmNoYXQudjEuUG9uZ0gAQg4KBWZyYW1lEgW6SAIIASL0AwoLU2VydmVyRnJhbWUSKwoHd2VsY29tZRgBIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5XZWxjb21lSAASKwoHbWVzc2FnZRgCIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlSAASIwoDYWNrGAMgASgLMhQub2N0b3B1cy5jaGF0LnYxLkFja0gAEisKB3JlZnVzYWwYBCABKAsyGC5vY3RvcHVzLmNoYXQudjEuUmVmdXNhbEgAEikKBnR5cGluZxgFIAEoCzIXLm9jdG9wdXMuY2hhdC52MS5UeXBpbmdIABIrCgdyZWNlaXB0GAYgASgLMhgub2N0b3B1cy5jaGF0LnYxLlJlY2VpcHRIABIxCgdzZXNzaW9uGAcgASgLMh4ub2N0b3B1cy5jaGF0LnYxLlNlc3Npb25VcGRhdGVIABIqCgd0b29fb2xkGAggASgLMhcub2N0b3B1cy5jaGF0LnYxLlRvb09sZEgAEiUKBHBpbmcYCSABKAsyFS5vY3RvcHVzLmNoYXQudjEuUGluZ0gAEiUKBHBvbmcYCiABKAsyFS5vY3RvcHVzLmNoYXQudjEuUG9uZ0gAEisKB2dvb2RieWUYCyABKAsyGC5vY3RvcHVzLmNoYXQudjEuR29vZGJ5ZUgAQgcKBWZyYW1lIjsKBkN1cnNvchIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEhQKA3NlcRgCIAEoA0IHukgEIgIoACJ8CgVIZWxsbxIiCgxhY2Nlc3NfdG9rZW4YASABKAlCDLpIBXIDGIAgkLUYBhIzCgdjdXJzb3JzGAIgAygLMhcub2N0b3B1cy5jaGF0LnYxLkN1cnNvckIJukgGkgEDEMgBEhoKCWRldmljZV9pZBgDIAEoCUIHukgEcgIYQCLvAQoLUG9zdE1lc3NhZ2USGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgABI3ChFjbGllbnRfbWVzc2FnZV9pZBgCIAEoCUIcukgZchcyFV5bQS1aYS16MC05Xy1dezgsNjR9JBIxCgdjb250ZW50GAYgASgLMhgub2N0b3B1cy5jaGF0LnYxLkNvbnRlbnRCBrpIA8gBARInChFleHBlY3RlZF9sYXN0X3NlcRgFIAEoA0IHukgEIgIoAEgAiAEBQhQKEl9leHBlY3RlZF9sYXN0X3NlcUoECAMQBEoECAQQBVIEdGV4dFIGYW5zd2VyIpUBCgNBY2sSGQoRY2xpZW50X21lc3NhZ2VfaWQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoAxISCgptZXNzYWdlX2lkGAMgASgDEgsKA3NlcRgEIAEoAxIrCgdzZW50X2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglkdXBsaWNhdGUYBiABKAgiqAEKB1JlZnVzYWwSKQoGcmVhc29uGAEgASgOMhkub2N0b3B1cy5lcnJvcnMudjEuUmVhc29uEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhkKEWNsaWVudF9tZXNzYWdlX2lkGAMgASgJEhIKCnNlc3Npb25faWQYBCABKAMSLgoLcmV0cnlfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iTgoGVHlwaW5nEhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAASJwoGc2VuZGVyGAIgASgLMhcub2N0b3B1cy5jaGF0LnYxLlNlbmRlciKKAQoHUmVjZWlwdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEh4KDWRlbGl2ZXJlZF9zZXEYAiABKANCB7pIBCICKAASGQoIcmVhZF9zZXEYAyABKANCB7pIBCICKAASJwoGc2VuZGVyGAQgASgLMhcub2N0b3B1cy5jaGF0LnYxLlNlbmRlciI9Cg1TZXNzaW9uVXBkYXRlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiLQAQoHV2VsY29tZRIPCgd1c2VyX2lkGAEgASgDEi0KCHNlc3Npb25zGAIgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SKgoIcmVjZWlwdHMYAyADKAsyGC5vY3RvcHVzLmNoYXQudjEuUmVjZWlwdBIsCgloZWFydGJlYXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoHZW5kc19hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiLwoGVG9vT2xkEhIKCnNlc3Npb25faWQYASABKAMSEQoJZmlyc3Rfc2VxGAIgASgDIhUKBFBpbmcSDQoFbm9uY2UYASABKAMiFQoEUG9uZxINCgVub25jZRgBIAEoAyJ9CgdHb29kYnllEikKBnJlYXNvbhgBIAEoDjIZLm9jdG9wdXMuZXJyb3JzLnYxLlJlYXNvbhITCgtkZXNjcmlwdGlvbhgCIAEoCRIyCg9yZWNvbm5lY3RfYWZ0ZXIYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CowEKE2NvbS5vY3RvcHVzLmNoYXQudjFCCkZyYW1lUHJvdG9QAVoob2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9jaGF0L3YxO2NoYXR2MaoCD09jdG9wdXMuQ2hhdC5WMcoCD09jdG9wdXNcQ2hhdFxWMeICG09jdG9wdXNcQ2hhdFxWMVxHUEJNZXRhZGF0YeoCEU9jdG9wdXM6OkNoYXQ6OlYxYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_octopus_chat_v1_message, file_octopus_errors_v1_errors, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
- * What a client says on a stream. The first frame is a hello; there is only one.
+ * A frame from the client. The first one is a hello; there is only one.
  *
  * @generated from message octopus.chat.v1.ClientFrame
  */
 export type ClientFrame = Message<"octopus.chat.v1.ClientFrame"> & {
   /**
-   * The one thing this frame says.
+   * Exactly one of these.
    *
    * @generated from oneof octopus.chat.v1.ClientFrame.frame
    */
@@ -51,7 +51,7 @@ export type ClientFrame = Message<"octopus.chat.v1.ClientFrame"> & {
     case: "post";
   } | {
     /**
-     * Says that the person is typing.
+     * Signals that the person is typing.
      *
      * @generated from field: octopus.chat.v1.Typing typing = 3;
      */
@@ -59,7 +59,7 @@ export type ClientFrame = Message<"octopus.chat.v1.ClientFrame"> & {
     case: "typing";
   } | {
     /**
-     * Says how far the person has received or read.
+     * Reports how far the person has received or read.
      *
      * @generated from field: octopus.chat.v1.Receipt receipt = 4;
      */
@@ -92,13 +92,13 @@ export const ClientFrameSchema: GenMessage<ClientFrame> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_frame, 0);
 
 /**
- * What the server says on a stream. The first frame is a welcome.
+ * A frame from the server. The first one is a welcome.
  *
  * @generated from message octopus.chat.v1.ServerFrame
  */
 export type ServerFrame = Message<"octopus.chat.v1.ServerFrame"> & {
   /**
-   * The one thing this frame says.
+   * Exactly one of these.
    *
    * @generated from oneof octopus.chat.v1.ServerFrame.frame
    */
@@ -186,7 +186,7 @@ export type ServerFrame = Message<"octopus.chat.v1.ServerFrame"> & {
     case: "pong";
   } | {
     /**
-     * The server ends the stream and says why. The last frame.
+     * The last frame: why the server ends the stream.
      *
      * @generated from field: octopus.chat.v1.Goodbye goodbye = 11;
      */
@@ -203,7 +203,7 @@ export const ServerFrameSchema: GenMessage<ServerFrame> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_frame, 1);
 
 /**
- * How far a device has the log of a session.
+ * The position up to which a device has the log of a session.
  *
  * @generated from message octopus.chat.v1.Cursor
  */
@@ -445,7 +445,7 @@ export const TypingSchema: GenMessage<Typing> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_frame, 7);
 
 /**
- * How far somebody has got. Both values only grow.
+ * How far a participant has received and read. Both values only grow.
  *
  * @generated from message octopus.chat.v1.Receipt
  */
@@ -528,7 +528,7 @@ export type Welcome = Message<"octopus.chat.v1.Welcome"> & {
   sessions: Session[];
 
   /**
-   * How far the others have got in them.
+   * How far the other participants have received and read them.
    *
    * @generated from field: repeated octopus.chat.v1.Receipt receipts = 3;
    */

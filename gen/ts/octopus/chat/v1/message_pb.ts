@@ -19,7 +19,7 @@ export const file_octopus_chat_v1_message: GenFile = /*@__PURE__*/
   fileDesc("Ch1vY3RvcHVzL2NoYXQvdjEvbWVzc2FnZS5wcm90bxIPb2N0b3B1cy5jaGF0LnYxImAKBlNlbmRlchIPCgd1c2VyX2lkGAEgASgDEikKBGtpbmQYAiABKA4yGy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyS2luZBIaCgxkaXNwbGF5X25hbWUYAyABKAlCBJC1GAEiJAoEVGV4dBIcCgR0ZXh0GAEgASgJQg66SAdyBRABKIBAkLUYBSJ+CgZTb3VyY2USDQoFc2NvcmUYAyABKAISDQoFdGl0bGUYBCABKAkSLgoJZmFxX2VudHJ5GAUgASgLMhkub2N0b3B1cy5jaGF0LnYxLkZhcUVudHJ5SABCCAoGb3JpZ2luSgQIARACSgQIAhADUgZmYXFfaWRSCHF1ZXN0aW9uIhoKCEZhcUVudHJ5Eg4KBmZhcV9pZBgBIAEoAyKKAQoJQm90QW5zd2VyEhwKBHRleHQYASABKAlCDrpIB3IFEAEogECQtRgFEjIKB3NvdXJjZXMYAiADKAsyFy5vY3RvcHVzLmNoYXQudjEuU291cmNlQgi6SAWSAQIQChIWCg5vZmZlcnNfaGFuZG9mZhgDIAEoCBITCgthbnN3ZXJzX3NlcRgEIAEoAyJ3Cg1TZXNzaW9uQ2hhbmdlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhI4Cg5wcmV2aW91c19zdGF0ZRgCIAEoDjIgLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uU3RhdGUi3wEKB0NvbnRlbnQSIwoNZmFsbGJhY2tfdGV4dBgBIAEoCUIMukgFcgMogECQtRgFEjEKBHRleHQYAiABKAsyFS5vY3RvcHVzLmNoYXQudjEuVGV4dEIKmrUYBgoEAwQFBkgAEjUKBmFuc3dlchgDIAEoCzIaLm9jdG9wdXMuY2hhdC52MS5Cb3RBbnN3ZXJCB5q1GAMKAQJIABI2CgZjaGFuZ2UYBCABKAsyHi5vY3RvcHVzLmNoYXQudjEuU2Vzc2lvbkNoYW5nZUIEmrUYAEgAQg0KBGtpbmQSBbpIAggBIpACCgdNZXNzYWdlEgoKAmlkGAEgASgDEhIKCnNlc3Npb25faWQYAiABKAMSCwoDc2VxGAMgASgDEhQKDHByZXZpb3VzX3NlcRgEIAEoAxInCgZzZW5kZXIYBSABKAsyFy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyEhkKEWNsaWVudF9tZXNzYWdlX2lkGAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKB2NvbnRlbnQYCyABKAsyGC5vY3RvcHVzLmNoYXQudjEuQ29udGVudEoECAgQCUoECAkQCkoECAoQC1IEdGV4dFIGYW5zd2VyUgZjaGFuZ2UqhwEKClNlbmRlcktpbmQSGwoXU0VOREVSX0tJTkRfVU5TUEVDSUZJRUQQABIYChRTRU5ERVJfS0lORF9DVVNUT01FUhABEhUKEVNFTkRFUl9LSU5EX0FHRU5UEAISEwoPU0VOREVSX0tJTkRfQk9UEAMSFgoSU0VOREVSX0tJTkRfU1lTVEVNEARCpQEKE2NvbS5vY3RvcHVzLmNoYXQudjFCDE1lc3NhZ2VQcm90b1ABWihvY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL2NoYXQvdjE7Y2hhdHYxqgIPT2N0b3B1cy5DaGF0LlYxygIPT2N0b3B1c1xDaGF0XFYx4gIbT2N0b3B1c1xDaGF0XFYxXEdQQk1ldGFkYXRh6gIRT2N0b3B1czo6Q2hhdDo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
- * Who wrote a message.
+ * The author of a message.
  *
  * @generated from message octopus.chat.v1.Sender
  */
@@ -88,7 +88,7 @@ export type Source = Message$1<"octopus.chat.v1.Source"> & {
   score: number;
 
   /**
-   * What to call it in front of people: the question of an FAQ entry.
+   * The title shown to people: the question of an FAQ entry.
    *
    * @generated from field: string title = 4;
    */
@@ -211,9 +211,9 @@ export const SessionChangeSchema: GenMessage<SessionChange> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_message, 5);
 
 /**
- * What a message says: one kind, and a text for clients that do not know the kind.
+ * The content of a message: one kind, and a text for clients that do not know the kind.
  *
- * Kinds are added as time goes on. A client that finds `kind` unset, because the message has a kind that is newer than
+ * New kinds are added over time. A client that finds `kind` unset, because the message has a kind that is newer than
  * the client, shows `fallback_text`, and nothing when that is empty. A server that finds `kind` unset in a message to
  * post refuses it with INVALID_ARGUMENT. Each kind states in `posting` who may post it; all others get
  * ROLE_NOT_ALLOWED.
@@ -345,7 +345,7 @@ export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_message, 7);
 
 /**
- * What kind of participant wrote a message.
+ * Kind of the participant who wrote a message.
  *
  * @generated from enum octopus.chat.v1.SenderKind
  */
@@ -377,7 +377,7 @@ export enum SenderKind {
   BOT = 3,
 
   /**
-   * The platform itself: changes of the session's state.
+   * The platform: changes of the session's state.
    *
    * @generated from enum value: SENDER_KIND_SYSTEM = 4;
    */

@@ -98,8 +98,8 @@ export const StreamResponseSchema: GenMessage<StreamResponse> = /*@__PURE__*/
   messageDesc(file_octopus_echo_v1_echo_service, 3);
 
 /**
- * Sends back what it is sent. It measures the way itself: what `make bench` compares a conversation with. No platform
- * runs it; the edge routes to it while a benchmark has registered one.
+ * Echoes what it receives: the baseline that `make bench` compares conversations with. No platform runs it; the edge
+ * routes to it while a benchmark has registered one.
  *
  * @generated from service octopus.echo.v1.EchoService
  */
@@ -115,8 +115,8 @@ export const EchoService: GenService<{
     output: typeof OnceResponseSchema;
   },
   /**
-   * Sends back each payload, in order, for as long as the client sends. It has nothing to resume: a stream that broke
-   * is opened anew.
+   * Sends back each payload, in order, for as long as the client sends. A broken stream has nothing to resume:
+   * open a new one.
    *
    * @generated from rpc octopus.echo.v1.EchoService.Stream
    */

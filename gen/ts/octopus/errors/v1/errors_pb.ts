@@ -50,7 +50,7 @@ export enum Reason {
   TOKEN_INVALID = 3,
 
   /**
-   * The token was good once; refresh it.
+   * The token has expired; refresh it.
    *
    * @generated from enum value: REASON_TOKEN_EXPIRED = 4;
    */
@@ -78,7 +78,7 @@ export enum Reason {
   ROLE_NOT_ALLOWED = 7,
 
   /**
-   * The thing does not exist, or belongs to someone else: which of the two is not told.
+   * The thing does not exist, or belongs to someone else: the error does not say which.
    *
    * @generated from enum value: REASON_NOT_FOUND = 8;
    */
@@ -134,7 +134,7 @@ export enum Reason {
   SLOW_READER = 15,
 
   /**
-   * Nothing was heard from the client for too long.
+   * No frame came from the client for too long.
    *
    * @generated from enum value: REASON_HEARTBEAT_MISSED = 16;
    */
@@ -183,7 +183,7 @@ export enum Reason {
   DISABLED = 22,
 
   /**
-   * Something failed inside; the trace id leads to it. Nothing else is told.
+   * Something failed inside; the trace id leads to it. No details are disclosed.
    *
    * @generated from enum value: REASON_INTERNAL = 23;
    */

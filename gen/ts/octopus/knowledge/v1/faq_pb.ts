@@ -36,7 +36,7 @@ export type Faq = Message<"octopus.knowledge.v1.Faq"> & {
   tenantId: string;
 
   /**
-   * What is asked and answered.
+   * Question, answer and how they are found.
    *
    * @generated from field: octopus.knowledge.v1.FaqContent content = 3;
    */
@@ -79,7 +79,7 @@ export const FaqSchema: GenMessage<Faq> = /*@__PURE__*/
   messageDesc(file_octopus_knowledge_v1_faq, 0);
 
 /**
- * What a knowledge admin writes.
+ * The editable part of an entry.
  *
  * @generated from message octopus.knowledge.v1.FaqContent
  */

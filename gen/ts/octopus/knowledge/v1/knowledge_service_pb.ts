@@ -318,13 +318,13 @@ export const ImportFaqsRequestSchema: GenMessage<ImportFaqsRequest> = /*@__PURE_
   messageDesc(file_octopus_knowledge_v1_knowledge_service, 10);
 
 /**
- * How far an import is, or its report.
+ * Progress of an import, or its report.
  *
  * @generated from message octopus.knowledge.v1.ImportFaqsResponse
  */
 export type ImportFaqsResponse = Message<"octopus.knowledge.v1.ImportFaqsResponse"> & {
   /**
-   * Bytes dealt with so far.
+   * Bytes processed so far.
    *
    * @generated from field: int64 processed_bytes = 1;
    */
@@ -345,7 +345,7 @@ export type ImportFaqsResponse = Message<"octopus.knowledge.v1.ImportFaqsRespons
   updated: number;
 
   /**
-   * Entries that were there already, word for word.
+   * Entries that were stored already, unchanged.
    *
    * @generated from field: int32 unchanged = 4;
    */
@@ -416,7 +416,7 @@ export const BadLineSchema: GenMessage<BadLine> = /*@__PURE__*/
   messageDesc(file_octopus_knowledge_v1_knowledge_service, 12);
 
 /**
- * What to look for.
+ * A search.
  *
  * @generated from message octopus.knowledge.v1.SearchFaqsRequest
  */
@@ -444,7 +444,7 @@ export const SearchFaqsRequestSchema: GenMessage<SearchFaqsRequest> = /*@__PURE_
   messageDesc(file_octopus_knowledge_v1_knowledge_service, 13);
 
 /**
- * What was found.
+ * The result of a search.
  *
  * @generated from message octopus.knowledge.v1.SearchFaqsResponse
  */
@@ -493,7 +493,7 @@ export const FaqHitSchema: GenMessage<FaqHit> = /*@__PURE__*/
   messageDesc(file_octopus_knowledge_v1_knowledge_service, 15);
 
 /**
- * How an import file is written.
+ * Format of an import file.
  *
  * @generated from enum octopus.knowledge.v1.ImportFormat
  */
@@ -526,7 +526,7 @@ export const ImportFormatSchema: GenEnum<ImportFormat> = /*@__PURE__*/
   enumDesc(file_octopus_knowledge_v1_knowledge_service, 0);
 
 /**
- * Keeps what a shop knows, and finds it.
+ * Manages a shop's FAQ and searches it by meaning.
  *
  * @generated from service octopus.knowledge.v1.KnowledgeService
  */
@@ -585,7 +585,7 @@ export const KnowledgeService: GenService<{
   /**
    * Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
    * skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
-   * The server answers with its progress, and at last with the report.
+   * The server responds with its progress, and last with the report.
    *
    * @generated from rpc octopus.knowledge.v1.KnowledgeService.ImportFaqs
    */

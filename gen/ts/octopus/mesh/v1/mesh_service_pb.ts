@@ -109,7 +109,7 @@ export const SetTrafficSplitResponseSchema: GenMessage<SetTrafficSplitResponse> 
   messageDesc(file_octopus_mesh_v1_mesh_service, 3);
 
 /**
- * What the control plane tells operators, and what they tell it. Served beside the ADS feed, over mTLS; the `octopus`
+ * Lets operators inspect the mesh and shift traffic. Served beside the ADS feed, over mTLS; the `octopus`
  * command calls it with the operator's certificate.
  *
  * @generated from service octopus.mesh.v1.MeshService

@@ -15,8 +15,9 @@ export const file_octopus_mesh_v1_registry: GenFile = /*@__PURE__*/
   fileDesc("Ch5vY3RvcHVzL21lc2gvdjEvcmVnaXN0cnkucHJvdG8SD29jdG9wdXMubWVzaC52MSK1AgoISW5zdGFuY2USDwoHc2VydmljZRgBIAEoCRITCgtpbnN0YW5jZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEgwKBGhvc3QYBCABKAkSDAoEcG9ydBgFIAEoBRIOCgZ3ZWlnaHQYBiABKAUSJwoGaGVhbHRoGAcgASgOMhcub2N0b3B1cy5tZXNoLnYxLkhlYWx0aBIuCgpzdGFydGVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI6ChZjZXJ0aWZpY2F0ZV9leHBpcmVzX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBILCgNwaWQYCiABKAUSFAoMbWV0cmljc19wb3J0GAsgASgFEg4KBnNvY2tldBgMIAEoCSKMAQoMVHJhZmZpY1NwbGl0Eg8KB3NlcnZpY2UYASABKAkSOwoHcGVyY2VudBgCIAMoCzIqLm9jdG9wdXMubWVzaC52MS5UcmFmZmljU3BsaXQuUGVyY2VudEVudHJ5Gi4KDFBlcmNlbnRFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBKkkKBkhlYWx0aBIWChJIRUFMVEhfVU5TUEVDSUZJRUQQABISCg5IRUFMVEhfU0VSVklORxABEhMKD0hFQUxUSF9EUkFJTklORxACQqYBChNjb20ub2N0b3B1cy5tZXNoLnYxQg1SZWdpc3RyeVByb3RvUAFaKG9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvbWVzaC92MTttZXNodjGqAg9PY3RvcHVzLk1lc2guVjHKAg9PY3RvcHVzXE1lc2hcVjHiAhtPY3RvcHVzXE1lc2hcVjFcR1BCTWV0YWRhdGHqAhFPY3RvcHVzOjpNZXNoOjpWMWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
- * A running copy of a service. Kept in the NATS KV bucket `registry` under `<service>.<instance id>`, renewed every
- * second, forgotten after 3.
+ * A running instance of a service.
+ *
+ * Stored in the NATS KV bucket `registry` under `<service>.<instance id>`, renewed every second, expired after 3.
  *
  * @generated from message octopus.mesh.v1.Instance
  */
@@ -29,7 +30,7 @@ export type Instance = Message<"octopus.mesh.v1.Instance"> & {
   service: string;
 
   /**
-   * Unique among the running copies.
+   * Unique among the running instances.
    *
    * @generated from field: string instance_id = 2;
    */
@@ -64,7 +65,7 @@ export type Instance = Message<"octopus.mesh.v1.Instance"> & {
   weight: number;
 
   /**
-   * How it feels.
+   * Its health.
    *
    * @generated from field: octopus.mesh.v1.Health health = 7;
    */
@@ -78,7 +79,7 @@ export type Instance = Message<"octopus.mesh.v1.Instance"> & {
   startedAt?: Timestamp | undefined;
 
   /**
-   * When its certificate ends.
+   * When its certificate expires.
    *
    * @generated from field: google.protobuf.Timestamp certificate_expires_at = 9;
    */
@@ -99,8 +100,8 @@ export type Instance = Message<"octopus.mesh.v1.Instance"> & {
   metricsPort: number;
 
   /**
-   * Path of a Unix domain socket on its machine, on which the edge may reach it without TLS; empty for none. Who may
-   * connect is said by the file's permissions.
+   * Path of a Unix domain socket on its machine, on which the edge may reach it without TLS; empty for none. The file's
+   * permissions decide who may connect.
    *
    * @generated from field: string socket = 12;
    */
@@ -144,7 +145,7 @@ export const TrafficSplitSchema: GenMessage<TrafficSplit> = /*@__PURE__*/
   messageDesc(file_octopus_mesh_v1_registry, 1);
 
 /**
- * How an instance feels.
+ * Health of an instance.
  *
  * @generated from enum octopus.mesh.v1.Health
  */
@@ -155,14 +156,14 @@ export enum Health {
   UNSPECIFIED = 0,
 
   /**
-   * Takes calls.
+   * Accepts new calls.
    *
    * @generated from enum value: HEALTH_SERVING = 1;
    */
   SERVING = 1,
 
   /**
-   * Finishes what it has and takes no more.
+   * Finishes running calls and accepts no new ones.
    *
    * @generated from enum value: HEALTH_DRAINING = 2;
    */

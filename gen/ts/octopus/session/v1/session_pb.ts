@@ -50,7 +50,7 @@ export type Session = Message<"octopus.session.v1.Session"> & {
   customerName: string;
 
   /**
-   * Where it stands.
+   * Its state.
    *
    * @generated from field: octopus.session.v1.SessionState state = 5;
    */
@@ -199,7 +199,7 @@ export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
   messageDesc(file_octopus_session_v1_session, 1);
 
 /**
- * Where a session stands. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
+ * State of a session. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
  * any state, and a session without a bot starts WAITING. WAITING follows ASSIGNED when the offer was not accepted, and
  * follows ASSIGNED or ACTIVE when the agent was disabled or logged out everywhere.
  *
@@ -240,7 +240,7 @@ export enum SessionState {
   ACTIVE = 4,
 
   /**
-   * Over. Takes no more messages.
+   * Ended. Accepts no more messages.
    *
    * @generated from enum value: SESSION_STATE_ENDED = 5;
    */
@@ -279,14 +279,14 @@ export enum EndReason {
   AGENT = 2,
 
   /**
-   * Nobody said anything for too long.
+   * No message was sent for too long.
    *
    * @generated from enum value: END_REASON_IDLE = 3;
    */
   IDLE = 3,
 
   /**
-   * A visitor turned out to be a customer who has another open session; the conversation goes on there.
+   * The visitor was merged into a customer who has another open session; the conversation continues there.
    *
    * @generated from enum value: END_REASON_MERGED = 4;
    */
@@ -350,21 +350,21 @@ export enum AgentStatus {
   UNSPECIFIED = 0,
 
   /**
-   * Takes new sessions up to the capacity.
+   * Accepts new sessions up to the capacity.
    *
    * @generated from enum value: AGENT_STATUS_AVAILABLE = 1;
    */
   AVAILABLE = 1,
 
   /**
-   * Keeps what is there, takes no new ones.
+   * Keeps the current sessions, accepts no new ones.
    *
    * @generated from enum value: AGENT_STATUS_BUSY = 2;
    */
   BUSY = 2,
 
   /**
-   * Not there. Offers not yet accepted go to someone else.
+   * Absent. Offers not yet accepted go to another agent.
    *
    * @generated from enum value: AGENT_STATUS_AWAY = 3;
    */

@@ -495,7 +495,7 @@ export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PUR
   messageDesc(file_octopus_session_v1_session_service, 19);
 
 /**
- * Owns the life of a conversation: who takes part, who waits, who answers.
+ * Manages the life cycle of sessions: who takes part, who waits, who answers.
  *
  * @generated from service octopus.session.v1.SessionService
  */

@@ -124,7 +124,7 @@ export const LogInResponseSchema: GenMessage<LogInResponse> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_auth_service, 2);
 
 /**
- * What the shop's server says about the shopper who is looking at its page.
+ * A shopper's identity, signed by the shop's server.
  *
  * @generated from message octopus.user.v1.SignedIdentity
  */
@@ -494,12 +494,12 @@ export const GetKeySetResponseSchema: GenMessage<GetKeySetResponse> = /*@__PURE_
   messageDesc(file_octopus_user_v1_auth_service, 17);
 
 /**
- * Turns proofs of identity into tokens.
+ * Issues and revokes tokens.
  *
  * Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
  * ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
  * `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
- * using one twice revokes its whole family, for it must have been stolen.
+ * using one twice revokes its whole family, because it must have been stolen.
  *
  * Disabling a user, logging out everywhere and a new password take back every token that the user has: access
  * tokens of an older generation are refused by every service within 2 seconds, and open streams end.
@@ -522,8 +522,8 @@ export const AuthService: GenService<{
   },
   /**
    * Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-   * a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people come; a
-   * visitor who never said anything is deleted after some days.
+   * a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people arrive; a
+   * visitor who never sent a message is deleted after some days.
    *
    * @generated from rpc octopus.user.v1.AuthService.IdentifyShopper
    */

@@ -50,7 +50,7 @@ export type UserEvent = Message<"octopus.user.v1.UserEvent"> & {
    */
   change: {
     /**
-     * A user came to be.
+     * A user was created.
      *
      * @generated from field: octopus.user.v1.UserCreated created = 4;
      */
@@ -66,7 +66,7 @@ export type UserEvent = Message<"octopus.user.v1.UserEvent"> & {
     case: "updated";
   } | {
     /**
-     * A visitor turned out to be a customer.
+     * A visitor was merged into a customer.
      *
      * @generated from field: octopus.user.v1.UserMerged merged = 6;
      */
@@ -91,7 +91,7 @@ export const UserEventSchema: GenMessage<UserEvent> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_user_events, 0);
 
 /**
- * A user came to be.
+ * A user was created.
  *
  * @generated from message octopus.user.v1.UserCreated
  */
@@ -121,20 +121,20 @@ export const UserUpdatedSchema: GenMessage<UserUpdated> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_user_events, 2);
 
 /**
- * A visitor became part of a customer: whatever belonged to the visitor is the customer's now.
+ * A visitor was merged into a customer: what belonged to the visitor now belongs to the customer.
  *
  * @generated from message octopus.user.v1.UserMerged
  */
 export type UserMerged = Message<"octopus.user.v1.UserMerged"> & {
   /**
-   * The visitor who is no more.
+   * The visitor that was merged.
    *
    * @generated from field: int64 visitor_id = 1;
    */
   visitorId: bigint;
 
   /**
-   * The customer who takes over; the `user` of the event.
+   * The customer it was merged into; the `user` of the event.
    *
    * @generated from field: int64 customer_id = 2;
    */

@@ -123,7 +123,7 @@ export const UserSchema: GenMessage<User> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_user, 0);
 
 /**
- * What a user is. Decides which roles the user can hold.
+ * Kind of a user. Decides which roles the user can hold.
  *
  * @generated from enum octopus.user.v1.UserKind
  */
@@ -134,7 +134,7 @@ export enum UserKind {
   UNSPECIFIED = 0,
 
   /**
-   * Somebody the shop does not know (yet).
+   * An anonymous shopper.
    *
    * @generated from enum value: USER_KIND_VISITOR = 1;
    */
@@ -148,7 +148,7 @@ export enum UserKind {
   CUSTOMER = 2,
 
   /**
-   * Somebody who works for the shop.
+   * A member of the shop's staff.
    *
    * @generated from enum value: USER_KIND_STAFF = 3;
    */

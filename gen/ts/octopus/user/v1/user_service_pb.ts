@@ -454,7 +454,7 @@ export const MergeVisitorResponseSchema: GenMessage<MergeVisitorResponse> = /*@_
   messageDesc(file_octopus_user_v1_user_service, 15);
 
 /**
- * Keeps the users of a shop. Every call sees the caller's own shop only.
+ * Manages the users of a shop. Every call is limited to the caller's own shop.
  *
  * @generated from service octopus.user.v1.UserService
  */
