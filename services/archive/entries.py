@@ -8,6 +8,7 @@ from octopus.chat.v1 import chat_events_pb2, message_pb2
 
 from mesh.bus import Delivery, Poison
 from services.archive.domain import Archived
+from services.archive.earlier import with_content
 
 
 def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:
@@ -39,7 +40,7 @@ def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:
 
 def message(kept: Archived) -> message_pb2.Message:
     """Return the message that was kept; `previous_seq` is 0."""
-    told = message_pb2.Message.FromString(kept.body)
+    told = with_content(message_pb2.Message.FromString(kept.body))
     told.id = kept.message_id
     told.session_id = kept.session_id
     told.seq = kept.seq

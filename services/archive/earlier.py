@@ -1,0 +1,53 @@
+"""Messages as the first release stored them: the kinds stood in the message itself, not in its `content`.
+
+History is kept for good and sealed, so what is stored is not rewritten; it is read as if it had been written today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+from octopus.chat.v1 import message_pb2
+
+# Numbers of the fields in `Message` then, and of the same kinds in `Content` now. All hold a message.
+_KINDS: Final = {8: 2, 9: 3, 10: 4}
+_LENGTH_DELIMITED: Final = 2
+_FAQ_ID, _QUESTION = 1, 2
+
+
+def with_content(message: message_pb2.Message) -> message_pb2.Message:
+    """Return the message with its content where it stands today. It is changed in place."""
+    if message.HasField("content"):
+        return message
+    for number, data in _unknown(message):
+        if number in _KINDS and isinstance(data, bytes):
+            tag = bytes([_KINDS[number] << 3 | _LENGTH_DELIMITED])
+            message.content.MergeFromString(tag + _varint(len(data)) + data)
+    if message.content.HasField("answer"):
+        message.content.fallback_text = message.content.answer.text
+        for source in message.content.answer.sources:
+            for number, value in _unknown(source):
+                if number == _FAQ_ID and isinstance(value, int):
+                    source.faq_entry.faq_id = value
+                elif number == _QUESTION and isinstance(value, bytes):
+                    source.title = value.decode()
+    message.DiscardUnknownFields()
+    return message
+
+
+def _unknown(message: Message) -> Iterator[tuple[int, object]]:
+    unknown = UnknownFieldSet(message)
+    for place in range(len(unknown)):
+        yield unknown[place].field_number, unknown[place].data
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -1,0 +1,61 @@
+"""What the first release stored can still be read. The bytes were written by it, from the texts that stand here."""
+
+from __future__ import annotations
+
+import pytest
+from octopus.chat.v1 import message_pb2
+from octopus.session.v1 import session_pb2
+
+from services.archive.earlier import with_content
+
+pytestmark = pytest.mark.unit
+
+
+def stored(hexadecimal: str) -> message_pb2.Message:
+    return with_content(message_pb2.Message.FromString(bytes.fromhex(hexadecimal)))
+
+
+def test_a_text_is_still_a_text() -> None:
+    read = stored(TEXT)
+    assert read.client_message_id == "client-1"
+    assert read.content == message_pb2.Content(text=message_pb2.Text(text="你们多久发货？" * 30))
+
+
+def test_an_answer_keeps_its_source() -> None:
+    (source,) = stored(ANSWER).content.answer.sources
+    assert (source.title, source.faq_entry.faq_id, source.score) == ("多久发货？", 12345678901, 0.5)
+    assert stored(ANSWER).content.answer.answers_seq == 9
+    assert stored(ANSWER).content.fallback_text == "24 小时内发出。"
+
+
+def test_a_change_keeps_its_session() -> None:
+    change = stored(CHANGE).content.change
+    assert (change.session.id, change.previous_state) == (5, session_pb2.SESSION_STATE_BOT)
+
+
+def test_what_is_written_today_is_left_alone() -> None:
+    today = message_pb2.Message(content=message_pb2.Content.FromString(b"\xa2\x06\x02\x08\x01"))
+    today.content.fallback_text = "a later kind"
+    before = today.SerializeToString()
+    assert with_content(today).SerializeToString() == before
+
+
+TEXT = (
+    "3208636c69656e742d3142f9040af604e4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e5"
+    "8f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9f"
+    "e4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a4"
+    "9ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8"
+    "b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0"
+    "e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b9"
+    "85e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7ef"
+    "bc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbac"
+    "e5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f"
+    "91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4"
+    "bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49a"
+    "e4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4"
+    "a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9fe4bda0e4bbace5a49ae4b985e58f91e8b4a7efbc9f"
+)
+ANSWER = (
+    "4a370a15323420e5b08fe697b6e58685e58f91e587bae38082121c08b5b8f0fe2d120fe5a49ae4b985e58f91e8b4a7efbc9f1d0000003f2009"
+)
+CHANGE = "52080a04080528021001"
