@@ -84,7 +84,6 @@ async def test_a_call_with_a_megabyte_is_refused(
         "/octopus.mesh.v1.MeshService/SetTrafficSplit",
         "/octopus.chat.v1.ChatService/Nothing",
         "/grpc.health.v1.Health/Check",
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
     ],
 )
@@ -124,3 +123,28 @@ async def test_a_grpc_web_body_of_garbage_is_refused(content_type: str, body: by
         told = dict(re.findall(r"(grpc-[a-z-]+):\s*(.*?)\r\n", said_back)) | dict(answer.headers)
         assert answer.status in (400, 404, 415) or told.get("grpc-status") in ("3", "8", "12"), (answer, said_back)
         discreet(f"{answer.reason} {told.get('grpc-message', '')}")
+
+
+@pytest.mark.parametrize("method", ["Send", "Subscribe"])
+@pytest.mark.parametrize(
+    "body", [b"", struct.pack(">BI", 0, 100) + b"abc", struct.pack(">BI", 0, 5), b"\x00\x00"], ids=repr
+)
+async def test_a_grpc_web_body_without_a_whole_message_is_refused_at_once(
+    method: str, body: bytes, edge: Edge, scene: Scene
+) -> None:
+    headers = {
+        "content-type": "application/grpc-web+proto",
+        "authorization": f"Bearer {scene.who.access_token}",
+    }
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as http,
+        http.post(
+            f"https://{edge.address}/octopus.chat.v1.ChatService/{method}",
+            data=body,
+            headers=headers,
+            ssl=edge.ssl_context(),
+        ) as answer,
+    ):
+        said_back = (await answer.read()).decode("utf-8", "replace")
+        told = dict(re.findall(r"(grpc-[a-z-]+):\s*(.*?)\r\n", said_back)) | dict(answer.headers)
+        assert told.get("grpc-status") == "3", (answer, said_back)

@@ -37,7 +37,7 @@ class EdgeConfig(ServiceConfig):
     access_log: Path | None = None
     # How many calls a minute one client address may make, by the limit that the contract names for a method. As many
     # may come at once. Addresses of version 6 count by their network of 64 bits. Many people may share an address.
-    identify_per_minute: int = Field(default=300, ge=1, le=1_000_000)
+    identify_per_minute: int = Field(default=3_000, ge=1, le=1_000_000)
     # As above: tries of a password or a secret.
     credentials_per_minute: int = Field(default=60, ge=1, le=1_000_000)
     # As above: exchanges of refresh tokens.

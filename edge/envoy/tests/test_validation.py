@@ -99,9 +99,16 @@ async def validate(configuration: Bootstrap, folder: Path) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-@pytest.mark.parametrize("origins", [("*",), ("https://shop.example", "https://other.example")])
-async def test_envoy_accepts_every_resource(tmp_path: Path, origins: tuple[str, ...]) -> None:
-    settings = config(tmp_path, allowed_origins=origins, access_log=tmp_path / "access.log")
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"allowed_origins": ("*",)},
+        {"allowed_origins": ("https://shop.example", "https://other.example")},
+        {"trusted_proxies": 2, "identify_per_minute": 1, "credentials_per_minute": 7},
+    ],
+)
+async def test_envoy_accepts_every_resource(tmp_path: Path, extra: dict[str, Any]) -> None:
+    settings = config(tmp_path, access_log=tmp_path / "access.log", **extra)
     certificates(settings).write()
     code, output = await validate(inlined(settings), tmp_path)
     assert code == 0, output
