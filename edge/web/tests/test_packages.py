@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import pytest
 pytestmark = pytest.mark.unit
 
 WEB = Path(__file__).parent.parent
+# The venv brings the version that the pages are built with; the machine may have another one.
+NODE = Path(sys.prefix) / "bin" / "node"
 
 
 @pytest.mark.parametrize("package", sorted(path.parent.name for path in WEB.glob("*/test")))
 def test_the_packages_own_tests_pass(package: str) -> None:
     files = sorted((WEB / package / "test").glob("*.test.ts"))
     assert files, "a folder of tests has tests"
-    run = subprocess.run(["node", "--test", *files], capture_output=True, text=True, check=False)
+    run = subprocess.run([NODE, "--test", *files], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
