@@ -21,3 +21,10 @@ def test_the_packages_own_tests_pass(package: str) -> None:
     assert files, "a folder of tests has tests"
     run = subprocess.run([NODE, "--test", *files], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("suffix", ["br", "gz"])
+def test_the_widget_stays_below_70_kb_compressed(suffix: str) -> None:
+    files = [*WEB.glob(f"dist/octopus-chat.js.{suffix}"), *WEB.glob(f"dist/assets/chat-*.js.{suffix}")]
+    assert len(files) == 2, "build the pages first: make web"
+    assert sum(file.stat().st_size for file in files) < 70_000

@@ -40,7 +40,7 @@ function Card({ workspace, conversation }: { workspace: Workspace; conversation:
   const load = async () => {
     failed.value = false;
     try {
-      const response = await workspace.api.user.getUser({ userId: session.customerId });
+      const response = await workspace.users.getUser({ userId: session.customerId });
       user.value = response.user ?? null;
     } catch {
       failed.value = true;
@@ -108,7 +108,7 @@ function Tags({ workspace, user, onChange }: { workspace: Workspace; user: User;
     onChange({ ...user, tags });
     failed.value = false;
     try {
-      const response = await workspace.api.user.setTags({ userId: user.id, tags });
+      const response = await workspace.users.setTags({ userId: user.id, tags });
       if (response.user) onChange(response.user);
     } catch (error) {
       failed.value = true;

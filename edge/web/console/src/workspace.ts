@@ -13,6 +13,7 @@ import { Drafts } from "@octopus/core/drafts";
 import { Link } from "@octopus/core/link";
 import { lasting, ofTab } from "@octopus/core/storage";
 import type { Keyring } from "@octopus/core/tokens";
+import { userApi } from "@octopus/core/users";
 import { History } from "./history";
 
 /** Which column a narrow screen shows. */
@@ -34,6 +35,7 @@ const AGENT = "agent:";
 /** The workspace of one agent who is logged in. */
 export class Workspace {
   readonly api: PersonalApi;
+  readonly users: ReturnType<typeof userApi>;
   readonly link: Link;
   readonly name: string;
   readonly tenant: string;
@@ -90,6 +92,7 @@ export class Workspace {
     private readonly leave: (why: Leaving) => void,
   ) {
     this.api = personalApi(origin, keyring);
+    this.users = userApi(origin, keyring);
     this.link = new Link(origin, keyring, this.api);
     this.name = keyring.kept?.displayName ?? "";
     this.tenant = keyring.kept?.note ?? "";

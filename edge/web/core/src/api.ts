@@ -3,14 +3,13 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { durationMs, DurationSchema } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { ArchiveService } from "@octopus/contracts/octopus/archive/v1/archive_service_pb";
 import { ChatService } from "@octopus/contracts/octopus/chat/v1/chat_service_pb";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import { SessionService } from "@octopus/contracts/octopus/session/v1/session_service_pb";
 import { AuthService } from "@octopus/contracts/octopus/user/v1/auth_service_pb";
-import { UserService } from "@octopus/contracts/octopus/user/v1/user_service_pb";
 
 /** Where access tokens come from. */
 export interface Tokens {
@@ -21,7 +20,8 @@ export interface Tokens {
 /** Nobody is logged in any more: the refresh token was used up, revoked or has ended. */
 export class SignedOut extends Error {}
 
-const TIMEOUT_MS = 10_000;
+/** How long a call may take. */
+export const TIMEOUT_MS = 10_000;
 
 /** Clients that need no token: log-in and refresh. */
 export function openApi(origin: string) {
@@ -29,23 +29,27 @@ export function openApi(origin: string) {
   return { auth: createClient(AuthService, transport) };
 }
 
-/** Clients that call as somebody. */
+/** Clients that call as somebody. That of the users is apart, for shoppers' pages hardly ever need it. */
 export function personalApi(origin: string, tokens: Tokens) {
-  const withToken: Interceptor = (next) => async (request) => {
-    request.header.set("authorization", `Bearer ${await tokens.current()}`);
-    return next(request);
-  };
-  const options = { baseUrl: origin, useBinaryFormat: true, interceptors: [withToken] };
-  const unary = createGrpcWebTransport({ ...options, defaultTimeoutMs: TIMEOUT_MS });
+  const unary = personalTransport(origin, tokens, TIMEOUT_MS);
   return {
     auth: createClient(AuthService, unary),
-    user: createClient(UserService, unary),
     session: createClient(SessionService, unary),
     archive: createClient(ArchiveService, unary),
     send: createClient(ChatService, unary),
     // Streams live longer than any call.
-    subscribe: createClient(ChatService, createGrpcWebTransport(options)),
+    subscribe: createClient(ChatService, personalTransport(origin, tokens)),
   };
+}
+
+/** A way to call as somebody. */
+export function personalTransport(origin: string, tokens: Tokens, defaultTimeoutMs?: number): Transport {
+  const withToken: Interceptor = (next) => async (request) => {
+    request.header.set("authorization", `Bearer ${await tokens.current()}`);
+    return next(request);
+  };
+  const limit = defaultTimeoutMs === undefined ? {} : { defaultTimeoutMs };
+  return createGrpcWebTransport({ baseUrl: origin, useBinaryFormat: true, interceptors: [withToken], ...limit });
 }
 
 export type PersonalApi = ReturnType<typeof personalApi>;

@@ -280,7 +280,8 @@ export class Shopper {
     const refresh = visitor.kept!.refresh;
     visitor.forget();
     try {
-      await personalApi(this.origin, customer).user.mergeVisitor({ visitorRefreshToken: refresh });
+      const { userApi } = await import("@octopus/core/users");
+      await userApi(this.origin, customer).mergeVisitor({ visitorRefreshToken: refresh });
     } catch (error) {
       // The visitor's tokens may have ended; there is nothing to take over then, and no reason not to go on.
       console.warn("octopus: the visitor could not be merged", troubleOf(error));
