@@ -13,7 +13,8 @@ from mesh.bus import measure, payload, read, streams, tracing
 from mesh.bus.client import Client
 from mesh.bus.consume import DEADLINE_S, Consumer
 from mesh.bus.delivery import BatchHandler, Handler
-from mesh.bus.errors import NotStored
+from mesh.bus.errors import NotStored, Unavailable
+from mesh.bus.jetstream import call
 from mesh.bus.kv import KeyValue
 from mesh.bus.publish import PubAck, Publisher
 from mesh.bus.read import StoredMessage, StreamExtent
@@ -128,20 +129,20 @@ class Bus:
         key: Callable[[M], Hashable] | None = None,
         wanted: Callable[[M], bool] = lambda _message: True,
         max_deliveries: int = 8,
-        deliver_new: bool = False,
         deadline: float | None = None,
     ) -> None:
         """Runs a durable consumer until cancelled; spawn it as a task.
 
         `mesh.bus.consume` says what becomes of a message.
 
-        All instances of a service share the consumer by its `durable` name. Up to `max_in_flight` messages are
-        handled at once; with `key`, those with the same key one after the other and in the stream's order (within
-        this instance: another instance may handle the next message of the key). What is not `wanted` is acknowledged
-        where it arrives, at a fraction of the cost; the function must not raise. `deliver_new` makes a consumer that
-        is created now begin with the next message instead of the oldest. A handler that takes longer than `deadline`
-        seconds (by default what `connect` was told) is cancelled, and its message tried again. A cancelled consumer
-        lets running handlers finish for 5 s and gives the rest back.
+        All instances of a service share the consumer by its `durable` name, which is the service's. The control process
+        makes it, as the service's manifest says: with other `subjects`, nothing is consumed and the log says why.
+
+        Up to `max_in_flight` messages are handled at once; with `key`, those with the same key one after the other and
+        in the stream's order (within this instance: another instance may handle the next message of the key). What is
+        not `wanted` is acknowledged where it arrives, at a fraction of the cost; the function must not raise. A handler
+        that takes longer than `deadline` seconds (by default what `connect` was told) is cancelled, and its message
+        tried again. A cancelled consumer lets running handlers finish for 5 s and gives the rest back.
         """
         consumer = Consumer(
             self._client,
@@ -150,10 +151,9 @@ class Bus:
             message_type,
             stream=stream,
             durable=durable,
-            subjects=list(subjects),
+            subjects=subjects,
             max_in_flight=max_in_flight,
             max_deliveries=max_deliveries,
-            deliver_new=deliver_new,
             deadline=deadline or self._handler_deadline,
         )
         forget = self.on_reconnect(consumer.feed.restart)
@@ -174,7 +174,6 @@ class Bus:
         wait: float = 0.05,
         max_in_flight: int | None = None,
         max_deliveries: int = 8,
-        deliver_new: bool = False,
         deadline: float | None = None,
     ) -> None:
         """As `consume`, with up to `batch` messages at once, gathered for at most `wait` seconds; one batch at a time.
@@ -189,10 +188,9 @@ class Bus:
             message_type,
             stream=stream,
             durable=durable,
-            subjects=list(subjects),
+            subjects=subjects,
             max_in_flight=max_in_flight or 2 * batch,
             max_deliveries=max_deliveries,
-            deliver_new=deliver_new,
             deadline=deadline or self._handler_deadline,
         )
         forget = self.on_reconnect(consumer.feed.restart)
@@ -219,6 +217,15 @@ class Bus:
     async def extent_of(self, stream: str) -> StreamExtent:
         """From the oldest message that the stream still holds (when it holds none, the next one) to the last it got."""
         return await read.extent(self._replies, stream)
+
+    async def is_provisioned(self) -> bool:
+        """Say whether the control process has made the streams; false also while NATS does not answer."""
+        try:
+            # It is made last.
+            await call(self._replies, f"STREAM.INFO.{streams.BUCKETS[0].stream}")
+        except (NotStored, Unavailable):
+            return False
+        return True
 
     def kv(self, bucket: str) -> KeyValue:
         """A key-value bucket of `mesh.bus.streams`. KeyError when it is not defined there."""

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from nats.errors import Error as NatsError
 
-from mesh.bus import streams
 from mesh.bus.bus import Bus
 from mesh.bus.client import Client
 from mesh.bus.consume import DEADLINE_S
 from mesh.bus.errors import Unavailable
+from mesh.bus.provision import keep_provisioned
 
 _log = structlog.get_logger(__name__)
 
@@ -24,6 +23,7 @@ SERVER_NAME = "nats.octopus.local"
 # A server that does not answer two pings is taken for gone.
 _PING_INTERVAL_S = 5
 _RECONNECT_WAIT_S = 0.25
+_STREAMS_WITHIN_S = 60.0
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ async def connect(
     credentials_file: Path | None = None,
     replicas: int = 1,
     timeout: float = 10.0,
-    ensure: bool = True,
+    provisions: bool = False,
     handler_deadline: float = DEADLINE_S,
 ) -> AsyncIterator[Bus]:
     """A bus on the NATS servers at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`, closed in the end.
@@ -46,15 +46,17 @@ async def connect(
     `replicas` is on how many servers each stream lies.
 
     `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each
-    new connection. With `ensure`, streams and buckets are created where missing, after each reconnection as well.
+    new connection. With `provisions`, which only the control process may, streams, buckets and consumers are
+    made and kept as they should be; everybody else waits until they are there.
     `handler_deadline` is how many seconds a handler of a consumer may take unless that consumer says otherwise.
-    Raises Unavailable when the server cannot be reached within `timeout` seconds; afterwards a lost connection is
-    taken up again for as long as it takes.
+    Raises Unavailable when the server cannot be reached within `timeout` seconds, or has no streams for a minute;
+    later, a lost connection is taken up again for as long as it takes.
     """
     client = Client(tls)
     bus = Bus(client, handler_deadline=handler_deadline)
     problems: list[str] = []
-    restoring: list[asyncio.Task[None]] = []
+    reconnected = asyncio.Event()
+    keeping: asyncio.Task[None] | None = None
 
     async def on_error(error: Exception) -> None:
         problems.append(str(error) or repr(error))
@@ -69,10 +71,7 @@ async def connect(
     async def on_back() -> None:
         _log.info("bus connection back")
         bus.back()
-        if ensure:
-            # A server that lost its data comes back without streams and buckets.
-            restoring.append(asyncio.create_task(_ensure(client, replicas), name="ensure streams"))
-            del restoring[:-1]
+        reconnected.set()
 
     try:
         async with asyncio.timeout(timeout):
@@ -93,17 +92,21 @@ async def connect(
                 drain_timeout=5,
             )
             await bus.start()
-            if ensure:
-                await _ensure(client, replicas)
     except TimeoutError as error:
         await client.close()
         why = f": {problems[-1]}" if problems else ""
         raise Unavailable(f"NATS at {url} cannot be reached within {timeout} s{why}") from error
     try:
+        if provisions:
+            done = asyncio.Event()
+            keeping = asyncio.create_task(keep_provisioned(client, reconnected, done), name="keep provisioned")
+            await done.wait()
+        else:
+            await _provisioned(bus)
         yield bus
     finally:
-        for task in restoring:
-            task.cancel()
+        if keeping is not None:
+            keeping.cancel()
         await client.close()
 
 
@@ -114,13 +117,17 @@ def _credentials(file: Path | None) -> dict[str, Any]:
     return {"user": user, "password": password}
 
 
-async def _ensure(client: Client, replicas: int) -> None:
-    """Creates streams and buckets, as soon as a server that has just started answers for them."""
-    while True:
-        try:
-            await streams.ensure(client, replicas=replicas)
-        except (NatsError, OSError) as error:
-            _log.warning("streams cannot be ensured, trying again", error=repr(error))
-            await asyncio.sleep(_RECONNECT_WAIT_S)
-        else:
-            return
+async def _provisioned(bus: Bus) -> None:
+    """Return when the control process has made the streams."""
+    said = False
+    try:
+        async with asyncio.timeout(_STREAMS_WITHIN_S):
+            while not await bus.is_provisioned():
+                if not said:
+                    _log.info("waiting for the streams, which the control process makes")
+                    said = True
+                await asyncio.sleep(_RECONNECT_WAIT_S)
+    except TimeoutError as error:
+        raise Unavailable(
+            f"NATS has no streams after {_STREAMS_WITHIN_S:.0f} s; the control process makes them: start it"
+        ) from error

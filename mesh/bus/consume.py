@@ -15,20 +15,19 @@ Dead letters lie in the stream DEAD under `dead.<stream>.<durable>` with the ori
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 import structlog
 from google.protobuf.message import Message
-from nats.js import api
 
 from mesh.bus import payload
 from mesh.bus.client import Client
 from mesh.bus.dead import DeadLetters
 from mesh.bus.delivery import BatchHandler, Delivery, Handler
 from mesh.bus.errors import Poison
-from mesh.bus.held import ACK_WAIT_S, Held
+from mesh.bus.held import Held
 from mesh.bus.publish import Publisher
 from mesh.bus.pull import Feed, Pulled
 from mesh.bus.replies import Replies
@@ -57,10 +56,9 @@ class Consumer(Generic[M]):
         *,
         stream: str,
         durable: str,
-        subjects: list[str],
+        subjects: Sequence[str],
         max_in_flight: int,
         max_deliveries: int,
-        deliver_new: bool,
         deadline: float,
     ) -> None:
         self._durable = durable
@@ -68,18 +66,6 @@ class Consumer(Generic[M]):
         self._max_deliveries = max_deliveries
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        config = api.ConsumerConfig(
-            name=durable,
-            durable_name=durable,
-            filter_subjects=subjects,
-            deliver_policy=api.DeliverPolicy.NEW if deliver_new else api.DeliverPolicy.ALL,
-            ack_policy=api.AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
-            # Counted here: the server would drop the message silently.
-            max_deliver=-1,
-            # Shared by all instances; each holds at most max_in_flight.
-            max_ack_pending=max(1000, 8 * max_in_flight),
-        )
         dead = DeadLetters(publisher, stream, durable)
         self._held = Held(client, dead, stream, durable, on_room=self._on_room)
         self._settling: Settling[M] = Settling(
@@ -95,7 +81,7 @@ class Consumer(Generic[M]):
             replies,
             stream,
             durable,
-            config,
+            subjects,
             take=self._take,
             room=lambda: max_in_flight - self._held.working,
         )

@@ -16,14 +16,12 @@ from nats.errors import Error as NatsError
 from mesh.bus import measure
 from mesh.bus.client import Client
 from mesh.bus.dead import DeadLetters
+from mesh.bus.provision import ACK_WAIT_S
 from mesh.bus.pull import Pulled
 from mesh.bus.retry import LONGEST_PAUSE_S, nak
 
 _log = structlog.get_logger(__name__)
 
-# How long the server waits for news of a message before it gives it to somebody else, in seconds. News is sent three
-# times as often, so a handler may take its time, and what a killed process held is soon somebody else's.
-ACK_WAIT_S: Final = 6.0
 _OUTCOMES: Final = {b"+ACK": "done", b"-NAK": "again", b"+TER": "dead"}
 
 

@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 import structlog
 from nats.errors import Error as NatsError
-from nats.js import api
 
 from mesh.bus import read
 from mesh.bus.client import Client
 from mesh.bus.errors import BusError, Conflict, NotStored
-from mesh.bus.jetstream import call
 from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
 from mesh.bus.replies import Replies
 from mesh.bus.streams import Bucket
@@ -24,9 +22,11 @@ _EXPECTED_LAST_HEADER = "Nats-Expected-Last-Subject-Sequence"
 _OPERATION_HEADER = "KV-Operation"
 _MARKER_HEADER = "Nats-Marker-Reason"
 _TIMEOUT_S = 5.0
-_HEARTBEAT_S = 5.0
-_SILENCE_S = 2.5 * _HEARTBEAT_S
 _RETRY_S = 0.5
+# How often everything is read without a reason.
+_READ_AGAIN_S = 10.0
+# How many keys are read at once.
+_PAGE = 500
 
 
 class Entry(NamedTuple):
@@ -118,99 +118,85 @@ class KeyValue:
 
 
 class _Watch:
-    """Follows a bucket by a short-lived push consumer, and makes another when it may have missed something."""
+    """Follows a bucket: hears each change as the server tells of it, and reads what the keys hold to begin with.
+
+    Without a consumer of its own, which could be made to send messages where its maker may not publish.
+    """
 
     def __init__(self, client: Client, replies: Replies, bucket: Bucket, keys: str) -> None:
         self._client = client
         self._replies = replies
         self._bucket = bucket
         self._keys = keys
-        self._prefix = len(bucket.subject(""))
+        self._prefix = len(bucket.told(""))
+        self._stored_prefix = len(bucket.subject(""))
         self._epoch = 0
-        self._sid = 0
-        self._arrived: asyncio.Queue[tuple[int, Entry | None, bool]] = asyncio.Queue()
-        self._next_delivery = 1
-        self._heard = 0.0
+        # The revision of the last change that was told.
+        self._heard = 0
+        self._arrived: asyncio.Queue[tuple[int, Entry | None]] = asyncio.Queue()
 
     def restart(self) -> None:
-        """Ends the present consumer's validity; `run` makes another."""
+        """Have `run` read everything anew: changes may have been missed."""
         self._epoch += 1
-        self._arrived.put_nowait((self._epoch, None, True))
+        self._arrived.put_nowait((self._epoch, None))
 
     async def run(self) -> AsyncGenerator[Entry | None, None]:
         """See `KeyValue.watch`."""
         picture = _Picture()
+        # Whether to say that everything was told.
+        due = True
+        sid = await self._client.listen(self._bucket.told(self._keys), self._on_change)
         try:
             while True:
+                epoch = self._epoch
                 try:
-                    empty = await self._begin()
+                    held = await self._read()
                 except (NatsError, BusError, OSError, TimeoutError) as error:
-                    _log.warning("bucket cannot be watched, trying again", bucket=self._bucket.name, error=repr(error))
+                    _log.warning("bucket not read, trying again", bucket=self._bucket.name, error=repr(error))
                     await asyncio.sleep(_RETRY_S)
                     continue
-                epoch = self._epoch
-                picture.begin()
-                for entry in picture.complete() if empty else ():
-                    yield entry
+                for news in picture.replace(held):
+                    yield news
+                if due:
+                    yield None
+                due = True
+                read_at = asyncio.get_running_loop().time()
                 while epoch == self._epoch:
-                    arrived = await self._next()
-                    if arrived is None or arrived[0] != epoch:
-                        continue
-                    for entry in picture.take(arrived[1], last=arrived[2]):
+                    try:
+                        async with asyncio.timeout_at(read_at + _READ_AGAIN_S):
+                            arrived_in, entry = await self._arrived.get()
+                    except TimeoutError:
+                        # Nobody tells when a bucket loses what it held.
+                        due = False
+                        break
+                    if entry is not None and arrived_in == epoch and picture.take(entry):
                         yield entry
         finally:
-            await self._client.unlisten(self._sid)
+            await self._client.unlisten(sid)
 
-    async def _next(self) -> tuple[int, Entry | None, bool] | None:
-        try:
-            async with asyncio.timeout_at(self._heard + _SILENCE_S):
-                return await self._arrived.get()
-        except TimeoutError:
-            if asyncio.get_running_loop().time() >= self._heard + _SILENCE_S:
-                _log.warning("bucket's watch heard nothing, reading anew", bucket=self._bucket.name)
-                self._epoch += 1
-            return None
+    async def _read(self) -> list[Entry]:
+        held: list[Entry] = []
+        after = 0
+        while True:
+            page = await read.read(
+                self._replies, self._bucket.stream, self._bucket.subject(self._keys), after_seq=after, limit=_PAGE
+            )
+            if not page:
+                return held
+            after = page[-1].seq
+            held += [
+                Entry(each.subject[self._stored_prefix :], None if _is_gone(each.headers) else each.data, each.seq)
+                for each in page
+            ]
 
-    async def _begin(self) -> bool:
-        """Makes a consumer; returns whether there is nothing to read."""
-        self._epoch += 1
-        self._next_delivery = 1
-        self._heard = asyncio.get_running_loop().time()
-        await self._client.unlisten(self._sid)
-        # The server looks for a listener on exactly this subject; one on a wildcard does not count.
-        inbox = self._client.new_inbox()
-        self._sid = await self._client.listen(inbox, self._on_message)
-        config = api.ConsumerConfig(
-            deliver_subject=inbox,
-            deliver_policy=api.DeliverPolicy.LAST_PER_SUBJECT,
-            filter_subject=self._bucket.subject(self._keys),
-            ack_policy=api.AckPolicy.NONE,
-            max_deliver=1,
-            idle_heartbeat=_HEARTBEAT_S,
-            inactive_threshold=60.0,
-            num_replicas=1,
-            mem_storage=True,
-        )
-        stream = self._bucket.stream
-        request = {"stream_name": stream, "config": config.as_dict()}
-        info = await call(self._replies, f"CONSUMER.CREATE.{stream}", request)
-        return not info["num_pending"] and not info["delivered"]["consumer_seq"]
-
-    def _on_message(self, data: bytes, headers: Mapping[str, str], subject: str, reply: str) -> None:
-        self._heard = asyncio.get_running_loop().time()
-        if not reply.startswith("$JS.ACK."):
-            return
-        tokens = reply.split(".")
-        at = 5 if len(tokens) == 9 else 7
-        delivery, pending = int(tokens[at + 1]), int(tokens[at + 3])
-        if delivery != self._next_delivery:
-            if delivery != 1:
-                self.restart()
-                return
-            self._next_delivery = 1
-        self._next_delivery += 1
+    def _on_change(self, data: bytes, headers: Mapping[str, str], subject: str, _reply: str) -> None:
         value = None if _is_gone(headers) else data
-        self._arrived.put_nowait((self._epoch, Entry(subject[self._prefix :], value, int(tokens[at])), pending == 0))
+        entry = Entry(subject[self._prefix :], value, int(headers["Nats-Sequence"]))
+        if entry.revision <= self._heard:
+            # The bucket counts anew: it has lost what it held.
+            self.restart()
+        self._heard = entry.revision
+        self._arrived.put_nowait((self._epoch, entry))
 
 
 def _is_gone(headers: Mapping[str, str]) -> bool:
@@ -218,37 +204,29 @@ def _is_gone(headers: Mapping[str, str]) -> bool:
 
 
 class _Picture:
-    """What a watch has told of, so that after a break it tells only what is different."""
+    """What a watch has told of, so that it tells only what is different."""
 
     def __init__(self) -> None:
+        # The revision of each key that is there, and the newest revision of all.
         self._told: dict[str, int] = {}
-        self._fresh: dict[str, int] = {}
-        self._complete = False
+        self._newest = 0
 
-    def begin(self) -> None:
-        """A consumer begins to tell everything from the start."""
-        self._fresh = {}
-        self._complete = False
+    def replace(self, held: list[Entry]) -> list[Entry]:
+        """Take all that the bucket holds; return what is news."""
+        there = {each.key: each for each in held if each.value is not None}
+        news = [Entry(key, None, self._told[key]) for key in self._told if key not in there]
+        news += [each for each in there.values() if self._told.get(each.key) != each.revision]
+        self._told = {key: each.revision for key, each in there.items()}
+        # A server that lost its data begins to count anew.
+        self._newest = max((each.revision for each in held), default=0)
+        return news
 
-    def take(self, entry: Entry | None, *, last: bool) -> list[Entry | None]:
-        """Takes what the consumer says; returns what is news. `last`: it has said everything for now."""
-        news: list[Entry | None] = []
-        if entry is not None and entry.value is None:
-            self._fresh.pop(entry.key, None)
-            if self._told.pop(entry.key, None) is not None:
-                news.append(entry)
-        elif entry is not None:
-            self._fresh[entry.key] = entry.revision
-            if self._told.get(entry.key) != entry.revision:
-                news.append(entry)
-            self._told[entry.key] = entry.revision
-        return news + self.complete() if last and not self._complete else news
-
-    def complete(self) -> list[Entry | None]:
-        """Everything was said: what was told of before and not now has gone."""
-        gone: list[Entry | None] = [
-            Entry(key, None, revision) for key, revision in self._told.items() if key not in self._fresh
-        ]
-        self._told = dict(self._fresh)
-        self._complete = True
-        return [*gone, None]
+    def take(self, entry: Entry) -> bool:
+        """Take one change; return whether it is news. Those that were read already are not."""
+        if entry.revision <= self._newest:
+            return False
+        self._newest = entry.revision
+        if entry.value is None:
+            return self._told.pop(entry.key, None) is not None
+        self._told[entry.key] = entry.revision
+        return True

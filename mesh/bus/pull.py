@@ -5,18 +5,16 @@ the server answers when there is something, or after half a minute, and says eve
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
 import structlog
 from nats.errors import Error as NatsError
-from nats.js import api
 
 from mesh.bus.client import Client
-from mesh.bus.errors import BusError, NotStored
+from mesh.bus.errors import BusError, Rejected
 from mesh.bus.jetstream import call
 from mesh.bus.replies import Replies
 
@@ -44,7 +42,7 @@ class Pulled:
 
 
 class Feed:
-    """Pulls from one durable consumer, which it creates when it is missing, until `close`."""
+    """Pulls from one durable consumer, which the control process has made."""
 
     def __init__(
         self,
@@ -52,7 +50,7 @@ class Feed:
         replies: Replies,
         stream: str,
         durable: str,
-        config: api.ConsumerConfig,
+        subjects: Sequence[str],
         *,
         take: Callable[[Pulled], None],
         room: Callable[[], int],
@@ -60,8 +58,8 @@ class Feed:
         self._client = client
         self._replies = replies
         self._stream = stream
-        self._config = config
         self._durable = durable
+        self._subjects = sorted(subjects)
         self._take = take
         self._room = room
         self._inbox = client.new_inbox()
@@ -91,7 +89,7 @@ class Feed:
                 self._stir.clear()
                 try:
                     if not self._known:
-                        await ensure_consumer(self._replies, self._stream, self._durable, self._config)
+                        await self._check()
                         self._known = True
                     if self._due == 0 and (room := self._room()) > 0:
                         await self._ask(room)
@@ -107,6 +105,13 @@ class Feed:
                 await self._wait(loop)
         finally:
             await self._client.unlisten(sid)
+
+    async def _check(self) -> None:
+        """Raise NotStored until the control process has made the consumer, Rejected when it is another one."""
+        config = (await call(self._replies, f"CONSUMER.INFO.{self._stream}.{self._durable}"))["config"]
+        filters = sorted(config.get("filter_subjects") or [config.get("filter_subject", ">")])
+        if filters != self._subjects:
+            raise Rejected(f"the manifest asks for {filters}, the program for {self._subjects}")
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """Until there is something to do: room, the end of the request, or too long a silence."""
@@ -162,16 +167,6 @@ class Feed:
                 description=headers.get("Description", ""),
             )
             asyncio.get_running_loop().call_later(_RETRY_S, self._stir.set)
-
-
-async def ensure_consumer(replies: Replies, stream: str, durable: str, config: api.ConsumerConfig) -> None:
-    """Creates the durable consumer, or updates it to these settings; harmless when it is as wanted already."""
-    wanted = {key: value for key, value in config.as_dict().items() if value not in (None, 0, "")}
-    with contextlib.suppress(NotStored):
-        present = (await call(replies, f"CONSUMER.INFO.{stream}.{durable}"))["config"]
-        if all(present.get(key) == value for key, value in wanted.items()):
-            return
-    await call(replies, f"CONSUMER.CREATE.{stream}.{durable}", {"stream_name": stream, "config": wanted})
 
 
 def _pulled(data: bytes, headers: Mapping[str, str], subject: str, ack_subject: str) -> Pulled:

@@ -1,19 +1,10 @@
-"""The streams and buckets of the platform, each defined here once.
+"""The streams and buckets of the platform, each defined here once; `mesh.bus.provision` makes them."""
 
-Whoever needs one asks for all of them at its start (`ensure`): what is missing is created and what differs is
-updated, so that the order in which processes start does not matter.
-"""
+from dataclasses import dataclass
 
-from dataclasses import dataclass, replace
-
-import structlog
-from nats.aio.client import Client as NatsClient
-from nats.js import JetStreamContext, api
-from nats.js.errors import APIError, NotFoundError
+from nats.js import api
 
 from mesh.bus.fence import SUBJECTS as FENCES
-
-_log = structlog.get_logger(__name__)
 
 _MINUTE_S = 60.0
 _HOUR_S = 60 * _MINUTE_S
@@ -44,6 +35,8 @@ class Stream:
     republish: tuple[str, str] | None = None
     # Whether many messages may be stored at once.
     grouped: bool = False
+    # In memory, with at most so many bytes: what is lost without harm when NATS restarts.
+    memory_bytes: int = 0
     description: str = ""
 
     def config(self) -> api.StreamConfig:
@@ -55,7 +48,8 @@ class Stream:
             subjects=list(self.subjects),
             retention=api.RetentionPolicy.LIMITS,
             discard=api.DiscardPolicy.OLD,
-            storage=api.StorageType.FILE,
+            storage=api.StorageType.MEMORY if self.memory_bytes else api.StorageType.FILE,
+            max_bytes=self.memory_bytes or -1,
             max_age=self.max_age,
             duplicate_window=self.duplicate_window,
             allow_direct=True,
@@ -83,6 +77,10 @@ class Bucket:
         """The subject that holds a key."""
         return f"$KV.{self.name}.{key}"
 
+    def told(self, key: str) -> str:
+        """The subject on which the server tells of each change of a key."""
+        return f"kv.{self.name}.{key}"
+
     def config(self) -> api.StreamConfig:
         """The settings as NATS wants them: those of every client's key-value buckets."""
         return api.StreamConfig(
@@ -99,6 +97,8 @@ class Bucket:
             deny_delete=True,
             allow_direct=True,
             allow_msg_ttl=True,
+            # Watchers hear what is stored on subjects that nobody but the server may publish to.
+            republish=api.RePublish(src=self.subject(">"), dest=self.told(">")),
             # A watcher is told of a key that expired by a marker; without it, it would have to guess.
             subject_delete_marker_ttl=_MINUTE_S if self.ttl else None,
         )
@@ -125,6 +125,7 @@ STREAMS: tuple[Stream, ...] = (
     Stream(
         NOTICE,
         ("notice.*.*",),
+        memory_bytes=32 * 2**20,
         max_age=10 * _MINUTE_S,
         duplicate_window=10 * _MINUTE_S,
         description="What one person should know now: notice.<tenant>.<user>.",
@@ -183,45 +184,3 @@ def bucket_of(name: str) -> Bucket:
         if bucket.name == name:
             return bucket
     raise KeyError(f"no bucket {name!r}; the buckets are defined in mesh/bus/streams.py")
-
-
-async def ensure(
-    client: NatsClient,
-    *,
-    streams: tuple[Stream, ...] = STREAMS,
-    buckets: tuple[Bucket, ...] = BUCKETS,
-    replicas: int = 1,
-) -> None:
-    """Create the streams and buckets that are missing and update those that differ; many processes may at once.
-
-    Each lies on `replicas` servers of the cluster: with three, one may be lost without losing what was acknowledged.
-    """
-    jetstream = client.jetstream()
-    for config in (*(s.config() for s in streams), *(b.config() for b in buckets)):
-        await _ensure_one(jetstream, replace(config, num_replicas=replicas))
-
-
-async def _ensure_one(jetstream: JetStreamContext, config: api.StreamConfig) -> None:
-    name = str(config.name)
-    try:
-        existing = await jetstream.stream_info(name)
-    except NotFoundError:
-        try:
-            await jetstream.add_stream(config)
-        except APIError:
-            # Another process made it between the two calls, perhaps an older version of it.
-            existing = await jetstream.stream_info(name)
-        else:
-            _log.info("stream created", stream=name)
-            return
-    if differs(existing.config, config):
-        await jetstream.update_stream(config)
-        _log.info("stream updated", stream=name)
-
-
-def differs(actual: api.StreamConfig, wanted: api.StreamConfig) -> bool:
-    """Whether a stream lacks what is wanted of it; what the server fills in by itself does not count."""
-    present = actual.as_dict()
-    return any(
-        present.get(key) != value for key, value in wanted.as_dict().items() if value not in (None, 0, -1, False, "")
-    )

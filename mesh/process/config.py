@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,6 +22,9 @@ class ServiceConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Whether it makes the streams, buckets and consumers on the bus: the control process alone.
+    provisions_bus: ClassVar[bool] = False
 
     # Which service this is, e.g. "chat"; also the name on its certificate.
     name: str = Field(pattern=r"^[a-z]{2,32}$")

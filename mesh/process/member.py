@@ -96,6 +96,7 @@ class Member:
                     server_name=None if config.nats_ca else SERVER_NAME,
                     credentials_file=config.nats_credentials_file,
                     replicas=config.stream_replicas,
+                    provisions=config.provisions_bus,
                     handler_deadline=config.handler_deadline_s,
                 )
             )

@@ -19,6 +19,7 @@ import psutil
 from psycopg import AsyncConnection
 from redis.asyncio import Redis
 
+from mesh.bus.connection import connect
 from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
@@ -196,6 +197,7 @@ class ControlledNats(Controlled):
         super().__init__(component)
         self._nats = component
         self._identity = Identity(identity, "operator")
+        self._control = Identity(identity, "control")
 
     @property
     def url(self) -> str:
@@ -212,8 +214,18 @@ class ControlledNats(Controlled):
         """Port of its counters over HTTP: /connz, /jsz, /healthz."""
         return self._nats.monitor_port
 
+    async def start(self) -> None:
+        """Start it, and make the streams as the control process does. Raises ComponentError."""
+        await super().start()
+        await self.provision()
+
+    async def provision(self) -> None:
+        """Make what is missing of streams, buckets and consumers."""
+        async with connect(self.url, "control", tls=self._control.client_context, provisions=True):
+            pass
+
     async def wipe(self) -> None:
-        """Delete every stream and key-value bucket."""
+        """Delete every stream and key-value bucket, and make them anew."""
         client = await nats.connect(self.url, tls=self._identity.client_context())
         try:
             stream_manager = client.jetstream()
@@ -221,6 +233,7 @@ class ControlledNats(Controlled):
                 await stream_manager.delete_stream(str(stream.config.name))
         finally:
             await client.close()
+        await self.provision()
 
     async def forget(self, stream: str, *, before: int) -> None:
         """Delete a stream's messages before a sequence, as age does."""

@@ -265,6 +265,7 @@ async def test_consuming_goes_on_after_the_consumer_was_deleted(
         await until(lambda: len(seen) == 10)
         async with member(platform, "operator") as operator:
             await operator._client.jetstream().delete_consumer("LOG", "bot")
+        await platform.nats.provision()
         await fill(chat, tenant, range(10, 20))
         await until(lambda: len(seen) == 20)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mesh.atomic_file import write
 from mesh.bus import fence, streams
+from mesh.bus.provision import durables
 from mesh.identity import names
 from mesh.identity.files import Identity
 from mesh.manifest import manifests
@@ -28,10 +29,14 @@ class Rights:
     publish: tuple[str, ...] = ()
     # Core subjects it may subscribe to; each also gets its own inbox.
     subscribe: tuple[str, ...] = ()
-    # Streams it may read: directly, by consumers without a name, and by durable consumers that bear its name.
+    # Streams it may read message by message.
     read: tuple[str, ...] = ()
+    # Streams it may consume, by the durable consumer that bears its name.
+    consume: tuple[str, ...] = ()
     # Key-value buckets it may write, beyond its own registration.
     write: tuple[str, ...] = ()
+    # Whether it makes the streams, buckets and consumers.
+    provision: bool = False
 
 
 def rights() -> dict[str, Rights]:
@@ -41,7 +46,9 @@ def rights() -> dict[str, Rights]:
             publish=program.bus.publishes,
             subscribe=program.bus.subscribes,
             read=tuple(program.bus.reads),
+            consume=tuple(stream for stream, subjects in program.bus.reads.items() if subjects),
             write=program.bus.writes,
+            provision=name == _CONTROL,
         )
         for name, program in manifests().items()
     }
@@ -51,7 +58,10 @@ def rights() -> dict[str, Rights]:
 # Everyone finds instances, splits, keys and worker ids here.
 _BUCKETS = tuple(bucket.name for bucket in streams.BUCKETS)
 # In these, everybody who may write has keys of their own: `<name>.>`.
+_CONTROL = "control"
 _OWN_KEYS = ("registry", streams.LEASES)
+# Changes of the buckets, which the server alone tells.
+_TOLD = tuple(bucket.told(">") for bucket in streams.BUCKETS)
 _STREAMS = tuple(stream.name for stream in streams.STREAMS)
 
 # Messages are at most 8 KB of text and some hundred bytes around it.
@@ -160,7 +170,7 @@ class Nats:
                 "user": names.dns_name(name),
                 "permissions": {
                     "publish": {"allow": _publish(name, each)},
-                    "subscribe": {"allow": [f"{inbox(name)}.>", *each.subscribe]},
+                    "subscribe": {"allow": [f"{inbox(name)}.>", *_TOLD, *each.subscribe]},
                 },
             }
         # The machine's owner at the `octopus` command.
@@ -189,42 +199,35 @@ class Nats:
 
 def _publish(name: str, rights: Rights) -> list[str]:
     """Return the subjects an identity may publish to, those that carry JetStream requests included."""
-    subjects = [*rights.publish, f"$KV.registry.{name}.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.FC.>"]
+    registration = f"$KV.registry.{name}.>"
+    subjects = [*rights.publish, registration]
     subjects += [f"$KV.{bucket}.{name}.>" if bucket in _OWN_KEYS else f"$KV.{bucket}.>" for bucket in rights.write]
-    for stream in (*_STREAMS, *(f"KV_{bucket}" for bucket in _BUCKETS)):
-        # Whoever starts first makes what is missing; nobody may delete or purge.
-        subjects += [f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
     kinds = {subject.partition(".")[0] for subject in rights.publish}
     subjects += [each for each in fence.SUBJECTS.values() if each.partition(".")[0] in kinds]
-    for bucket in _BUCKETS:
-        subjects += _reading(f"KV_{bucket}")
+    for stream in (*rights.read, *(f"KV_{bucket}" for bucket in _BUCKETS)):
+        subjects += [f"$JS.API.STREAM.INFO.{stream}", f"$JS.API.DIRECT.GET.{stream}"]
+    for stream in rights.consume:
+        # Of its own consumer, which the control process has made.
         subjects += [
-            f"$JS.API.CONSUMER.CREATE.KV_{bucket}",
-            f"$JS.API.CONSUMER.CREATE.KV_{bucket}.>",
-            f"$JS.API.CONSUMER.INFO.KV_{bucket}.*",
-            f"$JS.API.CONSUMER.DELETE.KV_{bucket}.*",
-        ]
-    for stream in rights.read:
-        subjects += _reading(stream)
-        subjects += [
-            f"$JS.API.CONSUMER.CREATE.{stream}.{name}.>",
-            f"$JS.API.CONSUMER.CREATE.{stream}.{name}",
-            f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{name}",
             f"$JS.API.CONSUMER.INFO.{stream}.{name}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
             f"$JS.ACK.{stream}.{name}.>",
             # What it cannot digest.
             f"dead.{stream}.{name}",
         ]
+    if rights.provision:
+        # Whoever makes a stream can have messages copied, and whoever makes a consumer can have them sent anywhere.
+        for stream in (*_STREAMS, *(f"KV_{bucket}" for bucket in _BUCKETS)):
+            subjects += [f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
+        subjects += [f"$JS.API.STREAM.DELETE.{each.name}" for each in streams.STREAMS if each.memory_bytes]
+        for durable in durables():
+            subjects += [
+                f"$JS.API.CONSUMER.INFO.{durable.stream}.{durable.name}",
+                f"$JS.API.CONSUMER.CREATE.{durable.stream}.{durable.name}",
+                f"$JS.API.CONSUMER.CREATE.{durable.stream}.{durable.name}.>",
+                f"$JS.API.CONSUMER.DURABLE.CREATE.{durable.stream}.{durable.name}",
+            ]
     return subjects
-
-
-def _reading(stream: str) -> list[str]:
-    return [
-        f"$JS.API.DIRECT.GET.{stream}",
-        f"$JS.API.DIRECT.GET.{stream}.>",
-        f"$JS.API.STREAM.MSG.GET.{stream}",
-    ]
 
 
 def program() -> Path:

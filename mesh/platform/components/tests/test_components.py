@@ -1,6 +1,8 @@
 """The components as the platform runs them: who is let in, what they may do, and what survives a kill."""
 
 import asyncio
+import contextlib
+import json
 import ssl
 import struct
 
@@ -11,9 +13,10 @@ import pytest
 import redis.exceptions
 from cryptography import x509
 from nats.aio.client import Client
-from nats.js.api import KeyValueConfig, StreamConfig
 from redis.asyncio import Redis
 
+from mesh.bus import Unavailable
+from mesh.bus.tests.members import member
 from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
@@ -148,20 +151,14 @@ async def bus(platform: Platform, name: str, refusals: list[str] | None = None) 
     )
 
 
-async def log(client: Client) -> None:
-    await client.jetstream().add_stream(StreamConfig(name="LOG", subjects=["log.*.*"], allow_direct=True))
-
-
 async def test_chat_writes_the_log_and_bot_reads_it(platform: Platform) -> None:
     await platform.nats.wipe()
     chat, bot = await bus(platform, "chat"), await bus(platform, "bot")
-    await log(chat)
     acknowledged = await chat.jetstream().publish("log.qingshan.1", b"hello")
-    pull = await bot.jetstream().pull_subscribe("log.>", durable="bot", stream="LOG")
-    (message,) = await pull.fetch(1, timeout=5)
+    message = await bot.request("$JS.API.CONSUMER.MSG.NEXT.LOG.bot", b"1", timeout=5)
     assert message.data == b"hello"
-    await message.ack_sync(timeout=5)
-    direct = await chat.jetstream().get_msg("LOG", seq=acknowledged.seq, direct=True)
+    await bot.request(message.reply, b"+ACK", timeout=5)
+    direct = await chat.request("$JS.API.DIRECT.GET.LOG", json.dumps({"seq": acknowledged.seq}).encode(), timeout=5)
     assert direct.data == b"hello"
     await chat.close()
     await bot.close()
@@ -174,12 +171,11 @@ def test_rights_are_of_members() -> None:
 async def test_bot_may_not_write_the_log(platform: Platform) -> None:
     await platform.nats.wipe()
     chat, refusals = await bus(platform, "chat"), list[str]()
-    await log(chat)
     bot = await bus(platform, "bot", refusals)
     with pytest.raises(nats.errors.TimeoutError):
         await bot.jetstream().publish("log.qingshan.1", b"forged", timeout=0.5)
     assert any("permissions violation" in refusal.lower() for refusal in refusals)
-    assert (await chat.jetstream().stream_info("LOG")).state.messages == 0
+    assert json.loads((await chat.request("$JS.API.STREAM.INFO.LOG", b"", timeout=5)).data)["state"]["messages"] == 0
     await chat.close()
     await bot.close()
 
@@ -198,33 +194,24 @@ async def test_nobody_listens_to_the_replies_of_another(platform: Platform) -> N
 
 async def test_only_user_writes_the_keys_and_everyone_reads_them(platform: Platform) -> None:
     await platform.nats.wipe()
-    user, chat = await bus(platform, "user"), await bus(platform, "chat")
-    keys = await user.jetstream().create_key_value(KeyValueConfig(bucket="keys"))
-    await keys.put("jwks", b"{}")
-    seen = await chat.jetstream().key_value("keys")
-    assert (await seen.get("jwks")).value == b"{}"
-    watcher = await seen.watchall()
-    first = await anext(watcher)
-    assert first is not None
-    assert first.value == b"{}"
-    await watcher.stop()
-    with pytest.raises(nats.errors.TimeoutError):
-        await chat.request("$KV.keys.jwks", b"forged", timeout=0.5)
-    assert (await seen.get("jwks")).value == b"{}"
-    await user.close()
-    await chat.close()
+    async with member(platform, "user") as user, member(platform, "chat") as chat:
+        await user.kv("keys").put("jwks", b"{}")
+        async with contextlib.aclosing(chat.kv("keys").watch()) as seen:
+            first = await anext(seen)
+            assert first is not None
+            assert first.value == b"{}"
+        with pytest.raises(Unavailable):
+            await chat.kv("keys").put("jwks", b"forged", timeout=0.5)
+        assert (await chat.kv("keys").get("jwks")) == first
 
 
 async def test_an_instance_registers_under_its_own_service_only(platform: Platform) -> None:
     await platform.nats.wipe()
-    refusals: list[str] = []
-    bridge = await bus(platform, "bridge", refusals)
-    registry = await bridge.jetstream().create_key_value(KeyValueConfig(bucket="registry", ttl=3))
-    await registry.put("bridge.1", b"here")
-    with pytest.raises(nats.errors.TimeoutError):
-        await bridge.request("$KV.registry.chat.1", b"forged", timeout=0.5)
-    assert await registry.keys() == ["bridge.1"]
-    await bridge.close()
+    async with member(platform, "bridge") as bridge:
+        await bridge.kv("registry").put("bridge.1", b"here")
+        with pytest.raises(Unavailable):
+            await bridge.kv("registry").put("chat.1", b"forged", timeout=0.5)
+        assert [each.key for each in await bridge.kv("registry").entries()] == ["bridge.1"]
 
 
 async def test_a_stranger_does_not_enter_the_bus(platform: Platform) -> None:
@@ -260,12 +247,11 @@ async def served_serial(platform: Platform) -> int:
 async def test_a_killed_bus_keeps_what_it_acknowledged(platform: Platform) -> None:
     await platform.nats.wipe()
     chat = await bus(platform, "chat")
-    await log(chat)
     for number in range(100):
         await chat.jetstream().publish("log.qingshan.1", str(number).encode())
     await platform.nats.kill()
     await platform.nats.start()
     await chat.close()
     again = await bus(platform, "chat")
-    assert (await again.jetstream().stream_info("LOG")).state.messages == 100
+    assert json.loads((await again.request("$JS.API.STREAM.INFO.LOG", b"", timeout=5)).data)["state"]["messages"] == 100
     await again.close()

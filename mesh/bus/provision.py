@@ -1,0 +1,138 @@
+"""What the control process makes on the bus: streams, buckets, and the durable consumers of the manifests.
+
+Nobody else may: a stream can copy messages anywhere, and a consumer can send them anywhere, past everybody's rights.
+Everything is checked again every few seconds, because a server may have come back without its data.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext, api
+from nats.js.errors import APIError, NotFoundError
+
+from mesh.bus.client import Client
+from mesh.bus.streams import BUCKETS, STREAMS
+from mesh.manifest import manifests
+
+_log = structlog.get_logger(__name__)
+
+# How long the server waits for news of a message before it gives it to somebody else, in seconds. News is sent three
+# times as often, so a handler may take its time, and what a killed process held is soon somebody else's.
+ACK_WAIT_S: Final = 6.0
+# How many messages all instances of a service may hold together.
+_MOST_PENDING: Final = 10_000
+_CHECK_EVERY_S: Final = 5.0
+_RETRY_S: Final = 0.25
+
+
+@dataclass(frozen=True)
+class Durable:
+    """The durable consumer of one program in one stream; it bears the program's name."""
+
+    stream: str
+    name: str
+    subjects: tuple[str, ...]
+
+    def config(self) -> api.ConsumerConfig:
+        """The settings as NATS wants them."""
+        return api.ConsumerConfig(
+            name=self.name,
+            durable_name=self.name,
+            filter_subjects=list(self.subjects),
+            deliver_policy=api.DeliverPolicy.ALL,
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_S,
+            # Counted by the consumer: the server would drop the message silently.
+            max_deliver=-1,
+            max_ack_pending=_MOST_PENDING,
+        )
+
+
+def durables() -> tuple[Durable, ...]:
+    """Return the consumers that the manifests ask for."""
+    return tuple(
+        Durable(stream, program.name, subjects)
+        for program in manifests().values()
+        for stream, subjects in program.bus.reads.items()
+        if subjects
+    )
+
+
+async def provision(client: Client) -> None:
+    """Create what is missing and update what differs. Raises nats-py's errors."""
+    jetstream = client.jetstream()
+    for stream in STREAMS:
+        await _stream(jetstream, stream.config())
+    for durable in durables():
+        await _consumer(jetstream, durable)
+    # Members take the last bucket for the sign that everything is there.
+    for bucket in reversed(BUCKETS):
+        await _stream(jetstream, bucket.config())
+
+
+async def keep_provisioned(client: Client, back: asyncio.Event, done: asyncio.Event) -> None:
+    """Provision at once, whenever `back` is set, and every few seconds, until cancelled; set `done` each time."""
+    while True:
+        back.clear()
+        try:
+            await provision(client)
+        except (NatsError, OSError) as error:
+            _log.warning("streams not provisioned, trying again", error=repr(error))
+            await asyncio.sleep(_RETRY_S)
+            continue
+        done.set()
+        try:
+            async with asyncio.timeout(_CHECK_EVERY_S):
+                await back.wait()
+        except TimeoutError:
+            continue
+
+
+async def _stream(jetstream: JetStreamContext, config: api.StreamConfig) -> None:
+    name = str(config.name)
+    try:
+        existing = (await jetstream.stream_info(name)).config
+    except NotFoundError:
+        existing = None
+    if existing is not None and existing.storage != config.storage:
+        # NATS cannot move a stream; only those whose messages may be lost ever change their storage.
+        await jetstream.delete_stream(name)
+        existing = None
+    if existing is None:
+        try:
+            await jetstream.add_stream(config)
+        except APIError:
+            # Another control process made it between the two calls, perhaps an older version of it.
+            existing = (await jetstream.stream_info(name)).config
+        else:
+            _log.info("stream created", stream=name)
+            return
+    if differs(existing, config):
+        await jetstream.update_stream(config)
+        _log.info("stream updated", stream=name)
+
+
+async def _consumer(jetstream: JetStreamContext, durable: Durable) -> None:
+    config = durable.config()
+    try:
+        existing = (await jetstream.consumer_info(durable.stream, durable.name)).config
+    except NotFoundError:
+        existing = None
+    if existing is not None and not differs(existing, config):
+        return
+    await jetstream.add_consumer(durable.stream, config)
+    _log.info("consumer provisioned", stream=durable.stream, durable=durable.name)
+
+
+def differs(actual: api.StreamConfig | api.ConsumerConfig, wanted: api.StreamConfig | api.ConsumerConfig) -> bool:
+    """Say whether a stream or consumer lacks what is wanted of it; what the server fills in does not count."""
+    present = actual.as_dict()
+    if present.get("filter_subject"):
+        # How the server tells of a single one.
+        present["filter_subjects"] = [present["filter_subject"]]
+    return any(
+        present.get(key) != value for key, value in wanted.as_dict().items() if value not in (None, 0, -1, False, "")
+    )
