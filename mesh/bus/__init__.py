@@ -3,7 +3,7 @@
 from mesh.bus.bus import Bus, Subscription
 from mesh.bus.connection import connect
 from mesh.bus.delivery import Delivery
-from mesh.bus.errors import BusError, Conflict, NotStored, Poison, Rejected, Unavailable
+from mesh.bus.errors import BusError, Conflict, Full, NotStored, Poison, Rejected, Unavailable
 from mesh.bus.kv import Entry, KeyValue
 from mesh.bus.payload import decode
 from mesh.bus.publish import PubAck
@@ -15,6 +15,7 @@ __all__ = [
     "Conflict",
     "Delivery",
     "Entry",
+    "Full",
     "KeyValue",
     "NotStored",
     "Poison",

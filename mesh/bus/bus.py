@@ -76,7 +76,8 @@ class Bus:
         when NATS is lost in between: await each before the next where order matters.
 
         With `expected_last_subject_sequence` it is stored only while that is the sequence of the last message on the
-        subject (0: none). Conflict when it is not; Unavailable after `timeout`; Rejected when NATS refuses it for good.
+        subject (0: none). Conflict when it is not; Full when the stream has no room; Unavailable after `timeout`;
+        Rejected when NATS refuses it for good.
         """
         return await self._publisher.publish(
             subject,

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from mesh.bus.bounds import Bounds
 from mesh.bus.bus import Bus
 from mesh.bus.client import Client
 from mesh.bus.consume import DEADLINE_S
@@ -36,7 +37,7 @@ async def connect(
     credentials_file: Path | None = None,
     replicas: int = 1,
     timeout: float = 10.0,
-    provisions: bool = False,
+    provisions: Bounds | None = None,
     handler_deadline: float = DEADLINE_S,
 ) -> AsyncIterator[Bus]:
     """A bus on the NATS servers at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`, closed in the end.
@@ -47,7 +48,7 @@ async def connect(
 
     `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each
     new connection. With `provisions`, which only the control process may, streams, buckets and consumers are
-    made and kept as they should be; everybody else waits until they are there.
+    made within these bounds and kept as they should be; everybody else waits until they are there.
     `handler_deadline` is how many seconds a handler of a consumer may take unless that consumer says otherwise.
     Raises Unavailable when the server cannot be reached within `timeout` seconds, or has no streams for a minute;
     later, a lost connection is taken up again for as long as it takes.
@@ -97,9 +98,11 @@ async def connect(
         why = f": {problems[-1]}" if problems else ""
         raise Unavailable(f"NATS at {url} cannot be reached within {timeout} s{why}") from error
     try:
-        if provisions:
+        if provisions is not None:
             done = asyncio.Event()
-            keeping = asyncio.create_task(keep_provisioned(client, reconnected, done), name="keep provisioned")
+            keeping = asyncio.create_task(
+                keep_provisioned(client, provisions, reconnected, done), name="keep provisioned"
+            )
             await done.wait()
         else:
             await _provisioned(bus)

@@ -4,8 +4,8 @@ What becomes of a message, by how its handler ends:
 
 - it returns: acknowledged, and never delivered again;
 - it raises `Poison`, or the payload is not of the expected type: to the dead letters at once;
-- it raises an error that says "unavailable" or "rate limited" (by `mesh.errors`): something it needs is away. The
-  message is kept and tried again, with growing pauses, for as long as it takes;
+- it raises an error that says "unavailable", "rate limited" or "storage full" (by `mesh.errors`): something it needs is
+  away. The message is kept and tried again, with growing pauses, for as long as it takes;
 - it raises anything else: given back, delivered again after a growing pause, and after `max_deliveries` attempts to the
   dead letters. With a `key`, the pause is taken here instead, so that no later message of the key overtakes;
 - it does not end before its deadline: cancelled, then as "unavailable" while no other message is handled either, else

@@ -2,6 +2,7 @@
 
     BusError                       the root; catch it to catch all of them
     ├── Unavailable                NATS cannot be reached or does not answer in time; try again    (UNAVAILABLE)
+    ├── Full                       the stream is full; nothing was stored                          (STORAGE_FULL)
     ├── Conflict                   the subject's last sequence is not the expected one             (VERSION_CONFLICT)
     ├── Rejected                   the server refuses the request for good: a bug or a limit       (INTERNAL)
     ├── NotStored                  no such message, key or stream                                  (INTERNAL)
@@ -23,6 +24,16 @@ class Unavailable(BusError):
     """NATS cannot be reached, or has not answered before the caller's timeout. Trying again may help."""
 
     reason: ClassVar[str] = "UNAVAILABLE"
+
+
+class Full(BusError):
+    """The stream holds as much as it may; the message was not stored, and none that is stored was given up for it.
+
+    `retry_after` is in seconds.
+    """
+
+    reason: ClassVar[str] = "STORAGE_FULL"
+    retry_after: ClassVar[float] = 5.0
 
 
 class Conflict(BusError):

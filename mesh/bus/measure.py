@@ -19,6 +19,10 @@ batch_size: Final = Histogram(
 batches_refused: Final = Counter(
     "octopus_bus_batches_refused_total", "Batches whose messages were sent one by one then."
 )
+stream_fill: Final = Gauge(
+    "octopus_bus_stream_fill_ratio", "How full a stream is, 0 to 1; told by the control process.", ["stream"]
+)
+disk_full: Final = Gauge("octopus_bus_disk_full", "Whether streams take no more because of their disk: 1 or 0.")
 handling_seconds: Final = Histogram(
     "octopus_bus_handling_seconds", "How long handlers took for a message or a batch.", ["consumer"], buckets=_BUCKETS
 )

@@ -13,6 +13,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext, api
 from nats.js.errors import APIError, NotFoundError
 
+from mesh.bus.bounds import Bounds
 from mesh.bus.client import Client
 from mesh.bus.streams import BUCKETS, STREAMS
 from mesh.manifest import manifests
@@ -61,24 +62,29 @@ def durables() -> tuple[Durable, ...]:
     )
 
 
-async def provision(client: Client) -> None:
-    """Create what is missing and update what differs. Raises nats-py's errors."""
+async def provision(client: Client, bounds: Bounds) -> None:
+    """Create what is missing, update what differs, and make room. Raises nats-py's errors."""
     jetstream = client.jetstream()
     for stream in STREAMS:
-        await _stream(jetstream, stream.config())
+        await _stream(jetstream, stream.config(await bounds.of(jetstream, stream)))
     for durable in durables():
         await _consumer(jetstream, durable)
+    for stream in STREAMS:
+        if not stream.discards:
+            await bounds.make_room(
+                jetstream, stream.name, [each.name for each in durables() if each.stream == stream.name]
+            )
     # Members take the last bucket for the sign that everything is there.
     for bucket in reversed(BUCKETS):
         await _stream(jetstream, bucket.config())
 
 
-async def keep_provisioned(client: Client, back: asyncio.Event, done: asyncio.Event) -> None:
+async def keep_provisioned(client: Client, bounds: Bounds, back: asyncio.Event, done: asyncio.Event) -> None:
     """Provision at once, whenever `back` is set, and every few seconds, until cancelled; set `done` each time."""
     while True:
         back.clear()
         try:
-            await provision(client)
+            await provision(client, bounds)
         except (NatsError, OSError) as error:
             _log.warning("streams not provisioned, trying again", error=repr(error))
             await asyncio.sleep(_RETRY_S)

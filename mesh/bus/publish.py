@@ -17,7 +17,7 @@ from nats.errors import MaxPayloadError
 
 from mesh.bus import measure, payload, read, tracing
 from mesh.bus.client import Client
-from mesh.bus.errors import BusError, Conflict, Rejected, Unavailable
+from mesh.bus.errors import BusError, Conflict, Full, Rejected, Unavailable
 from mesh.bus.fence import SUBJECTS
 from mesh.bus.group_commit import EXPECTED_LAST_HEADER, GroupCommit
 from mesh.bus.replies import Replies, Reply
@@ -34,6 +34,9 @@ _MAX_PENDING = 4096
 _LOOK_BACK = 256
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
+# NATS tells a full stream from other failures to store by the text alone.
+_NOT_STORED = 10077
+_NO_STORAGE = (10023, 10028, 10047)
 _NO_RESPONDERS = "503"
 
 
@@ -170,6 +173,8 @@ def _ack(reply: Reply) -> PubAck:
     if code in _WRONG_LAST_SEQUENCE:
         number = re.search(r"(\d+)$", description)
         raise Conflict("the subject has moved on since it was read", last_seq=int(number[1]) if number else None)
+    if code in _NO_STORAGE or (code == _NOT_STORED and "maximum" in description):
+        raise Full("the store of messages is full and takes none until it has room; try again later")
     if error.get("code") in (429, 500, 503):
         raise _TryAgainError(description)
     raise Rejected(f"NATS refuses the message: {description} ({code})")

@@ -11,7 +11,7 @@ from mesh.errors import refused_from
 
 LONGEST_PAUSE_S: Final = 10.0
 _PAUSES: Final = tenacity.wait_exponential_jitter(multiplier=0.1, max=LONGEST_PAUSE_S, jitter=0.02)
-_PASSING: Final = frozenset({reasons.REASON_UNAVAILABLE, reasons.REASON_RATE_LIMITED})
+_PASSING: Final = frozenset({reasons.REASON_UNAVAILABLE, reasons.REASON_RATE_LIMITED, reasons.REASON_STORAGE_FULL})
 
 
 class Judgement(NamedTuple):

@@ -37,19 +37,23 @@ class Stream:
     grouped: bool = False
     # In memory, with at most so many bytes: what is lost without harm when NATS restarts.
     memory_bytes: int = 0
+    # Its part of the bytes that the bus may keep in files.
+    share: float = 0.0
+    # Whether a full stream gives up its oldest messages; otherwise it takes no more.
+    discards: bool = False
     description: str = ""
 
-    def config(self) -> api.StreamConfig:
-        """The settings as NATS wants them."""
+    def config(self, max_bytes: int) -> api.StreamConfig:
+        """The settings as NATS wants them, with at most so many bytes."""
         republish = api.RePublish(src=self.republish[0], dest=self.republish[1]) if self.republish else None
         return api.StreamConfig(
             name=self.name,
             description=self.description,
             subjects=list(self.subjects),
             retention=api.RetentionPolicy.LIMITS,
-            discard=api.DiscardPolicy.OLD,
+            discard=api.DiscardPolicy.OLD if self.discards else api.DiscardPolicy.NEW,
             storage=api.StorageType.MEMORY if self.memory_bytes else api.StorageType.FILE,
-            max_bytes=self.memory_bytes or -1,
+            max_bytes=self.memory_bytes or max_bytes,
             max_age=self.max_age,
             duplicate_window=self.duplicate_window,
             allow_direct=True,
@@ -109,6 +113,7 @@ STREAMS: tuple[Stream, ...] = (
         LOG,
         ("log.*.*", FENCES[LOG]),
         grouped=True,
+        share=0.6,
         max_age=3 * _DAY_S,
         duplicate_window=2 * _HOUR_S,
         republish=("log.*.*", "live.{{wildcard(1)}}.{{wildcard(2)}}.message"),
@@ -118,6 +123,7 @@ STREAMS: tuple[Stream, ...] = (
         EVENT,
         ("event.>",),
         grouped=True,
+        share=0.25,
         max_age=7 * _DAY_S,
         duplicate_window=2 * _HOUR_S,
         description="What has happened: event.<service>.<tenant>.<id>.",
@@ -126,6 +132,7 @@ STREAMS: tuple[Stream, ...] = (
         NOTICE,
         ("notice.*.*",),
         memory_bytes=32 * 2**20,
+        discards=True,
         max_age=10 * _MINUTE_S,
         duplicate_window=10 * _MINUTE_S,
         description="What one person should know now: notice.<tenant>.<user>.",
@@ -133,6 +140,8 @@ STREAMS: tuple[Stream, ...] = (
     Stream(
         DEAD,
         ("dead.>",),
+        share=0.1,
+        discards=True,
         max_age=30 * _DAY_S,
         duplicate_window=2 * _HOUR_S,
         description="Messages that a consumer gave up: dead.<stream>.<durable>.",

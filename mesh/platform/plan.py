@@ -115,6 +115,8 @@ class Plan:
         if program.name == "control":
             values |= {
                 "port": self._control_port,
+                "bus_bytes": self.nats.stream_bytes(),
+                "bus_folder": self.nats.folder,
                 "envoy_folder": self.envoy.settings,
                 "edge_port": self.edge_port,
                 "edge_metrics_port": self._edge_metrics_port,

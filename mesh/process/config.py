@@ -5,9 +5,11 @@ from __future__ import annotations
 import tomllib
 from ipaddress import ip_address
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mesh.bus.bounds import Bounds
 
 
 class ConfigError(Exception):
@@ -22,9 +24,6 @@ class ServiceConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # Whether it makes the streams, buckets and consumers on the bus: the control process alone.
-    provisions_bus: ClassVar[bool] = False
 
     # Which service this is, e.g. "chat"; also the name on its certificate.
     name: str = Field(pattern=r"^[a-z]{2,32}$")
@@ -98,6 +97,10 @@ class ServiceConfig(BaseModel):
         if address.is_unspecified:
             raise ValueError(f"with host {self.host!r} say in `advertised_host` at which address others reach it")
         return self
+
+    def bus_bounds(self) -> Bounds | None:
+        """Return how much the streams may hold, for the process that makes them: the control process alone."""
+        return None
 
     @classmethod
     def read(cls, path: Path) -> Self:

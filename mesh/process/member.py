@@ -96,7 +96,7 @@ class Member:
                     server_name=None if config.nats_ca else SERVER_NAME,
                     credentials_file=config.nats_credentials_file,
                     replicas=config.stream_replicas,
-                    provisions=config.provisions_bus,
+                    provisions=config.bus_bounds(),
                     handler_deadline=config.handler_deadline_s,
                 )
             )

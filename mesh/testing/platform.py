@@ -19,6 +19,7 @@ import psutil
 from psycopg import AsyncConnection
 from redis.asyncio import Redis
 
+from mesh.bus.bounds import Bounds
 from mesh.bus.connection import connect
 from mesh.identity import names
 from mesh.identity.authority import Authority
@@ -37,6 +38,7 @@ from mesh.process.config import ServiceConfig
 Config = TypeVar("Config", bound=ServiceConfig)
 
 _PREFIX = "octopus-test-"
+_STREAM_BYTES = 2 * 2**30
 _FREEZES_WITHIN_S = 5.0
 # PostgreSQL has a process for each connection; freezing its first one alone would leave the others at work.
 _WITH_CHILDREN = (signal.SIGSTOP, signal.SIGCONT)
@@ -219,9 +221,11 @@ class ControlledNats(Controlled):
         await super().start()
         await self.provision()
 
-    async def provision(self) -> None:
+    async def provision(self, bounds: Bounds | None = None) -> None:
         """Make what is missing of streams, buckets and consumers."""
-        async with connect(self.url, "control", tls=self._control.client_context, provisions=True):
+        async with connect(
+            self.url, "control", tls=self._control.client_context, provisions=bounds or Bounds(_STREAM_BYTES)
+        ):
             pass
 
     async def wipe(self) -> None:

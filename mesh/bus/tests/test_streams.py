@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from nats.js.api import StorageType
 
+from mesh.bus.bounds import Bounds
 from mesh.bus.provision import differs, durables, provision
 from mesh.bus.streams import BUCKETS, STREAMS, stream_of
 from mesh.bus.tests.members import member
@@ -44,23 +45,23 @@ async def test_two_control_processes_may_make_the_streams_at_once(platform: Plat
 async def test_what_is_as_wanted_is_left_alone_and_what_differs_is_put_right(platform: Platform) -> None:
     async with member(platform, "operator") as operator:
         manager = operator._client.jetstream()
-        for config in (*(each.config() for each in STREAMS), *(each.config() for each in BUCKETS)):
+        for config in (*(each.config(-1) for each in STREAMS), *(each.config() for each in BUCKETS)):
             actual = (await manager.stream_info(str(config.name))).config
             assert not differs(actual, config)
         for durable in durables():
             assert not differs((await manager.consumer_info(durable.stream, durable.name)).config, durable.config())
 
-        [log] = [each.config() for each in STREAMS if each.name == "LOG"]
+        [log] = [each.config(-1) for each in STREAMS if each.name == "LOG"]
         await manager.update_stream(log.evolve(max_age=86_400.0))
         assert differs((await manager.stream_info("LOG")).config, log)
-        await provision(operator._client)
+        await provision(operator._client, Bounds(2 * 2**30))
         assert not differs((await manager.stream_info("LOG")).config, log)
 
 
 async def test_a_stream_that_lay_in_files_moves_to_memory(platform: Platform) -> None:
     async with member(platform, "operator") as operator:
         manager = operator._client.jetstream()
-        [notice] = [each.config() for each in STREAMS if each.name == "NOTICE"]
+        [notice] = [each.config(-1) for each in STREAMS if each.name == "NOTICE"]
         await manager.delete_stream("NOTICE")
         await manager.add_stream(notice.evolve(storage=StorageType.FILE, max_bytes=-1))
         await platform.nats.provision()

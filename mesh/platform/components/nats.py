@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,6 +68,10 @@ _STREAMS = tuple(stream.name for stream in streams.STREAMS)
 # Messages are at most 8 KB of text and some hundred bytes around it.
 _MAX_PAYLOAD = 1_048_576
 
+# How much the streams may hold, whatever the disk has free.
+_LEAST_BYTES = 64 * 2**20
+_MOST_BYTES = 64 * 2**30
+
 # Where the key of the data files lies in the secrets folder, and what the server reads of it.
 _KEYRING = "keyring-nats"
 _ENCRYPTION = "nats-encryption.conf"
@@ -102,6 +107,17 @@ class Nats:
         """Where members connect."""
         return f"tls://127.0.0.1:{self.port}"
 
+    @property
+    def folder(self) -> Path:
+        """Where it keeps its files."""
+        return self._folder.data(self.name)
+
+    def stream_bytes(self) -> int:
+        """Return how much the streams may hold: half of what the disk has free beside them, within limits."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        held = sum(path.stat().st_size for path in self.folder.rglob("*.blk"))
+        return max(_LEAST_BYTES, min(_MOST_BYTES, (shutil.disk_usage(self.folder).free + held) // 2))
+
     async def prepare(self) -> None:
         """Write the settings, and the first time the key of the data files. Raise ComponentError."""
         data = self._folder.data(self.name)
@@ -118,7 +134,9 @@ class Nats:
             "jetstream": {
                 "store_dir": str(data),
                 "max_memory_store": 64 * 2**20,
-                "max_file_store": 8 * 2**30,
+                # What streams may hold is bounded by the control process, from `stream_bytes`. A smaller number here
+                # could keep the server from opening what it has.
+                "max_file_store": shutil.disk_usage(data).total,
                 "sync_interval": _SYNC_INTERVAL[self._durability],
             },
             "tls": {
@@ -219,6 +237,7 @@ def _publish(name: str, rights: Rights) -> list[str]:
         # Whoever makes a stream can have messages copied, and whoever makes a consumer can have them sent anywhere.
         for stream in (*_STREAMS, *(f"KV_{bucket}" for bucket in _BUCKETS)):
             subjects += [f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
+        subjects += [f"$JS.API.STREAM.PURGE.{each.name}" for each in streams.STREAMS if not each.discards]
         subjects += [f"$JS.API.STREAM.DELETE.{each.name}" for each in streams.STREAMS if each.memory_bytes]
         for durable in durables():
             subjects += [

@@ -155,7 +155,9 @@ async def test_chat_writes_the_log_and_bot_reads_it(platform: Platform) -> None:
     await platform.nats.wipe()
     chat, bot = await bus(platform, "chat"), await bus(platform, "bot")
     acknowledged = await chat.jetstream().publish("log.qingshan.1", b"hello")
-    message = await bot.request("$JS.API.CONSUMER.MSG.NEXT.LOG.bot", b"1", timeout=5)
+    pulled = await bot.subscribe(bot.new_inbox())
+    await bot.publish("$JS.API.CONSUMER.MSG.NEXT.LOG.bot", b"1", reply=pulled.subject)
+    message = await pulled.next_msg(timeout=5)
     assert message.data == b"hello"
     await bot.request(message.reply, b"+ACK", timeout=5)
     direct = await chat.request("$JS.API.DIRECT.GET.LOG", json.dumps({"seq": acknowledged.seq}).encode(), timeout=5)

@@ -76,6 +76,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Something failed inside; the trace id leads to it. No details are disclosed."""
     REASON_TOKEN_REVOKED: _Reason.ValueType  # 24
     """The token was taken back before its end: the user logged out everywhere or has a new password. Log in again."""
+    REASON_STORAGE_FULL: _Reason.ValueType  # 25
+    """The platform's store of messages is full, and takes none until it has room. Nothing that is stored is lost.
+    `RetryInfo` says when to try again.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a frame was refused."""
@@ -129,4 +133,8 @@ REASON_INTERNAL: Reason.ValueType  # 23
 """Something failed inside; the trace id leads to it. No details are disclosed."""
 REASON_TOKEN_REVOKED: Reason.ValueType  # 24
 """The token was taken back before its end: the user logged out everywhere or has a new password. Log in again."""
+REASON_STORAGE_FULL: Reason.ValueType  # 25
+"""The platform's store of messages is full, and takes none until it has room. Nothing that is stored is lost.
+`RetryInfo` says when to try again.
+"""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
