@@ -86,7 +86,7 @@ async def keep_provisioned(client: Client, bounds: Bounds, back: asyncio.Event, 
         try:
             await provision(client, bounds)
         except (NatsError, OSError) as error:
-            _log.warning("streams not provisioned, trying again", error=repr(error))
+            _log.warning("streams not provisioned, trying again", error=str(error) or repr(error))
             await asyncio.sleep(_RETRY_S)
             continue
         done.set()

@@ -43,7 +43,7 @@ class Watcher:
         self.settled = asyncio.Event()
         self._bus = bus
         self._changed = changed
-        self._prefix = streams.bucket_of("registry").subject("")
+        self._prefix = streams.bucket_of("registry").told("")
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -64,6 +64,9 @@ class Watcher:
             await subscription.unsubscribe()
 
     def _heard(self, data: bytes, headers: Mapping[str, str], subject: str) -> None:
+        if "Nats-Marker-Reason" in headers:
+            # The server let the key expire; this process judges by itself who fell silent.
+            return
         key = subject.removeprefix(self._prefix)
         if headers.get("KV-Operation") in ("DEL", "PURGE"):
             if self.instances.gone(key):

@@ -157,30 +157,28 @@ class Nats:
         write(self._folder.config / "nats.conf", text + "\n")
 
     def _write_encryption(self) -> None:
-        """Write what the server encrypts its files with: the newest key, and the one that sealed them until now.
+        """Write what the server encrypts its files with. What lies in the clear is encrypted at its start.
 
-        At its start the server seals everything under the newest key, and encrypts what lies in the clear.
+        The key stays the same: under another one, NATS 2.15 forgets what consumers have acknowledged.
         """
         keyring, mark = self._folder.secrets / _KEYRING, self._folder.secrets / _SEALED_WITH
         if not keyring.exists():
             add_key(keyring)
         try:
-            keys = Keyring(keyring).encoded()
+            [(key_id, key), *more] = Keyring(keyring).encoded().items()
         except KeyringError as error:
             raise ComponentError(f"nats: {error}") from error
-        lines = ["cipher: aes", f'key: "{list(keys.values())[-1]}"']
         sealed_with = mark.read_text() if mark.exists() else ""
+        if more or sealed_with not in ("", key_id):
+            raise ComponentError(
+                f"nats: {keyring} must hold one key, {sealed_with or key_id!r}, which its files are sealed with; "
+                "NATS cannot change it. Restore that line and remove the others"
+            )
         if not sealed_with:
             # The server seals an index only when it has something new to write; without one, it makes another.
             for index in self._folder.data(self.name).rglob("index.db"):
                 index.unlink()
-        if sealed_with and sealed_with != list(keys)[-1]:
-            if sealed_with not in keys:
-                raise ComponentError(
-                    f"nats: its files are sealed with the key {sealed_with!r}, which {keyring} lacks; restore its line"
-                )
-            lines.append(f'prev_key: "{keys[sealed_with]}"')
-        write(self._folder.secrets / _ENCRYPTION, "\n".join(lines) + "\n", mode=0o600)
+        write(self._folder.secrets / _ENCRYPTION, f'cipher: aes\nkey: "{key}"\n', mode=0o600)
 
     def _users(self) -> Iterable[dict[str, object]]:
         for name, each in rights().items():
@@ -211,8 +209,8 @@ class Nats:
 
     async def complete(self) -> None:
         """Note with which key the files are sealed now. The streams are made by the control process."""
-        newest = list(Keyring(self._folder.secrets / _KEYRING).encoded())[-1]
-        write(self._folder.secrets / _SEALED_WITH, newest, mode=0o600)
+        [key_id] = Keyring(self._folder.secrets / _KEYRING).encoded()
+        write(self._folder.secrets / _SEALED_WITH, key_id, mode=0o600)
 
 
 def _publish(name: str, rights: Rights) -> list[str]:
