@@ -101,7 +101,7 @@ async def connect(
         if provisions is not None:
             done = asyncio.Event()
             keeping = asyncio.create_task(
-                keep_provisioned(client, provisions, reconnected, done), name="keep provisioned"
+                keep_provisioned(client, provisions, replicas, reconnected, done), name="keep provisioned"
             )
             await done.wait()
         else:

@@ -5,7 +5,7 @@ Everything is checked again every few seconds, because a server may have come ba
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -62,11 +62,16 @@ def durables() -> tuple[Durable, ...]:
     )
 
 
-async def provision(client: Client, bounds: Bounds) -> None:
-    """Create what is missing, update what differs, and make room. Raises nats-py's errors."""
+async def provision(client: Client, bounds: Bounds, replicas: int = 1) -> None:
+    """Create what is missing, update what differs, and make room. Raises nats-py's errors.
+
+    Each stream lies on `replicas` servers of the cluster: with three, one may be lost without losing what was
+    acknowledged.
+    """
     jetstream = client.jetstream()
     for stream in STREAMS:
-        await _stream(jetstream, stream.config(await bounds.of(jetstream, stream)))
+        config = stream.config(await bounds.of(jetstream, stream))
+        await _stream(jetstream, replace(config, num_replicas=replicas))
     for durable in durables():
         await _consumer(jetstream, durable)
     for stream in STREAMS:
@@ -76,15 +81,17 @@ async def provision(client: Client, bounds: Bounds) -> None:
             )
     # Members take the last bucket for the sign that everything is there.
     for bucket in reversed(BUCKETS):
-        await _stream(jetstream, bucket.config())
+        await _stream(jetstream, replace(bucket.config(), num_replicas=replicas))
 
 
-async def keep_provisioned(client: Client, bounds: Bounds, back: asyncio.Event, done: asyncio.Event) -> None:
+async def keep_provisioned(
+    client: Client, bounds: Bounds, replicas: int, back: asyncio.Event, done: asyncio.Event
+) -> None:
     """Provision at once, whenever `back` is set, and every few seconds, until cancelled; set `done` each time."""
     while True:
         back.clear()
         try:
-            await provision(client, bounds)
+            await provision(client, bounds, replicas)
         except (NatsError, OSError) as error:
             _log.warning("streams not provisioned, trying again", error=str(error) or repr(error))
             await asyncio.sleep(_RETRY_S)
