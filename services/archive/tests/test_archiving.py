@@ -111,6 +111,7 @@ async def test_the_whole_log_delivered_again_changes_nothing(
         await check(migrated, tenant_id, said)
     # Without its consumer the archive begins at the start of the log.
     await _forget_consumer(migrated)
+    await migrated.nats.provision()
     async with archiving(config):
         later = await converse(operator, tenant_id, [new_id()], 1)
         await check(migrated, tenant_id, sorted(said + later))
