@@ -101,6 +101,11 @@ class Authority:
             return False
         return leaf.not_valid_before_utc <= datetime.now(UTC) < leaf.not_valid_after_utc
 
+    def names_hosts(self, identity: Identity, hosts: Sequence[str]) -> bool:
+        """Say whether the identity's leaf carries all of these names and addresses."""
+        held = identity.certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return all(wanted in held for wanted in _host_names(hosts))
+
     def _place(
         self,
         name: str,

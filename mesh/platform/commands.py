@@ -14,6 +14,7 @@ from mesh.manifest import OctopusCommand, manifests
 
 _OWN: Final = (
     OctopusCommand(name="mesh", module="mesh.platform.mesh_command", help="网格与分流 See the mesh, shift traffic."),
+    OctopusCommand(name="ca", module="mesh.identity.issuer", help="证书机构 Issue certificates for several machines."),
     OctopusCommand(name="demo", module="e2e.demo", help="演示会话 Play a conversation."),
 )
 
