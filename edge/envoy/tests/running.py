@@ -139,7 +139,7 @@ async def register(
 class Edge:
     """Envoy with its control plane; what members there are, a test decides."""
 
-    def __init__(self, platform: Platform, folder: Path) -> None:
+    def __init__(self, platform: Platform, folder: Path, **extra: object) -> None:
         self.platform = platform
         self.public = Authority(folder / "edge", "Test edge authority")
         self.public.issue_public("public")
@@ -164,6 +164,7 @@ class Edge:
             "credentials_per_minute": 1_000,
             "streams_per_minute": STREAMS_PER_MINUTE,
             "access_log": self.access_log,
+            **extra,
         }
         self.folder = folder
         self.stack = AsyncExitStack()
