@@ -78,6 +78,7 @@ function PasswordForm({ workspace }: { workspace: Workspace }) {
   return (
     <form ref={form} onSubmit={submit} class="account-form">
       <h3>{text.password}</h3>
+      <p class="soft">{text.passwordHint}</p>
       {field("before", text.before, "current-password")}
       {field("after", text.after(SHORTEST_PASSWORD), "new-password")}
       {field("again", text.again, "new-password")}

@@ -16,6 +16,7 @@ const zh = {
     open: "我的账号",
     title: "我的账号",
     password: "修改密码",
+    passwordHint: "修改后其他设备会退出，您会变为“离开”，进行中的会话会转回队列。请在没有会话时修改。",
     before: "现在的密码",
     after: (shortest: number) => `新密码，至少 ${shortest} 个字符`,
     again: "再输一次新密码",
@@ -215,6 +216,8 @@ const en: Words = {
     open: "My account",
     title: "My account",
     password: "Change password",
+    passwordHint:
+      "Other devices are logged out, you become away, and your open chats go back to the queue. Best done without open chats.",
     before: "Current password",
     after: (shortest) => `New password, at least ${shortest} characters`,
     again: "New password again",
