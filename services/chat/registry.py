@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
+import tenacity
 from octopus.chat.v1 import frame_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_events_pb2, session_pb2
@@ -32,8 +33,8 @@ _log = structlog.get_logger(__name__)
 
 # Connections whose sessions are asked for at once, when they come and after the bus was away.
 _ASK_AT_ONCE: Final = 16
-# Pauses before the sessions are asked for again, in seconds: from the first value, doubled, to the second.
-_ASK_AGAIN_S: Final = (0.5, 10.0)
+# Pauses before the sessions are asked for again: from 0.5 s, doubled, to 10 s.
+_ASK_AGAIN: Final = tenacity.wait_exponential(multiplier=0.5, max=10)
 # Seconds for which a room and its tail are kept when nobody uses them: whoever lost a stream is soon back.
 _LINGER_S: Final = 30.0
 
@@ -229,20 +230,22 @@ class ConnectionRegistry:
 
     async def _refresh(self, connection: Connection) -> None:
         """Learn what notices may have been missed; asks until the session service answers or the stream has ended."""
-        pause = _ASK_AGAIN_S[0]
-        while connection.open:
-            try:
-                async with self._asking:
-                    sessions = await self._sessions.list_open(connection.principal)
-            except Refused as refused:
-                _log.warning("sessions not refreshed, trying again", reason=refused.reason_name)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _ASK_AGAIN_S[1])
-                continue
-            for session in sessions:
-                connection.push(_update(session))
-                await self._join(connection, session)
-            return
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Refused),
+            wait=_ASK_AGAIN,
+            stop=lambda _: not connection.open,
+            before_sleep=_log_refused,
+            # Stopped: nobody is there who could be told.
+            retry_error_callback=lambda _: (),
+        )
+        sessions: Sequence[session_pb2.Session] = await retrying(self._list_open, connection.principal)
+        for session in sessions:
+            connection.push(_update(session))
+            await self._join(connection, session)
+
+    async def _list_open(self, principal: Principal) -> Sequence[session_pb2.Session]:
+        async with self._asking:
+            return await self._sessions.list_open(principal)
 
     async def _join(self, connection: Connection, session: session_pb2.Session) -> None:
         """Let a stream follow a session, unless the stream has ended or its person takes part no more."""
@@ -328,6 +331,11 @@ class ConnectionRegistry:
                     name="follow session",
                     on_failure=lambda connection=connection: connection.end(BROKEN),  # type: ignore[misc]  # bound per turn
                 )
+
+
+def _log_refused(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome is not None else None
+    _log.warning("sessions not refreshed, trying again", error=type(error).__name__, attempt=state.attempt_number)
 
 
 def _update(session: session_pb2.Session) -> frame_pb2.ServerFrame:

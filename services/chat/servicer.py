@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
+import structlog
 from octopus.chat.v1 import chat_service_pb2, chat_service_pb2_grpc, frame_pb2
 from octopus.errors.v1 import errors_pb2
 
@@ -18,8 +19,11 @@ from services.chat import metrics
 from services.chat.connection import Connection, CutOff
 from services.chat.conversation import Conversation
 from services.chat.domain import OutOfOrder
+from services.chat.follower import BROKEN
 from services.chat.inbox import Inbox
 from services.chat.streams import CLIENT_DONE, Request, Streams, hello_of
+
+_log = structlog.get_logger(__name__)
 
 # Seconds a client has for its hello.
 _HELLO_WITHIN_S = 10.0
@@ -92,13 +96,18 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         connection: Connection,
         inbox: Inbox,
     ) -> None:
-        """Take the client's messages, no faster than they are dealt with."""
-        for frame in rest:
-            self._streams.take_frame(frame, connection, inbox)
-        await inbox.room()
-        async for request in requests:
-            self._streams.take(request, connection, inbox)
+        """Take the client's messages, no faster than they are dealt with. A failure ends the stream."""
+        try:
+            for frame in rest:
+                self._streams.take_frame(frame, connection, inbox)
             await inbox.room()
+            async for request in requests:
+                self._streams.take(request, connection, inbox)
+                await inbox.room()
+        except Exception:  # noqa: BLE001  # logged in full; nobody would hear the client any more
+            _log.exception("client's messages not read")
+            connection.end(BROKEN)
+            return
         # The client has said all it will say.
         inbox.when_idle(lambda: connection.end(CLIENT_DONE))
 
