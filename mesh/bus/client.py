@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
@@ -53,6 +54,7 @@ class Client(NatsClient):
         self._transport = _Transport()  # type: ignore[no-untyped-call]
         self._tls = tls
         self._direct: dict[int, Callback] = {}
+        self._no_queue: asyncio.Queue[Msg] = asyncio.Queue()
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
@@ -74,6 +76,8 @@ class Client(NatsClient):
         self._sid += 1
         sid = self._sid
         subscription = NatsSubscription(self, sid, subject)
+        # Never used here, and 3 KiB each: chat has two subscriptions for each person who is connected.
+        subscription._pending_queue = self._no_queue  # noqa: SLF001  # nats-py has no other way
         self._direct[sid] = callback
         self._subs[sid] = subscription
         await self._send_subscribe(subscription)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import tracemalloc
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -289,3 +291,29 @@ async def test_who_is_disabled_says_nothing_more_and_is_cut_off_even_when_they_d
         await bridge.until(lambda: 3 in bridge.closed)
         assert bridge.closed[3] == errors_pb2.REASON_DISABLED
         assert not [message for message in bridge.of(2, "message") if message.content.text.text == "not any more"]
+
+
+async def test_a_silent_conversation_costs_few_objects_and_no_task(chat: Chat) -> None:
+    async with bridging(chat) as bridge:
+        for number in range(1, 6):
+            chat.sessions.open(number)
+            await bridge.open(number, chat.token(number))
+            await bridge.next(number, "welcome")
+        await asyncio.sleep(0)
+        before = len(asyncio.all_tasks())
+        tracemalloc.start()
+        try:
+            begun = tracemalloc.take_snapshot()
+            for number in range(101, 151):
+                chat.sessions.open(number)
+                await bridge.open(number, chat.token(number))
+                await bridge.next(number, "welcome")
+            gc.collect()
+            grown = tracemalloc.take_snapshot().compare_to(begun, "filename")
+        finally:
+            tracemalloc.stop()
+        # The test's own frames and tokens count, too.
+        assert sum(each.size_diff for each in grown) / 50 < 16_000
+        async with asyncio.timeout(30):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0.05)
