@@ -117,9 +117,12 @@ async def _stream(jetstream: JetStreamContext, config: api.StreamConfig) -> None
     if existing is None:
         try:
             await jetstream.add_stream(config)
-        except APIError:
-            # Another control process made it between the two calls, perhaps an older version of it.
-            existing = (await jetstream.stream_info(name)).config
+        except APIError as refused:
+            # Another control process may have made it between the two calls, perhaps an older version of it.
+            try:
+                existing = (await jetstream.stream_info(name)).config
+            except NotFoundError:
+                raise refused from None
         else:
             _log.info("stream created", stream=name)
             return
