@@ -44,6 +44,7 @@ class Bridge:
         # Conversations whose clients do not read.
         self.slow: set[int] = set()
         self._news = asyncio.Condition()
+        self._turn = asyncio.Lock()
 
     async def read(self) -> None:
         """Collect what comes; says at once that it has been taken."""
@@ -78,9 +79,10 @@ class Bridge:
 
     async def say(self, connection: int, **item: Any) -> None:
         """Say one thing about a conversation."""
-        await self.call.write(
-            relay_service_pb2.RelayRequest(items=[relay_pb2.FromClient(connection=connection, **item)])
-        )
+        request = relay_service_pb2.RelayRequest(items=[relay_pb2.FromClient(connection=connection, **item)])
+        # gRPC takes one message at a time: a second writer that does not wait may wait for ever.
+        async with self._turn:
+            await self.call.write(request)
 
     async def send(self, connection: int, *frames: frame_pb2.ClientFrame) -> None:
         """Pass on a message of a client."""
