@@ -37,7 +37,7 @@ class Subscription:
         self._forget = forget
 
     async def unsubscribe(self) -> None:
-        """Ends it; no callback comes after this returns. Harmless when it has ended already."""
+        """End it; no callback comes after this returns. Harmless when it has ended already."""
         self._forget()
         await self._client.unlisten(self._sid)
 
@@ -68,7 +68,7 @@ class Bus:
         timeout: float = 5.0,
         expected_last_subject_sequence: int | None = None,
     ) -> PubAck:
-        """Stores a message in the stream of its subject and returns when the stream has it.
+        """Store a message in the stream of its subject and return when the stream has it.
 
         Safe to call many times at once: the messages travel together. Sent again with the same `message_id` until it
         is acknowledged or `timeout` seconds have passed, so a restart of NATS is survived; the same id is stored once
@@ -92,7 +92,7 @@ class Bus:
         return await self._publisher.publish_raw(subject, data, headers, timeout=timeout)
 
     async def signal(self, subject: str, message: Message) -> None:
-        """Tells whoever listens now; nothing is stored or confirmed. Dropped while NATS is away or does not read."""
+        """Tell whoever listens now; nothing is stored or confirmed. Dropped while NATS is away or does not read."""
         if not self._connected.is_set() or self._client.pending_data_size > _SIGNALS_STOP_AT_BYTES:
             return
         headers = {payload.TYPE_HEADER: payload.type_of(message)}
@@ -107,7 +107,7 @@ class Bus:
         *,
         on_gap: Callable[[], None] | None = None,
     ) -> Subscription:
-        """Calls `callback(payload, headers, subject)` for every message that is sent from now on, in order.
+        """Call `callback(payload, headers, subject)` for every message that is sent from now on, in order.
 
         The callback runs in the loop that reads the connection: it hands on and returns, and does not block. Nothing is
         dropped here, but NATS forgets what is sent while this process is disconnected, or cuts it off when it does not
@@ -132,7 +132,7 @@ class Bus:
         max_deliveries: int = 8,
         deadline: float | None = None,
     ) -> None:
-        """Runs a durable consumer until cancelled; spawn it as a task.
+        """Run a durable consumer until cancelled; spawn it as a task.
 
         `mesh.bus.consume` says what becomes of a message.
 
@@ -235,7 +235,7 @@ class Bus:
         return self._buckets[bucket]
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Calls `callback` each time the connection is back, subscriptions included; returns how to end that."""
+        """Call `callback` each time the connection is back, subscriptions included; return how to end that."""
         token = object()
         self._on_reconnect[token] = callback
 
@@ -245,19 +245,19 @@ class Bus:
         return forget
 
     async def start(self) -> None:
-        """Takes up work on a connected client; `connect` calls it."""
+        """Take up work on a connected client; `connect` calls it."""
         await self._replies.start()
         self._connected.set()
         measure.connected.set(1)
 
     def lost(self) -> None:
-        """Notes that the connection is gone; `connect` calls it."""
+        """Note that the connection is gone; `connect` calls it."""
         self._connected.clear()
         measure.connected.set(0)
         self._replies.connection_lost()
 
     def back(self) -> None:
-        """Takes up work again on a new connection; `connect` calls it."""
+        """Take up work again on a new connection; `connect` calls it."""
         self._connected.set()
         measure.connected.set(1)
         self._publisher.reconnected()

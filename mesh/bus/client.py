@@ -35,11 +35,11 @@ class _Transport(TcpTransport):
         return True
 
     def writelines(self, payload: list[bytes]) -> None:
-        """Sends all of it."""
+        """Send all of it."""
         self.write(b"".join(payload))  # type: ignore[no-untyped-call]
 
     async def connect_tls(self, *args: Any) -> None:
-        """Upgrades the connection. See nats-py."""
+        """Upgrade the connection. See nats-py."""
         await super().connect_tls(*args)
         if self._io_writer is not None:
             # Without it, asyncio complains about each connection that the server closes.
@@ -69,7 +69,7 @@ class Client(NatsClient):
         return str(self._server_info.get("server_id", ""))
 
     async def listen(self, subject: str, callback: Callback) -> int:
-        """Calls `callback` in the read loop for every message on `subject`, in order; returns the subscription's id.
+        """Call `callback` in the read loop for every message on `subject`, in order; return the subscription's id.
 
         Nothing is queued on this side: a slow callback slows the whole connection down.
         """
@@ -84,7 +84,7 @@ class Client(NatsClient):
         return sid
 
     async def unlisten(self, sid: int) -> None:
-        """Ends a subscription made by `listen`. Harmless when it has ended already."""
+        """End a subscription made by `listen`. Harmless when it has ended already."""
         if self._direct.pop(sid, None) is None:
             return
         self._subs.pop(sid, None)

@@ -28,7 +28,7 @@ class DeadLetters:
         self._subject = f"dead.{stream}.{durable}"
 
     async def store(self, pulled: Pulled, error: Exception) -> bool:
-        """Copies a message to the dead letters; returns whether they have it."""
+        """Copy a message to the dead letters; return whether they have it."""
         _log.error(
             "message given up",
             stream=self._stream,

@@ -83,7 +83,7 @@ class IdSource:
         return (self._at - EPOCH_MS) << 22 | self._worker << 12 | self._sequence
 
     def grant(self, worker: int, since_ms: int, until_ms: int) -> None:
-        """Takes over a worker number for times from `since_ms` to before `until_ms`; milliseconds since 1970."""
+        """Take over a worker number for times from `since_ms` to before `until_ms`; milliseconds since 1970."""
         self._worker = worker
         # The next id begins a new millisecond, and never one before the last.
         self._at = max(since_ms - 1, EPOCH_MS, self._at)
@@ -193,7 +193,7 @@ class _Lease:
                 pause = _RETRY_S
 
     async def release(self) -> None:
-        """Gives the number back for the time after the last id."""
+        """Give the number back for the time after the last id."""
         given_back = orjson.dumps({"holder": "", "until_ms": self._source.reached_ms})
         await self._workers.update(_key(self._worker), given_back, revision=self._revision)
 

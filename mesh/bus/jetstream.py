@@ -15,7 +15,7 @@ TIMEOUT_S = 5.0
 
 
 async def call(replies: Replies, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Calls `$JS.API.<operation>` and returns its answer.
+    """Call `$JS.API.<operation>` and return its answer.
 
     NotStored for 404, Unavailable when JetStream does not answer, Rejected for what it refuses.
     """

@@ -56,11 +56,11 @@ class KeyValue:
         return None if _is_gone(stored.headers) else Entry(key, stored.data, stored.seq)
 
     async def put(self, key: str, value: bytes, *, timeout: float = _TIMEOUT_S) -> int:
-        """Sets the key whatever it holds; returns the new revision."""
+        """Set the key whatever it holds; return the new revision."""
         return await self._store(key, value, {}, timeout)
 
     async def create(self, key: str, value: bytes) -> int:
-        """Sets a key that is not there; returns its revision. Conflict when it is there."""
+        """Set a key that is not there; return its revision. Conflict when it is there."""
         try:
             return await self.update(key, value, revision=0)
         except Conflict:
@@ -72,11 +72,11 @@ class KeyValue:
             raise
 
     async def update(self, key: str, value: bytes, *, revision: int) -> int:
-        """Sets a key that nobody has touched since `revision`; returns the new one. Conflict when somebody has."""
+        """Set a key that nobody has touched since `revision`; return the new one. Conflict when somebody has."""
         return await self._store(key, value, {_EXPECTED_LAST_HEADER: str(revision)}, _TIMEOUT_S)
 
     async def delete(self, key: str, *, timeout: float = _TIMEOUT_S) -> None:
-        """Deletes the key; harmless when it is not there."""
+        """Delete the key; harmless when it is not there."""
         await self._store(key, b"", {_OPERATION_HEADER: "DEL"}, timeout)
 
     async def entries(self) -> list[Entry]:
@@ -106,7 +106,7 @@ class KeyValue:
             self._watches.discard(watch)
 
     def reconnected(self) -> None:
-        """Has every watch read anew."""
+        """Have every watch read anew."""
         for watch in self._watches:
             watch.restart()
 
@@ -118,7 +118,7 @@ class KeyValue:
 
 
 class _Watch:
-    """Follows a bucket: hears each change as the server tells of it, and reads what the keys hold to begin with.
+    """Follow a bucket: hear each change as the server tells of it, and read what the keys hold to begin with.
 
     Without a consumer of its own, which could be made to send messages where its maker may not publish.
     """

@@ -73,7 +73,7 @@ class Outbox:
         self._listen = sql.SQL("LISTEN {}").format(table_name)
 
     async def add(self, conn: Connection, subject: str, message: Message, message_id: str) -> None:
-        """Has `message` published to `subject` once the caller's transaction is committed, and never if it is not.
+        """Have `message` published to `subject` once the caller's transaction is committed, and never if it is not.
 
         `conn` is inside `Database.tenant`. Messages on one subject are published in the order of these calls, across
         transactions as well if those exclude one another, e.g. by a lock on the row that they change. ValueError when
@@ -92,7 +92,7 @@ class Outbox:
         )
 
     async def relay(self, bus: Bus) -> NoReturn:
-        """Publishes what is in the outbox until cancelled; spawn it as a task in every instance of the service.
+        """Publish what is in the outbox until cancelled; spawn it as a task in every instance of the service.
 
         One of them is at work, holding a lock in the database; the others wait to take over, also from one that is
         frozen. That one may still publish what it had read: the stream stores each message id once. PostgreSQL or NATS
@@ -115,7 +115,7 @@ class Outbox:
                 await asyncio.sleep(_RETRY_S)
 
     async def _alone(self, conn: Connection) -> bool:
-        """Takes the lock that one relay holds, as long as this connection lives; returns whether it was free."""
+        """Take the lock that one relay holds, as long as this connection lives; return whether it was free."""
         cursor = await conn.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (self._name,))
         row = await cursor.fetchone()
         return row is not None and bool(row[0])
@@ -129,7 +129,7 @@ class Outbox:
             await _notified(conn)
 
     async def _publish_batch(self, bus: Bus) -> bool:
-        """Publishes the oldest rows and deletes them; returns whether there may be more. BusError when some stay."""
+        """Publish the oldest rows and delete them; return whether there may be more. BusError when some stay."""
         async with self._db.every_tenant() as conn, conn.cursor(row_factory=class_row(_Row)) as cursor:
             rows = await (await cursor.execute(self._select, (_BATCH,))).fetchall()
         lanes: dict[str, list[_Row]] = defaultdict(list)

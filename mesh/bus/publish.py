@@ -93,7 +93,7 @@ class Publisher:
             return await self.publish_raw(subject, data, headers, timeout=timeout)
 
     async def publish_raw(self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float) -> PubAck:
-        """Publishes bytes with ready headers, which must hold a message id. Errors as `Bus.publish`."""
+        """Publish bytes with ready headers, which must hold a message id. Errors as `Bus.publish`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -132,7 +132,7 @@ class Publisher:
             ) from error
 
     async def _own_conflict(self, subject: str, headers: dict[str, str], conflict: Conflict) -> PubAck:
-        """Finds out whether this very message moved the subject on: NATS looks at the sequence before the id."""
+        """Find out whether this very message moved the subject on: NATS looks at the sequence before the id."""
         expected = int(headers[EXPECTED_LAST_HEADER])
         since = await read.read(self._replies, stream_of(subject), subject, after_seq=expected, limit=_LOOK_BACK)
         for stored in since:

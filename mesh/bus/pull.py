@@ -71,17 +71,17 @@ class Feed:
         self._stir = asyncio.Event()
 
     def stir(self) -> None:
-        """Says that there may be room again."""
+        """Say that there may be room again."""
         self._stir.set()
 
     def restart(self) -> None:
-        """Forgets the open request: the connection was replaced, and the server with its requests may have been too."""
+        """Forget the open request: the connection was replaced, and the server with its requests may have been too."""
         self._due = 0
         self._known = False
         self._stir.set()
 
     async def run(self) -> None:
-        """Keeps a request open whenever there is room, until cancelled."""
+        """Keep a request open whenever there is room, until cancelled."""
         loop = asyncio.get_running_loop()
         sid = await self._client.listen(f"{self._inbox}.*", self._on_message)
         try:
@@ -170,7 +170,7 @@ class Feed:
 
 
 def _pulled(data: bytes, headers: Mapping[str, str], subject: str, ack_subject: str) -> Pulled:
-    """Reads what an acknowledgement's subject tells.
+    """Read what an acknowledgement's subject tells.
 
     `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<attempts>.<stream seq>.<consumer seq>.<ns>.<pending>[.<token>]`
     """

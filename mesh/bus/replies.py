@@ -43,7 +43,7 @@ class Replies:
         await self._client.listen(f"{self._inbox}.*", self._on_reply)
 
     async def request(self, subject: str, payload: bytes, headers: dict[str, str] | None, timeout: float) -> Reply:
-        """Sends one request and returns the first answer, notices included.
+        """Send one request and return the first answer, notices included.
 
         TimeoutError; Unavailable when the connection breaks.
         """
@@ -59,7 +59,7 @@ class Replies:
             self._waiting.pop(token, None)
 
     async def collect(self, subject: str, payload: bytes, collector: Callable[[Reply], bool], timeout: float) -> None:
-        """Sends one request and feeds its answers to `collector` until that returns True. TimeoutError, Unavailable."""
+        """Send one request and feed its answers to `collector` until that returns True. TimeoutError, Unavailable."""
         token = self._token()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -76,7 +76,7 @@ class Replies:
             self._collecting.pop(token, None)
 
     def connection_lost(self) -> None:
-        """Fails everything that waits: its answer may have been lost with the connection."""
+        """Fail everything that waits: its answer may have been lost with the connection."""
         ended: list[asyncio.Future[Any]] = [*self._waiting.values(), *(done for _, done in self._collecting.values())]
         for future in ended:
             if not future.done():

@@ -14,7 +14,7 @@ _tracer = trace.get_tracer("octopus.bus")
 
 
 def inject(headers: dict[str, str]) -> None:
-    """Adds the current span to the headers; nothing when there is none."""
+    """Add the current span to the headers; nothing when there is none."""
     _propagator.inject(headers)
 
 
