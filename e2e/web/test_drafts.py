@@ -7,22 +7,11 @@ from playwright.async_api import Browser, Page, expect
 
 from e2e.people import Shop
 from e2e.running import Octopus
-from e2e.web.visit import DESKTOP, PHONE, SLOW_MS, accept, ask_for_a_person, log_in, open_chat, open_page
+from e2e.web.visit import DESKTOP, SLOW_MS, meet, open_chat, open_page
 
 pytestmark = pytest.mark.e2e
 
 STORED = "JSON.stringify({...sessionStorage, ...localStorage})"
-
-
-async def meet(browser: Browser, octopus: Octopus, shop: Shop) -> tuple[Page, Page]:
-    """Return a shopper's page and an agent's, in conversation."""
-    shopper = await open_page(browser, octopus, "/shop/qingshan/", PHONE)
-    await open_chat(shopper)
-    await ask_for_a_person(shopper)
-    agent = await open_page(browser, octopus, "/agent/", DESKTOP)
-    await log_in(agent, shop, shop.agents[0])
-    await accept(agent)
-    return shopper, agent
 
 
 async def end_as_agent(agent: Page) -> None:

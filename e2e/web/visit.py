@@ -80,3 +80,14 @@ async def accept(agent: Page) -> None:
     await agent.get_by_test_id("status-select").select_option("available")
     await agent.get_by_test_id("accept").first.click()
     await expect(agent.get_by_test_id("agent-input")).to_be_visible(timeout=SLOW_MS)
+
+
+async def meet(browser: Browser, octopus: Octopus, shop: Shop) -> tuple[Page, Page]:
+    """Return a shopper's page and an agent's, in conversation."""
+    shopper = await open_page(browser, octopus, f"/shop/{shop.tenant_id}/", PHONE)
+    await open_chat(shopper)
+    await ask_for_a_person(shopper)
+    agent = await open_page(browser, octopus, "/agent/", DESKTOP)
+    await log_in(agent, shop, shop.agents[0])
+    await accept(agent)
+    return shopper, agent
