@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 from octopus.errors.v1 import errors_pb2
 
+from mesh import deadline
 from mesh.errors import Refused, to_status
-from mesh.rpc import deadline, validation
+from mesh.rpc import validation
 from mesh.rpc.policy import Method
 from mesh.rpc.principal import Principal
 

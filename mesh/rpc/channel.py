@@ -21,10 +21,10 @@ from typing import Any, Final, Self
 
 import grpc
 
+from mesh import deadline
 from mesh.errors import from_rpc_error
 from mesh.identity import names
 from mesh.identity.files import Identity
-from mesh.rpc import deadline
 from mesh.rpc.measure import Outgoing
 
 # A page of history is the largest answer there is, in bytes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mesh.rpc import deadline
+from mesh import deadline
 
 # Kept back of the running call's time to tell the caller what happened, in seconds.
 RESERVE: Final = 0.2

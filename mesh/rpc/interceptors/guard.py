@@ -8,8 +8,8 @@ import time
 import grpc
 import structlog
 
+from mesh import deadline
 from mesh.errors import refused_from
-from mesh.rpc import deadline
 from mesh.rpc.call import Call, Interceptor, Proceed
 from mesh.rpc.validation import Invalid
 

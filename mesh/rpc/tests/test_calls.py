@@ -15,8 +15,8 @@ from octopus.knowledge.v1 import knowledge_service_pb2, knowledge_service_pb2_gr
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from mesh import deadline
 from mesh.errors import Refused, from_rpc_error
-from mesh.rpc import deadline
 from mesh.rpc.metadata import Metadata, with_token
 from mesh.rpc.server import RECEIVE_BYTES
 from mesh.rpc.tests.conftest import Chat

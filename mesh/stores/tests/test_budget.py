@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from mesh import deadline
 from mesh.identity.files import Identity
 from mesh.process.config import ServiceConfig
-from mesh.rpc import deadline
 from mesh.stores import budget, postgres, valkey
 from mesh.stores.courtesy import Courtesy
 from mesh.stores.errors import TooSlow, Unavailable

@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import structlog
 
-from mesh.rpc import deadline
+from mesh import deadline
 from services.session.assignment.live_queue import LiveQueue, NotBuilt, Proposal, QueueDown
 from services.session.domain import LIVE, Agent, NotTaking, Session, SessionState
 from services.session.events import SessionChanged
