@@ -14,6 +14,7 @@ import pytest
 from octopus.chat.v1.chat_events_pb2 import LogEntry
 
 from mesh.bus import Bus, BusError, connect
+from mesh.bus.bounds import Bounds
 from mesh.bus.streams import LOG
 from mesh.bus.tests.members import entry
 from mesh.platform import ports
@@ -110,7 +111,12 @@ async def talk(bus: Bus, acknowledged: dict[int, int], stop: asyncio.Event) -> N
 
 @pytest.mark.timeout(180)
 async def test_nothing_acknowledged_is_lost_doubled_or_reordered_while_a_server_is_cut_off(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as servers, connect(servers.urls, "chat", replicas=3, timeout=60) as bus:
+    bounds = Bounds(96 * 2**20)
+    async with (
+        cluster(tmp_path) as servers,
+        connect(servers.urls, "control", replicas=3, provisions=bounds, timeout=60),
+        connect(servers.urls, "chat", timeout=60) as bus,
+    ):
         acknowledged: dict[int, int] = {}
         stop = asyncio.Event()
         talking = asyncio.create_task(talk(bus, acknowledged, stop))
