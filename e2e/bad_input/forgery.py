@@ -14,9 +14,9 @@ from mesh.identity.files import Identity as Certificate
 from mesh.platform.folder import Folder
 from mesh.stores import postgres
 from mesh.stores.keyring import Keyring
-from services.user.access_tokens import SigningKey
 from services.user.config import UserConfig
-from services.user.key_store import KeyStore
+from services.user.tokens.access import SigningKey
+from services.user.tokens.signing_key_store import KeyStore
 
 _ISSUER = "octopus"
 

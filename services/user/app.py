@@ -15,22 +15,23 @@ from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
 from mesh.stores.keyring import Keyring
 from mesh.stores.postgres import Database
-from services.user import signing_keys
-from services.user.attempts import Attempts
 from services.user.auth_servicer import AuthServicer
 from services.user.config import UserConfig
-from services.user.directory import Directory
+from services.user.credentials import known_addresses
+from services.user.credentials.attempts import Attempts
+from services.user.credentials.passwords import Passwords
 from services.user.events import SessionEvents, UserEvents
-from services.user.key_store import KeyStore
-from services.user.passwords import Passwords
-from services.user.refresh_tokens import RefreshTokens
-from services.user.revocation import BUCKET, Revocations
+from services.user.people.directory import Directory
+from services.user.people.store import UserStore
+from services.user.people.visitor_rate import VisitorRate
+from services.user.people.visitors import Visitors
 from services.user.sign_in import SignIn
-from services.user.signing_keys import SigningKeys
-from services.user.store import UserStore
+from services.user.tokens import signing_keys
+from services.user.tokens.refresh import RefreshTokens
+from services.user.tokens.revocation import BUCKET, Revocations
+from services.user.tokens.signing_key_store import KeyStore
+from services.user.tokens.signing_keys import SigningKeys
 from services.user.user_servicer import UserServicer
-from services.user.visitors import Visitors
-from services.user.visits import Visits
 
 _log = structlog.get_logger(__name__)
 
@@ -113,7 +114,7 @@ async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], da
         users=users,
         passwords=passwords,
         attempts=Attempts(valkey, keyring),
-        visits=Visits(
+        visitor_rate=VisitorRate(
             valkey,
             keyring,
             per_address=config.visitors_per_minute_per_address,
@@ -140,8 +141,9 @@ async def assemble(member: Member, config: UserConfig, *, clock: Callable[[], da
 
 
 async def _sweep(parts: Parts) -> None:
-    """Delete what nobody needs any more: ended tokens and revocations, and visitors who never said anything."""
+    """Delete ended tokens and revocations, unused addresses, and visitors who never began a conversation."""
     ended = await parts.refresh_tokens.sweep() + await parts.revocations.sweep()
+    await known_addresses.sweep(parts.db, now())
     if ended:
         _log.info("ended tokens deleted", deleted=ended)
     await parts.visitors.purge()

@@ -10,8 +10,8 @@ from octopus.user.v1 import auth_service_pb2_grpc
 
 from mesh.rpc import principal
 from services.user import wire
-from services.user.directory import Directory
 from services.user.domain import SignedShopper
+from services.user.people.directory import Directory
 from services.user.sign_in import SignIn, Tokens
 
 Q = TypeVar("Q")

@@ -23,11 +23,11 @@ from mesh.atomic_file import write
 from mesh.process.config import ConfigError
 from mesh.process.member import Member
 from mesh.telemetry.logs import configure_logging
-from services.user import token_store
 from services.user.app import Parts, assemble
 from services.user.config import UserConfig
-from services.user.directory import NewUser
+from services.user.credentials import store as credential_store
 from services.user.domain import Kind, Role, Tenant
+from services.user.people.directory import NewUser
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +164,13 @@ async def _put(parts: Parts, tenant_id: str, person: Person, password: str) -> N
     if user.created_at >= began:
         return
     async with parts.db.tenant(tenant_id) as conn:
-        kept = await token_store.credential(conn, tenant_id, user.id)
+        kept = await credential_store.credential(conn, tenant_id, user.id)
     passwords = parts.directory.passwords
     if not await passwords.verify(kept, password):
         # The user is older than the file, which was lost and made anew.
         hashed = await passwords.hash(password)
         async with parts.db.tenant(tenant_id) as conn:
-            await token_store.put_credential(conn, tenant_id, user.id, hashed)
+            await credential_store.put_credential(conn, tenant_id, user.id, hashed)
 
 
 async def fill(config: UserConfig, file: Path) -> None:

@@ -8,16 +8,19 @@ from datetime import datetime
 
 from mesh.bus.ids import IdSource
 from mesh.stores.postgres import Connection, Database
-from services.user import access_tokens, domain, metrics, token_store
-from services.user.attempts import Attempts
+from services.user import domain, metrics
+from services.user.credentials import known_addresses
+from services.user.credentials import store as credential_store
+from services.user.credentials.attempts import Attempts
+from services.user.credentials.passwords import Passwords
 from services.user.domain import CredentialsWrong, Kind, LogOutCause, Role, SignedShopper, TokenInvalid, User
 from services.user.events import UserEvents
-from services.user.passwords import Passwords
-from services.user.refresh_tokens import Issued, RefreshTokens, tenant_of
-from services.user.revocation import Revocations
-from services.user.signing_keys import SigningKeys
-from services.user.store import UserStore
-from services.user.visits import Visits
+from services.user.people.store import UserStore
+from services.user.people.visitor_rate import VisitorRate
+from services.user.tokens import access as access_tokens
+from services.user.tokens.refresh import Issued, RefreshTokens, tenant_of
+from services.user.tokens.revocation import Revocations
+from services.user.tokens.signing_keys import SigningKeys
 
 # Compared with when there is no such shop, so that its absence does not show in the time it takes.
 _NO_SECRET = b"there is no such shop"
@@ -43,7 +46,7 @@ class SignIn:
     users: UserStore
     passwords: Passwords
     attempts: Attempts
-    visits: Visits
+    visitor_rate: VisitorRate
     keys: SigningKeys
     refresh_tokens: RefreshTokens
     events: UserEvents
@@ -66,7 +69,7 @@ class SignIn:
         hashed = await self.passwords.hash(new)
         async with self.db.tenant(tenant_id) as conn:
             user = await self._allowed(conn, tenant_id, user_id, hashed=proven)
-            await token_store.put_credential(conn, tenant_id, user_id, hashed)
+            await credential_store.put_credential(conn, tenant_id, user_id, hashed)
             generation = await self.revocations.revoke(conn, user, LogOutCause.PASSWORD_CHANGED, actor_id=user_id)
             issued = await self.refresh_tokens.issue(conn, tenant_id, user_id, self.ids.next())
         return self._tokens(replace(user, token_generation=generation), issued)
@@ -85,7 +88,7 @@ class SignIn:
     ) -> tuple[User, Tokens]:
         """Return the customer whom the shop's server signed, new at the first visit, or else a new visitor."""
         if shopper is None:
-            await self.visits.count(tenant_id, address)
+            await self.visitor_rate.count(tenant_id, address)
             return await self._start(tenant_id, await self._visitor(tenant_id, locale), proof="none")
         return await self._start(tenant_id, await self._customer(tenant_id, shopper, locale), proof="signature")
 
@@ -111,9 +114,9 @@ class SignIn:
             tenant = await self.users.tenant(conn, tenant_id)
             user = await self.users.user_named(conn, tenant_id, kind, name)
             user_id = user.id if user else 0
-            kept = await token_store.credential(conn, tenant_id, user_id)
+            kept = await credential_store.credential(conn, tenant_id, user_id)
             since = self.clock() - domain.ADDRESS_KNOWN
-            known = await token_store.address_known(conn, tenant_id, user_id, place, since=since)
+            known = await known_addresses.is_known(conn, tenant_id, user_id, place, since=since)
         await self.attempts.begin(tenant_id, who, address, known=known)
         right = await self.passwords.verify(kept, password)
         if not right or user is None or tenant is None or kept is None:
@@ -121,11 +124,11 @@ class SignIn:
         await self.attempts.succeeded(tenant_id, who, address, known=known)
         domain.may_log_in(user, tenant)
         async with self.db.tenant(tenant_id) as conn:
-            await token_store.remember_address(conn, tenant_id, user.id, place, self.clock())
+            await known_addresses.remember(conn, tenant_id, user.id, place, self.clock())
         if self.passwords.outdated(kept):
             hashed = await self.passwords.hash(password)
             async with self.db.tenant(tenant_id) as conn:
-                if await token_store.replace_credential(conn, tenant_id, user.id, before=kept, after=hashed):
+                if await credential_store.replace_credential(conn, tenant_id, user.id, before=kept, after=hashed):
                     kept = hashed
         return user, kept
 
@@ -196,7 +199,7 @@ class SignIn:
         tenant = domain.found(await self.users.tenant(conn, tenant_id))
         user = domain.found(await self.users.user(conn, tenant_id, user_id, lock=True))
         domain.may_log_in(user, tenant)
-        if hashed is not None and hashed != await token_store.credential(conn, tenant_id, user_id):
+        if hashed is not None and hashed != await credential_store.credential(conn, tenant_id, user_id):
             raise CredentialsWrong("the password was changed meanwhile; log in with the new one")
         return user
 

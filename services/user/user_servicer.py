@@ -11,8 +11,8 @@ from octopus.user.v1 import user_service_pb2_grpc
 from mesh.rpc import principal
 from mesh.rpc.paging import Paging
 from services.user import wire
-from services.user.directory import Directory, NewUser, UserChange
 from services.user.domain import Kind, Role
+from services.user.people.directory import Directory, NewUser, UserChange
 
 _USERS: Final = Paging("ListUsers", (0,))
 

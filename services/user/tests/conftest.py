@@ -18,8 +18,8 @@ from mesh.testing import Platform
 from mesh.testing.rpc import dialling
 from services.user.app import Parts, app, assemble
 from services.user.config import UserConfig
-from services.user.directory import NewUser
 from services.user.domain import Kind, Role, Tenant, User
+from services.user.people.directory import NewUser
 
 SECRET = b"an identity secret of a shop"
 PASSWORD = "correct horse battery"

@@ -13,8 +13,8 @@ from mesh.testing import Platform
 from services.user import domain
 from services.user.config import UserConfig
 from services.user.domain import CredentialsWrong, LockedOut, TooManyVisitors
+from services.user.people.visitor_rate import VisitorRate
 from services.user.tests.conftest import PASSWORD, Shop, open_shop
-from services.user.visits import Visits
 
 pytestmark = pytest.mark.store
 
@@ -178,7 +178,7 @@ async def test_log_in_works_while_valkey_is_frozen_and_guesses_are_still_limited
 async def test_one_address_makes_only_so_many_visitors_and_one_shop_has_only_so_many(
     shop: Shop, member: Member, config: UserConfig
 ) -> None:
-    visits = Visits(await member.valkey(), Keyring(config.keyring_file), per_address=5, per_shop=12)
+    visits = VisitorRate(await member.valkey(), Keyring(config.keyring_file), per_address=5, per_shop=12)
     waits = []
 
     async def arrives(address: str, tenant_id: str = shop.tenant_id) -> bool:

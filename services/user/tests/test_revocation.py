@@ -12,11 +12,11 @@ from mesh.errors import Refused
 from mesh.process.member import Member
 from mesh.testing import Platform
 from services.user.config import UserConfig
-from services.user.directory import UserChange
 from services.user.domain import CredentialsWrong, Invalid, NotFound, TokenInvalid, User
-from services.user.revocation import BUCKET
+from services.user.people.directory import UserChange
 from services.user.sign_in import Tokens
 from services.user.tests.conftest import PASSWORD, Clock, Shop, open_shop, until
+from services.user.tokens.revocation import BUCKET
 
 pytestmark = pytest.mark.store
 

@@ -11,7 +11,6 @@ import pytest
 
 from mesh.testing import Platform
 from services.user import domain
-from services.user.directory import NewUser, UserChange
 from services.user.domain import (
     CredentialsWrong,
     Disabled,
@@ -24,6 +23,7 @@ from services.user.domain import (
     TokenExpired,
     TokenInvalid,
 )
+from services.user.people.directory import NewUser, UserChange
 from services.user.sign_in import Tokens
 from services.user.tests.conftest import PASSWORD, SECRET, Clock, Shop, open_shop
 

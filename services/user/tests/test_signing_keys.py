@@ -13,11 +13,12 @@ from mesh.process.member import Member
 from mesh.rpc.tokens import TokenVerifier
 from mesh.stores.errors import Unavailable
 from mesh.testing import Platform
-from services.user import access_tokens, domain
+from services.user import domain
 from services.user.app import Parts, assemble
 from services.user.config import UserConfig
 from services.user.domain import Kind, Role, User
 from services.user.tests.conftest import Clock, until
+from services.user.tokens import access as access_tokens
 
 pytestmark = pytest.mark.store
 

@@ -13,8 +13,9 @@ from mesh.stores.keyring import KeyringError
 from mesh.testing import Platform
 from services.user import domain
 from services.user.app import Parts
-from services.user.directory import NewUser, UserChange
+from services.user.credentials import known_addresses
 from services.user.domain import AlreadyExists, Invalid, Kind, NotFound, Role
+from services.user.people.directory import NewUser, UserChange
 from services.user.tests.conftest import PASSWORD, SECRET, Shop, open_shop
 
 pytestmark = pytest.mark.store
@@ -200,4 +201,17 @@ async def test_an_ended_token_is_swept_and_a_living_one_is_not(parts: Parts, sho
     assert await migrated.postgres.execute(count) == [(1,)]
     parts.sign_in.clock.advance(domain.REFRESH_LIFETIME + timedelta(seconds=1))  # type: ignore[attr-defined]
     await parts.refresh_tokens.sweep()
+    assert await migrated.postgres.execute(count) == [(0,)]
+
+
+async def test_an_address_is_forgotten_after_90_days_without_a_log_in(
+    parts: Parts, shop: Shop, migrated: Platform
+) -> None:
+    user = await shop.staff()
+    count = f"SELECT count(*) FROM cs_login_address WHERE user_id = {user.id}"  # noqa: S608
+    await parts.sign_in.log_in(shop.tenant_id, "xiaolin", PASSWORD, address="192.0.2.1")
+    now = parts.sign_in.clock()
+    await known_addresses.sweep(parts.db, now + domain.ADDRESS_KNOWN - timedelta(seconds=1))
+    assert await migrated.postgres.execute(count) == [(1,)]
+    await known_addresses.sweep(parts.db, now + domain.ADDRESS_KNOWN + timedelta(seconds=1))
     assert await migrated.postgres.execute(count) == [(0,)]

@@ -21,9 +21,9 @@ from mesh.bus.outbox import Outbox
 from mesh.bus.streams import REVOCATION_S
 from mesh.stores.errors import StoreError
 from mesh.stores.postgres import Connection, Database
-from services.user import revocation_store, token_store
 from services.user.domain import ACTION_OF_CAUSE, LogOutCause, Revocation, User
 from services.user.events import UserEvents
+from services.user.tokens import refresh_store, revocation_store
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class Revocations:
         generation = await revocation_store.next_generation(conn, user.tenant_id, user.id)
         revocation = Revocation(user.tenant_id, user.id, generation, cause, now)
         await revocation_store.put(conn, revocation)
-        await token_store.revoke_user(conn, user.tenant_id, user.id, now)
+        await refresh_store.revoke_user(conn, user.tenant_id, user.id, now)
         await revocation_store.audit(
             conn,
             self._ids.next(),

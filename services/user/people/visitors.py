@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from mesh.stores.postgres import Database
-from services.user import metrics, visitor_store
+from services.user import metrics
+from services.user.people import visitor_store
 
 _log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from mesh.stores.keyring import Keyring
 from mesh.stores.postgres import Connection
-from services.user.access_tokens import SigningKey
+from services.user.tokens.access import SigningKey
 
 # The tenant of what belongs to no shop.
 _PLATFORM = "*"

@@ -11,9 +11,10 @@ import structlog
 from mesh.bus import BusError, KeyValue
 from mesh.stores.errors import StoreError
 from mesh.stores.postgres import Database
-from services.user import access_tokens, domain
-from services.user.access_tokens import SigningKey
-from services.user.key_store import KeyStore
+from services.user import domain
+from services.user.tokens import access as access_tokens
+from services.user.tokens.access import SigningKey
+from services.user.tokens.signing_key_store import KeyStore
 
 _log = structlog.get_logger(__name__)
 

@@ -18,9 +18,7 @@ from datetime import datetime
 
 from mesh.stores.keyring import Keyring
 from mesh.stores.postgres import Connection, Database
-from services.user import token_store
 from services.user.domain import (
-    ADDRESS_KNOWN,
     REFRESH_LIFETIME,
     RefreshToken,
     Standing,
@@ -28,6 +26,7 @@ from services.user.domain import (
     TokenInvalid,
     standing,
 )
+from services.user.tokens import refresh_store
 
 _FORM = re.compile(r"^([a-z0-9-]{1,32})\.[A-Za-z0-9_-]{43}$")
 
@@ -54,7 +53,7 @@ class RefreshTokens:
 
     async def find(self, conn: Connection, token: str) -> RefreshToken:
         """Return what is known of a token, whatever its standing; raise `TokenInvalid` when it is unknown."""
-        known = await token_store.locked(conn, tenant_of(token), _hash(token))
+        known = await refresh_store.locked(conn, tenant_of(token), _hash(token))
         if known is None:
             raise TokenInvalid("the refresh token is unknown; log in again")
         return known
@@ -77,7 +76,7 @@ class RefreshTokens:
         now, tenant_id = self._clock(), known.tenant_id
         judged = standing(known, now)
         if judged is Standing.STOLEN:
-            await token_store.revoke_family(conn, tenant_id, known.family, now)
+            await refresh_store.revoke_family(conn, tenant_id, known.family, now)
             return None
         self.check(known)
         successor = self._successor(tenant_id, token)
@@ -87,7 +86,7 @@ class RefreshTokens:
                 raise TokenInvalid("the refresh token is used; log in again")
             return known, Issued(successor, (await self.find(conn, successor)).expires_at)
         issued = await self._add(conn, successor, tenant_id, known.user_id, known.family)
-        await token_store.use_up(conn, tenant_id, _hash(token), successor=_hash(successor), at=now)
+        await refresh_store.use_up(conn, tenant_id, _hash(token), successor=_hash(successor), at=now)
         return known, issued
 
     async def revoke(self, token: str) -> None:
@@ -97,29 +96,24 @@ class RefreshTokens:
         except TokenInvalid:
             return
         async with self._db.tenant(tenant_id) as conn:
-            known = await token_store.locked(conn, tenant_id, _hash(token))
+            known = await refresh_store.locked(conn, tenant_id, _hash(token))
             if known is not None:
-                await token_store.revoke_family(conn, tenant_id, known.family, self._clock())
+                await refresh_store.revoke_family(conn, tenant_id, known.family, self._clock())
 
     async def sweep(self) -> int:
-        """Delete the tokens that have ended and addresses unused for long, and return how many there were."""
+        """Delete the tokens that have ended, and return how many there were."""
         now = self._clock()
-        unused = now - ADDRESS_KNOWN
         async with self._db.every_tenant() as conn:
-            tenants = await token_store.tenants_with_ended(conn, now)
-            places = await token_store.tenants_with_addresses(conn, unused)
+            tenants = await refresh_store.tenants_with_ended(conn, now)
         deleted = 0
-        for tenant_id in places:
-            async with self._db.tenant(tenant_id) as conn:
-                deleted += await token_store.delete_addresses(conn, tenant_id, unused)
         for tenant_id in tenants:
             async with self._db.tenant(tenant_id) as conn:
-                deleted += await token_store.delete_ended(conn, tenant_id, now)
+                deleted += await refresh_store.delete_ended(conn, tenant_id, now)
         return deleted
 
     async def _add(self, conn: Connection, token: str, tenant_id: str, user_id: int, family: int) -> Issued:
         expires_at = self._clock() + REFRESH_LIFETIME
-        await token_store.add(conn, _hash(token), RefreshToken(tenant_id, user_id, family, expires_at))
+        await refresh_store.add(conn, _hash(token), RefreshToken(tenant_id, user_id, family, expires_at))
         return Issued(token, expires_at)
 
     def _successor(self, tenant_id: str, token: str) -> str:

@@ -8,13 +8,15 @@ from datetime import datetime
 
 from mesh.bus.ids import IdSource
 from mesh.stores.postgres import Database
-from services.user import domain, revocation_store, token_store
+from services.user import domain
+from services.user.credentials import store as credential_store
+from services.user.credentials.passwords import Passwords
 from services.user.domain import Action, AlreadyExists, CredentialsWrong, Kind, LogOutCause, Role, User, found
 from services.user.events import UserEvents
-from services.user.passwords import Passwords
-from services.user.refresh_tokens import RefreshTokens, tenant_of
-from services.user.revocation import Revocations
-from services.user.store import UserStore
+from services.user.people.store import UserStore
+from services.user.tokens import refresh_store, revocation_store
+from services.user.tokens.refresh import RefreshTokens, tenant_of
+from services.user.tokens.revocation import Revocations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Directory:
         )
         async with self.db.tenant(tenant_id) as conn:
             if await self.users.add(conn, user, request_id=new.request_id):
-                await token_store.put_credential(conn, tenant_id, user.id, hashed)
+                await credential_store.put_credential(conn, tenant_id, user.id, hashed)
                 await self.events.created(conn, user)
                 return user
             made = await self.users.user_requested(conn, tenant_id, new.request_id)
@@ -155,7 +157,7 @@ class Directory:
             if visitor.kind is not Kind.VISITOR or visitor.merged_into:
                 raise CredentialsWrong("the token is not a visitor's, or the visitor has become another customer")
             await self.users.change(conn, replace(visitor, merged_into=customer_id))
-            await token_store.revoke_user(conn, tenant_id, visitor.id, self.clock())
+            await refresh_store.revoke_user(conn, tenant_id, visitor.id, self.clock())
             await self.users.add_tags(conn, tenant_id, customer_id, visitor.tags)
             customer = found(await self.users.user(conn, tenant_id, customer_id))
             await self.events.merged(conn, customer, visitor.id)

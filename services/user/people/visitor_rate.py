@@ -38,7 +38,7 @@ return 0
 """
 
 
-class Visits:
+class VisitorRate:
     """Counts new visitors. While Valkey is away everybody is let in: the edge's own limit holds all the same."""
 
     def __init__(self, valkey: Redis, keyring: Keyring, *, per_address: int, per_shop: int) -> None:

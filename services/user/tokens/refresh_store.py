@@ -10,30 +10,6 @@ from mesh.stores.postgres import Connection
 from services.user.domain import RefreshToken
 
 
-async def credential(conn: Connection, tenant_id: str, user_id: int) -> str | None:
-    """Return the hash of the user's password or secret, or None when there is none."""
-    query = "SELECT hash FROM cs_credential WHERE tenant_id = %s AND user_id = %s"
-    row = await (await conn.execute(query, [tenant_id, user_id])).fetchone()
-    return row[0] if row else None
-
-
-async def put_credential(conn: Connection, tenant_id: str, user_id: int, hashed: str) -> None:
-    """Set the hash of the user's password or secret."""
-    query = """
-        INSERT INTO cs_credential (user_id, tenant_id, hash) VALUES (%s, %s, %s)
-        ON CONFLICT (user_id) DO UPDATE SET hash = excluded.hash, changed_at = now()
-    """
-    await conn.execute(query, [user_id, tenant_id, hashed])
-
-
-async def replace_credential(conn: Connection, tenant_id: str, user_id: int, *, before: str, after: str) -> bool:
-    """Replace the hash that is kept; return False and change nothing when another one stands there."""
-    query = """
-        UPDATE cs_credential SET hash = %s, changed_at = now() WHERE tenant_id = %s AND user_id = %s AND hash = %s
-    """
-    return (await conn.execute(query, [after, tenant_id, user_id, before])).rowcount == 1
-
-
 async def add(conn: Connection, token_hash: bytes, token: RefreshToken) -> None:
     """Keep a new refresh token."""
     query = """
@@ -90,35 +66,4 @@ async def tenants_with_ended(conn: Connection, before: datetime) -> list[str]:
 async def delete_ended(conn: Connection, tenant_id: str, before: datetime) -> int:
     """Delete the shop's tokens which ended before, and return how many there were."""
     query = "DELETE FROM cs_refresh_token WHERE tenant_id = %s AND expires_at < %s"
-    return (await conn.execute(query, [tenant_id, before])).rowcount
-
-
-async def address_known(conn: Connection, tenant_id: str, user_id: int, address: bytes, *, since: datetime) -> bool:
-    """Return whether the user logged in from the address since."""
-    query = """
-        SELECT EXISTS (SELECT FROM cs_login_address WHERE tenant_id = %s AND user_id = %s AND address = %s
-                       AND used_at >= %s)
-    """
-    row = await (await conn.execute(query, [tenant_id, user_id, address, since])).fetchone()
-    return row is not None and bool(row[0])
-
-
-async def remember_address(conn: Connection, tenant_id: str, user_id: int, address: bytes, at: datetime) -> None:
-    """Note that the user logged in from the address."""
-    query = """
-        INSERT INTO cs_login_address (tenant_id, user_id, address, used_at) VALUES (%s, %s, %s, %s)
-        ON CONFLICT (user_id, address) DO UPDATE SET used_at = excluded.used_at
-    """
-    await conn.execute(query, [tenant_id, user_id, address, at])
-
-
-async def tenants_with_addresses(conn: Connection, before: datetime) -> list[str]:
-    """Return the shops with addresses last used before; needs a connection that reads every tenant."""
-    cursor = await conn.execute("SELECT DISTINCT tenant_id FROM cs_login_address WHERE used_at < %s", [before])
-    return [row[0] for row in await cursor.fetchall()]
-
-
-async def delete_addresses(conn: Connection, tenant_id: str, before: datetime) -> int:
-    """Delete the shop's addresses last used before, and return how many there were."""
-    query = "DELETE FROM cs_login_address WHERE tenant_id = %s AND used_at < %s"
     return (await conn.execute(query, [tenant_id, before])).rowcount
