@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from octopus.archive.v1 import archive_service_pb2_grpc
 from octopus.chat.v1 import chat_events_pb2
 from octopus.session.v1 import session_service_pb2_grpc
-from octopus.user.v1 import user_events_pb2
 
 from mesh.bus import streams
 from mesh.process.member import Member
@@ -21,7 +20,7 @@ from services.archive.store import ArchiveStore
 
 @asynccontextmanager
 async def app(member: Member, config: ArchiveConfig) -> AsyncIterator[None]:
-    """Keep the log, follow merged visitors, and serve ArchiveService."""
+    """Write the log into the history, and serve ArchiveService."""
     db = await member.postgres()
     store = ArchiveStore(Keyring(config.keyring_file))
     archivist = Archivist(db=db, store=store)
@@ -34,11 +33,7 @@ async def app(member: Member, config: ArchiveConfig) -> AsyncIterator[None]:
         batch=config.batch_size,
         wait=config.batch_wait_s,
     )
-    merges = member.bus.consume(
-        streams.EVENT, "archive", ["event.user.*.*"], user_events_pb2.UserEvent, archivist.merge
-    )
     member.spawn("log consumer", log)
-    member.spawn("merge consumer", merges)
     sessions = session_service_pb2_grpc.SessionServiceStub(member.channel("session"))
     servicer = ArchiveServicer(db=db, store=store, sessions=sessions)
     await member.serve(lambda server: archive_service_pb2_grpc.add_ArchiveServiceServicer_to_server(servicer, server))

@@ -1,4 +1,4 @@
-"""What the archive consumes: the log of all conversations, and the news of merged visitors. It publishes nothing."""
+"""What the archive consumes: the log of all conversations. It publishes nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import structlog
 from octopus.chat.v1 import chat_events_pb2
-from octopus.user.v1 import user_events_pb2
 
 from mesh.bus import Delivery, Poison
 from mesh.stores.postgres import Database
@@ -29,8 +28,7 @@ class Archivist:
 
         A message whose author's id is there already, for the same session and side, is a resend that came into the log
         a second time: the first one stays. Poison for an entry that is malformed, or at whose position another message
-        stands; the bus then hands the batch
-        over entry by entry, and parks that one.
+        stands; the bus then hands the batch over entry by entry, and parks that one.
         """
         messages = [entries.archived(delivery) for delivery in deliveries]
         for tenant_id, group in domain.by_tenant(messages).items():
@@ -52,21 +50,3 @@ class Archivist:
 
         ARCHIVED.inc(len(deliveries))
         BEHIND.set((datetime.now(UTC) - max(delivery.time for delivery in deliveries)).total_seconds())
-
-    async def merge(self, delivery: Delivery[user_events_pb2.UserEvent]) -> None:
-        """Give what a visitor wrote to the customer that the visitor has become."""
-        event = delivery.message
-        if event.WhichOneof("change") != "merged":
-            return
-        tenant_id = event.user.tenant_id
-        if not delivery.subject.startswith(f"event.user.{tenant_id}."):
-            raise Poison("the event is not of the shop that its subject names")
-        async with self._db.tenant(tenant_id) as conn:
-            await self._store.add_merge(
-                conn,
-                tenant_id,
-                visitor_id=event.merged.visitor_id,
-                customer_id=event.merged.customer_id,
-                at=event.occurred_at.ToDatetime(tzinfo=UTC),
-            )
-        _log.info("visitor merged", tenant=tenant_id, visitor=event.merged.visitor_id)

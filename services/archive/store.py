@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from psycopg.rows import class_row
 
@@ -98,16 +97,6 @@ class ArchiveStore:
         async with conn.cursor(row_factory=class_row(Archived)) as cursor:
             await cursor.execute(query, [tenant_id, session_id, before_seq, limit])
             return [self._opened(sealed) for sealed in await cursor.fetchall()]
-
-    async def add_merge(
-        self, conn: Connection, tenant_id: str, *, visitor_id: int, customer_id: int, at: datetime
-    ) -> None:
-        """Keep that a visitor has become a customer; harmless when it is known."""
-        query = """
-            INSERT INTO cs_merged_visitor (tenant_id, visitor_id, customer_id, merged_at) VALUES (%s, %s, %s, %s)
-            ON CONFLICT DO NOTHING
-        """
-        await conn.execute(query, [tenant_id, visitor_id, customer_id, at])
 
     def _opened(self, sealed: Archived) -> Archived:
         return replace(sealed, body=self._keyring.open(sealed.body, context=_context(sealed)))

@@ -10,7 +10,6 @@ from itertools import chain
 import nats
 import pytest
 from octopus.chat.v1 import chat_events_pb2, message_pb2
-from octopus.user.v1 import user_events_pb2, user_pb2
 
 from mesh.bus import Bus, streams
 from mesh.bus.connection import SERVER_NAME
@@ -200,27 +199,6 @@ async def test_a_resend_that_came_into_the_log_again_is_archived_once(
         await check(migrated, tenant_id, sorted(said))
     after = await operator.last("dead.LOG.archive")
     assert (after and after.seq) == (before and before.seq), "a resend is no poison"
-
-
-async def test_a_merged_visitors_words_are_the_customers(
-    config: ArchiveConfig, operator: Bus, migrated: Platform
-) -> None:
-    tenant_id, visitor_id, customer_id = new_tenant(), new_id(), new_id()
-    event = user_events_pb2.UserEvent(
-        event_id=new_id(),
-        user=user_pb2.User(id=customer_id, tenant_id=tenant_id),
-        merged=user_events_pb2.UserMerged(visitor_id=visitor_id, customer_id=customer_id),
-    )
-    event.occurred_at.GetCurrentTime()
-    async with archiving(config):
-        await operator.publish(f"event.user.{tenant_id}.{customer_id}", event, message_id=str(event.event_id))
-
-        async def known() -> bool:
-            return [(visitor_id, customer_id)] == await migrated.postgres.execute(
-                f"SELECT visitor_id, customer_id FROM cs_merged_visitor WHERE tenant_id = '{tenant_id}'"  # noqa: S608
-            )
-
-        await until(known)
 
 
 async def _forget_consumer(platform: Platform) -> None:

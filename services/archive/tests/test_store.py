@@ -123,14 +123,11 @@ async def test_another_shop_sees_nothing(db: Database, store: ArchiveStore) -> N
         assert await store.page(conn, kept.tenant_id, kept.session_id, before_seq=None, limit=10) == []
 
 
-@pytest.mark.parametrize("table", ["cs_message", "cs_merged_visitor"])
 async def test_without_a_tenant_a_query_sees_nothing(
-    table: str, db: Database, store: ArchiveStore, migrated: Platform, member: Member
+    db: Database, store: ArchiveStore, migrated: Platform, member: Member
 ) -> None:
     [kept] = messages(new_tenant(), new_id(), 1)
     await add(db, store, kept)
-    async with db.tenant(kept.tenant_id) as conn:
-        await store.add_merge(conn, kept.tenant_id, visitor_id=new_id(), customer_id=1, at=kept.sent_at)
     credentials = member.identity.libpq()
     async with await psycopg.AsyncConnection.connect(
         migrated.postgres.conninfo,
@@ -139,9 +136,9 @@ async def test_without_a_tenant_a_query_sees_nothing(
     ) as conn:
         for setting in ("SELECT 1", "SET octopus.tenant = 'nobody'", "SET octopus.tenant = '*'"):
             await conn.execute(setting.encode())
-            assert await (await conn.execute(f"SELECT * FROM {table}".encode())).fetchall() == []  # noqa: S608
+            assert await (await conn.execute(b"SELECT * FROM cs_message")).fetchall() == []
         await conn.execute(f"SET octopus.tenant = '{kept.tenant_id}'".encode())
-        assert len(await (await conn.execute(f"SELECT * FROM {table}".encode())).fetchall()) == 1  # noqa: S608
+        assert len(await (await conn.execute(b"SELECT * FROM cs_message")).fetchall()) == 1
 
 
 @pytest.mark.parametrize(
