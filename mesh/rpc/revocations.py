@@ -119,4 +119,6 @@ class Revocations:
 def _refusal(revoked: user_events_pb2.Revocation) -> Refused:
     if revoked.cause == user_events_pb2.LOG_OUT_CAUSE_DISABLED:
         return Refused(errors_pb2.REASON_DISABLED, "the user is disabled; ask the shop's administrator")
+    if revoked.cause == user_events_pb2.LOG_OUT_CAUSE_MERGED:
+        return Refused(errors_pb2.REASON_TOKEN_REVOKED, "this visitor has become a customer; identify as the customer")
     return Refused(errors_pb2.REASON_TOKEN_REVOKED, "the access token was taken back; log in again")

@@ -14,12 +14,14 @@ class LogOutCause(IntEnum):
     ADMIN = 2
     PASSWORD_CHANGED = 3
     DISABLED = 4
+    MERGED = 5
 
 
 class Action(StrEnum):
     """What the audit says was done to an account."""
 
     DISABLED = "disabled"
+    MERGED = "merged"
     ENABLED = "enabled"
     LOGGED_OUT = "logged_out"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105  # the name of an action, not a password
@@ -30,6 +32,7 @@ ACTION_OF_CAUSE = {
     LogOutCause.ADMIN: Action.LOGGED_OUT,
     LogOutCause.PASSWORD_CHANGED: Action.PASSWORD_CHANGED,
     LogOutCause.DISABLED: Action.DISABLED,
+    LogOutCause.MERGED: Action.MERGED,
 }
 
 

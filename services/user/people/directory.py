@@ -14,7 +14,7 @@ from services.user.credentials.passwords import Passwords
 from services.user.domain import Action, AlreadyExists, CredentialsWrong, Kind, LogOutCause, Role, User, found
 from services.user.events import UserEvents
 from services.user.people.store import UserStore
-from services.user.tokens import refresh_store, revocation_store
+from services.user.tokens import revocation_store
 from services.user.tokens.refresh import RefreshTokens, tenant_of
 from services.user.tokens.revocation import Revocations
 
@@ -144,7 +144,10 @@ class Directory:
             return after
 
     async def merge(self, tenant_id: str, customer_id: int, visitor_token: str) -> User:
-        """Make the visitor who holds the refresh token part of the customer, and return the customer."""
+        """Make the visitor who holds the refresh token part of the customer, and return the customer.
+
+        The visitor's tokens are revoked with it.
+        """
         if tenant_of(visitor_token) != tenant_id:
             raise CredentialsWrong("the visitor's token is of another shop")
         async with self.db.tenant(tenant_id) as conn:
@@ -157,7 +160,7 @@ class Directory:
             if visitor.kind is not Kind.VISITOR or visitor.merged_into:
                 raise CredentialsWrong("the token is not a visitor's, or the visitor has become another customer")
             await self.users.change(conn, replace(visitor, merged_into=customer_id))
-            await refresh_store.revoke_user(conn, tenant_id, visitor.id, self.clock())
+            await self.revocations.revoke(conn, visitor, LogOutCause.MERGED, actor_id=customer_id)
             await self.users.add_tags(conn, tenant_id, customer_id, visitor.tags)
             customer = found(await self.users.user(conn, tenant_id, customer_id))
             await self.events.merged(conn, customer, visitor.id)

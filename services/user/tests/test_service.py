@@ -246,13 +246,26 @@ async def test_the_session_service_finds_users_and_chat_may_not_ask(desk: Desk, 
         assert refused.code is grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_merging_a_visitor_is_an_event_of_the_customer(desk: Desk, migrated: Platform) -> None:
+async def test_merging_a_visitor_is_an_event_of_the_customer_and_revokes_the_visitors_tokens(
+    desk: Desk, migrated: Platform
+) -> None:
     visitor, customer = await desk.shopper(), await desk.shopper("c-1")
     request = user_service_pb2.MergeVisitorRequest(visitor_refresh_token=visitor.tokens.refresh_token)
-    mine = with_token(customer.tokens.access_token)
+    mine, as_visitor = (with_token(each.tokens.access_token) for each in (customer, visitor))
+    await desk.served.users.GetMe(user_service_pb2.GetMeRequest(), metadata=as_visitor)
     for _ in range(2):
         merged = (await desk.served.users.MergeVisitor(request, metadata=mine)).user
         assert merged.id == customer.user.id
+
+    async def refused() -> bool:
+        try:
+            await desk.served.users.GetMe(user_service_pb2.GetMeRequest(), metadata=as_visitor)
+        except Refused as error:
+            return error.reason == errors_pb2.REASON_TOKEN_REVOKED and "become a customer" in str(error)
+        return False
+
+    await until(refused)
+    await desk.served.users.GetMe(user_service_pb2.GetMeRequest(), metadata=mine)
     update = user_service_pb2.UpdateUserRequest(user_id=desk.agent_id, phone="+8613812345678")
     await desk.served.users.UpdateUser(update, metadata=desk.admin)
 
@@ -261,15 +274,17 @@ async def test_merging_a_visitor_is_an_event_of_the_customer(desk: Desk, migrate
     async def all_told() -> bool:
         stored = await bus.read(f"event.user.{desk.shop.tenant_id}.*", after_seq=0, limit=100)
         told[:] = [decode(each.data, each.headers, user_events_pb2.UserEvent) for each in stored]
-        return len(told) >= 6
+        return len(told) >= 7
 
     listener = Identity(migrated.identity, "operator")
     async with connect(migrated.nats_url, "operator", tls=listener.client_context) as bus:
         await until(all_told)
     created = {event.user.id for event in told if event.WhichOneof("change") == "created"}
     assert {visitor.user.id, customer.user.id, desk.agent_id} < created
-    assert len(told) == len({event.event_id for event in told}) == 6
+    assert len(told) == len({event.event_id for event in told}) == 7
     [updated] = [event.user for event in told if event.WhichOneof("change") == "updated"]
     assert (updated.id, updated.phone) == (desk.agent_id, "**********5678")
     [event] = [event for event in told if event.WhichOneof("change") == "merged"]
     assert (event.merged.visitor_id, event.merged.customer_id) == (visitor.user.id, customer.user.id)
+    [event] = [event for event in told if event.WhichOneof("change") == "logged_out"]
+    assert (event.user.id, event.logged_out.cause) == (visitor.user.id, user_events_pb2.LOG_OUT_CAUSE_MERGED)

@@ -34,6 +34,8 @@ class _LogOutCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogOutCau
     """The user has a new password."""
     LOG_OUT_CAUSE_DISABLED: _LogOutCause.ValueType  # 4
     """The user was disabled; the event's `user.disabled` is true."""
+    LOG_OUT_CAUSE_MERGED: _LogOutCause.ValueType  # 5
+    """The user was a visitor and was merged into a customer, who acts with tokens of their own."""
 
 class LogOutCause(_LogOutCause, metaclass=_LogOutCauseEnumTypeWrapper):
     """Why a user's tokens were taken back."""
@@ -47,6 +49,8 @@ LOG_OUT_CAUSE_PASSWORD_CHANGED: LogOutCause.ValueType  # 3
 """The user has a new password."""
 LOG_OUT_CAUSE_DISABLED: LogOutCause.ValueType  # 4
 """The user was disabled; the event's `user.disabled` is true."""
+LOG_OUT_CAUSE_MERGED: LogOutCause.ValueType  # 5
+"""The user was a visitor and was merged into a customer, who acts with tokens of their own."""
 Global___LogOutCause: _TypeAlias = LogOutCause  # noqa: Y015
 
 @_typing.final

@@ -36,8 +36,9 @@ class UserServiceStub:
     """
     MergeVisitor: _aio.UnaryUnaryMultiCallable[_user_service_pb2.MergeVisitorRequest, _user_service_pb2.MergeVisitorResponse]
     """Merges the anonymous visitor who holds `visitor_refresh_token` into the calling customer: the
-    visitor's sessions become the customer's (by the event UserMerged), and the visitor can no longer
-    log in. Merging again into the same customer changes nothing.
+    visitor's sessions become the customer's (by the event UserMerged). All tokens of the visitor are revoked in the same
+    transaction: its streams end, and its calls fail with TOKEN_REVOKED. Merging again into the same customer changes
+    nothing.
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -110,8 +111,9 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_user_service_pb2.MergeVisitorRequest, _user_service_pb2.MergeVisitorResponse],
     ) -> _abc.Awaitable[_user_service_pb2.MergeVisitorResponse]:
         """Merges the anonymous visitor who holds `visitor_refresh_token` into the calling customer: the
-        visitor's sessions become the customer's (by the event UserMerged), and the visitor can no longer
-        log in. Merging again into the same customer changes nothing.
+        visitor's sessions become the customer's (by the event UserMerged). All tokens of the visitor are revoked in the same
+        transaction: its streams end, and its calls fail with TOKEN_REVOKED. Merging again into the same customer changes
+        nothing.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _aio.Server) -> None: ...

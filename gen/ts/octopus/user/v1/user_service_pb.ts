@@ -533,8 +533,9 @@ export const UserService: GenService<{
   },
   /**
    * Merges the anonymous visitor who holds `visitor_refresh_token` into the calling customer: the
-   * visitor's sessions become the customer's (by the event UserMerged), and the visitor can no longer
-   * log in. Merging again into the same customer changes nothing.
+   * visitor's sessions become the customer's (by the event UserMerged). All tokens of the visitor are revoked in the same
+   * transaction: its streams end, and its calls fail with TOKEN_REVOKED. Merging again into the same customer changes
+   * nothing.
    *
    * @generated from rpc octopus.user.v1.UserService.MergeVisitor
    */
