@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from mesh.bus import Unavailable as BusUnavailable
 from mesh.bus import connect as connect_bus
+from mesh.bus.bounds import Bounds
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
 from mesh.platform import ports
@@ -28,6 +29,9 @@ from mesh.stores.errors import Unavailable
 from mesh.testing import Platform
 
 pytestmark = pytest.mark.store
+
+# What the streams may take together.
+_BUS_BYTES = 256 * 2**20
 
 
 def free(count: int) -> list[int]:
@@ -237,7 +241,12 @@ async def test_an_existing_nats_has_its_own_authority_and_a_password(platform: P
     async with running("nats", tmp_path, str(nats.program()), "-c", str(tmp_path / "nats.conf")):
         await until_answers(port)
         async with connect_bus(
-            url, "chat", tls=lambda: own.client_context(server.ca), server_name=None, credentials_file=credentials
+            url,
+            "chat",
+            tls=lambda: own.client_context(server.ca),
+            server_name=None,
+            credentials_file=credentials,
+            provisions=Bounds(_BUS_BYTES),
         ) as bus:
             assert await bus.kv("keys").put("jwks", b"{}") > 0
         with pytest.raises(BusUnavailable):

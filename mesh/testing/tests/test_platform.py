@@ -19,7 +19,7 @@ import asyncio, time
 from mesh.testing import Platform
 platform = Platform()
 asyncio.run(platform.start())
-print(platform.folder.root, flush=True)
+print("ROOT", platform.folder.root, flush=True)
 time.sleep(600)
 """
 
@@ -28,7 +28,8 @@ def test_components_die_with_a_killed_session_and_the_next_one_removes_its_folde
     session = subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE)
     assert session.stdout is not None
     with session.stdout:
-        root = Path(session.stdout.readline().decode().strip())
+        # It logs to the same output.
+        root = next(Path(line.split()[1].decode()) for line in session.stdout if line.startswith(b"ROOT "))
     assert root.is_relative_to(tempfile.gettempdir())
     family = psutil.Process(session.pid).children(recursive=True)
     assert {process.name() for process in family} >= {"postgres", "valkey-server", "nats-server"}
