@@ -38,6 +38,11 @@ class _Transport(TcpTransport):
         """Send all of it."""
         self.write(b"".join(payload))  # type: ignore[no-untyped-call]
 
+    def abort(self) -> None:
+        """Close at once, without a word to the other side."""
+        if self._io_writer is not None:
+            self._io_writer.transport.abort()
+
     async def connect_tls(self, *args: Any) -> None:
         """Upgrade the connection. See nats-py."""
         await super().connect_tls(*args)
@@ -67,6 +72,11 @@ class Client(NatsClient):
     def server_id(self) -> str:
         """The id of the server of this connection: another one after each restart of it."""
         return str(self._server_info.get("server_id", ""))
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the server is one of several, which may lag behind each other."""
+        return bool(self._server_info.get("cluster"))
 
     async def listen(self, subject: str, callback: Callback) -> int:
         """Call `callback` in the read loop for every message on `subject`, in order; return the subscription's id.
@@ -113,6 +123,10 @@ class Client(NatsClient):
             await self._process_op_err(NatsError(f"nats: {err_msg}"))
 
     async def _attempt_reconnect(self) -> None:
+        if isinstance(self._transport, _Transport):
+            # nats-py waits until it is closed, and over TLS a server that is frozen or cut off would have to agree:
+            # half a minute.
+            self._transport.abort()
         while not self.is_closed:
             try:
                 await super()._attempt_reconnect()

@@ -1,17 +1,26 @@
-"""Reading a stream by subject and sequence, without a consumer: JetStream's direct get, in batches (NATS 2.11)."""
+"""Reading a stream by subject and sequence, without a consumer: JetStream's direct get, in batches (NATS 2.11).
 
-from collections.abc import Callable, Mapping
+In a cluster any server answers a direct get, also one that lags behind. So the end of what it has is compared with what
+the stream's leader has, and read again until it is the same: who resumes misses nothing that was acknowledged before.
+(NATS 2.15 knows no `min_last_seq` of ADR-53 for that.)
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import orjson
+import tenacity
 
-from mesh.bus.errors import Unavailable
+from mesh.bus.errors import NotStored, Unavailable
 from mesh.bus.jetstream import TIMEOUT_S, call, refusal
 from mesh.bus.replies import Replies, Reply
 
 # The largest answer to one read, in bytes; the rest is for the next read. Keeps a resume from filling the send buffer.
 _MAX_BYTES = 4 * 1024 * 1024
+# After how many seconds a server that lagged behind is asked again.
+_LAG_S = 0.02
 
 
 class StoredMessage(NamedTuple):
@@ -41,6 +50,24 @@ class StreamExtent(NamedTuple):
 
 async def read(replies: Replies, stream: str, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
     """See `Bus.read`."""
+    found = await _page(replies, stream, subject, after_seq=after_seq, limit=limit)
+    if not replies.may_be_stale:
+        return found
+
+    async def read_on() -> bool:
+        if len(found) >= limit or (found and found[-1].following):
+            return True
+        last_seq = found[-1].seq if found else after_seq
+        if await _newest(replies, stream, subject) <= last_seq:
+            return True
+        found.extend(await _page(replies, stream, subject, after_seq=last_seq, limit=limit - len(found)))
+        return False
+
+    await _until_current(stream, read_on)
+    return found
+
+
+async def _page(replies: Replies, stream: str, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
     if limit < 1:
         return []
     found: list[StoredMessage] = []
@@ -64,12 +91,53 @@ async def read(replies: Replies, stream: str, subject: str, *, after_seq: int, l
 
 async def at(replies: Replies, stream: str, seq: int) -> StoredMessage:
     """See `Bus.at`."""
-    return await _one(replies, stream, {"seq": seq})
+    request: dict[str, object] = {"seq": seq}
+    if replies.may_be_stale:
+        await call(replies, f"STREAM.MSG.GET.{stream}", request)
+    return await _current(replies, stream, request, seq)
 
 
 async def last(replies: Replies, stream: str, subject: str) -> StoredMessage:
     """See `Bus.last`."""
-    return await _one(replies, stream, {"last_by_subj": subject})
+    newest = await _newest(replies, stream, subject) if replies.may_be_stale else 0
+    return await _current(replies, stream, {"last_by_subj": subject}, newest)
+
+
+async def _current(replies: Replies, stream: str, request: dict[str, object], seq: int) -> StoredMessage:
+    """Return a message as soon as a server has it that has this sequence, which the leader has."""
+    if not replies.may_be_stale or not seq:
+        return await _one(replies, stream, request)
+    found: list[StoredMessage] = []
+
+    async def ask() -> bool:
+        with contextlib.suppress(NotStored):
+            found[:] = [await _one(replies, stream, request)]
+        return bool(found) and found[0].seq >= seq
+
+    await _until_current(stream, ask)
+    return found[0]
+
+
+async def _newest(replies: Replies, stream: str, subject: str) -> int:
+    """Return the sequence of the last message of a subject that the stream's leader has; 0 when it has none."""
+    try:
+        answer = await call(replies, f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+    except NotStored:
+        return 0
+    return int(answer["message"]["seq"])
+
+
+async def _until_current(stream: str, ask: Callable[[], Awaitable[bool]]) -> None:
+    """Ask until the answer is yes. Raise Unavailable after some seconds."""
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(lambda done: not done),
+        wait=tenacity.wait_fixed(_LAG_S),
+        stop=tenacity.stop_after_delay(TIMEOUT_S),
+    )
+    try:
+        await retrying(ask)
+    except tenacity.RetryError as error:
+        raise Unavailable(f"no server that answers has all of the stream {stream}") from error
 
 
 async def extent(replies: Replies, stream: str) -> StreamExtent:

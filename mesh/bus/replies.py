@@ -42,6 +42,11 @@ class Replies:
         self._inbox = self._client.new_inbox()
         await self._client.listen(f"{self._inbox}.*", self._on_reply)
 
+    @property
+    def may_be_stale(self) -> bool:
+        """Whether the server that answers a direct get may lack what was stored already."""
+        return self._client.in_cluster
+
     async def request(self, subject: str, payload: bytes, headers: dict[str, str] | None, timeout: float) -> Reply:
         """Send one request and return the first answer, notices included.
 

@@ -221,7 +221,8 @@ def _publish(name: str, rights: Rights) -> list[str]:
     kinds = {subject.partition(".")[0] for subject in rights.publish}
     subjects += [each for each in fence.SUBJECTS.values() if each.partition(".")[0] in kinds]
     for stream in (*rights.read, *(f"KV_{bucket}" for bucket in _BUCKETS)):
-        subjects += [f"$JS.API.STREAM.INFO.{stream}", f"$JS.API.DIRECT.GET.{stream}"]
+        # In a cluster, what any server has is compared with what the leader has.
+        subjects += [f"$JS.API.{verb}.{stream}" for verb in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET")]
     for stream in rights.consume:
         # Of its own consumer, which the control process has made.
         subjects += [
