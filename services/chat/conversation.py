@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
+from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_pb2
 
 from mesh.bus import Bus
@@ -20,6 +21,11 @@ from services.chat.rate_limit import RateLimit
 from services.chat.registry import ConnectionRegistry
 from services.chat.room import participation
 from services.chat.store import Mark, Receipts
+
+# What passes by itself: a message so refused is sent again, which is harmless if it was stored after all. Without a
+# time to wait, clients take a refusal for final.
+_PASSING: Final = (errors_pb2.REASON_UNAVAILABLE, errors_pb2.REASON_DEADLINE_EXCEEDED)
+_AGAIN_S: Final = 1.0
 
 
 class Conversation:
@@ -170,8 +176,11 @@ def refusal_of(error: ChatError | Refused | Exception, frame: frame_pb2.ClientFr
     refusal = frame_pb2.Refusal(reason=refused.reason, description=refused.description)
     if refused.violations:
         refusal.description = "; ".join(f"{field}: {problem}" for field, problem in refused.violations)
-    if refused.retry_after is not None:
-        refusal.retry_after.FromMilliseconds(int(refused.retry_after * 1000))
+    retry_after = refused.retry_after
+    if retry_after is None and refused.reason in _PASSING:
+        retry_after = _AGAIN_S
+    if retry_after is not None:
+        refusal.retry_after.FromMilliseconds(int(retry_after * 1000))
     match frame.WhichOneof("frame"):
         case "post":
             refusal.client_message_id = frame.post.client_message_id
