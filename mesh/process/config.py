@@ -51,7 +51,7 @@ class ServiceConfig(BaseModel):
     nats_ca: Path | None = None
     # File with `user:password`, for a NATS that does not know us by our certificate.
     nats_credentials_file: Path | None = None
-    # On how many servers each stream and bucket lies. All processes of a platform are told the same.
+    # On how many servers each stream and bucket lies. Only the control process, which makes them, looks at it.
     stream_replicas: int = Field(default=1, ge=1, le=5)
     # The control plane's ADS feed, host:port. Absent: `addresses` are used.
     xds: str | None = None
