@@ -16,6 +16,7 @@ from mesh.bus.delivery import BatchHandler, Handler
 from mesh.bus.errors import NotStored, Unavailable
 from mesh.bus.jetstream import call
 from mesh.bus.kv import KeyValue
+from mesh.bus.origin import Doubts, guarded
 from mesh.bus.publish import PubAck, Publisher
 from mesh.bus.read import StoredMessage, StreamExtent
 from mesh.bus.replies import Replies
@@ -53,6 +54,7 @@ class Bus:
         self._publisher = Publisher(client, self._replies, self._connected)
         self._buckets: dict[str, KeyValue] = {}
         self._on_reconnect: dict[object, Callable[[], None]] = {}
+        self._doubts = Doubts()
 
     @property
     def is_connected(self) -> bool:
@@ -112,9 +114,9 @@ class Bus:
         The callback runs in the loop that reads the connection: it hands on and returns, and does not block. Nothing is
         dropped here, but NATS forgets what is sent while this process is disconnected, or cuts it off when it does not
         read: `on_gap` is called after each reconnection, when messages may have been missed.
-        `mesh.bus.payload.decode` turns the payload into a message.
+        `mesh.bus.payload.decode` turns the payload into a message. What `mesh.bus.origin` doubts is left out.
         """
-        sid = await self._client.listen(subject, lambda data, headers, at, _reply: callback(data, headers, at))
+        sid = await self._client.listen(subject, guarded(callback, self._doubts))
         forget = self.on_reconnect(on_gap) if on_gap else lambda: None
         return Subscription(self._client, sid, forget)
 

@@ -18,12 +18,15 @@ from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.protocol.parser import PERMISSIONS_ERR
 
+from mesh.bus.payload import STREAM_HEADER, TWICE_HEADER
+
 Callback = Callable[[bytes, Mapping[str, str], str, str], None]
 """Called with payload, headers, subject and reply subject. Must not block and must not raise."""
 
 _log = structlog.get_logger(__name__)
 _NO_HEADERS: Mapping[str, str] = {}
 _VERSION_LINE = len(b"NATS/1.0")
+_STREAM_LINE = f"\r\n{STREAM_HEADER}:".encode()
 _RETRY_AFTER_S = 0.25
 
 
@@ -152,4 +155,6 @@ def _headers_of(raw: bytes) -> dict[str, str]:
         name, separator, value = line.partition(b":")
         if separator:
             headers[name.strip().decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
+    if raw.count(_STREAM_LINE) > 1:
+        headers[TWICE_HEADER] = "1"
     return headers

@@ -28,6 +28,7 @@ from mesh.bus.dead import DeadLetters
 from mesh.bus.delivery import BatchHandler, Delivery, Handler
 from mesh.bus.errors import Poison
 from mesh.bus.held import Held
+from mesh.bus.origin import consumed_rightly
 from mesh.bus.publish import Publisher
 from mesh.bus.pull import Feed, Pulled
 from mesh.bus.replies import Replies
@@ -208,6 +209,8 @@ class Consumer(Generic[M]):
         return Delivery(message, pulled.seq, pulled.subject, pulled.headers, pulled.attempts, pulled.time)
 
     def _check(self, pulled: Pulled) -> None:
+        if not consumed_rightly(pulled.headers):
+            raise Poison("an answer of JetStream, which somebody had sent to this subject")
         if pulled.attempts > self._max_deliveries:
             raise Poison(f"delivered {pulled.attempts} times without an answer")
 

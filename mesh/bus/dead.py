@@ -9,7 +9,8 @@ import structlog
 from octopus.errors.v1 import errors_pb2
 
 from mesh.bus.errors import BusError
-from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
+from mesh.bus.payload import MESSAGE_ID_HEADER
+from mesh.bus.publish import Publisher
 from mesh.bus.pull import Pulled
 from mesh.errors import refused_from
 

@@ -12,7 +12,9 @@ from nats.errors import Error as NatsError
 from mesh.bus import read
 from mesh.bus.client import Client
 from mesh.bus.errors import BusError, Conflict, NotStored
-from mesh.bus.publish import MESSAGE_ID_HEADER, Publisher
+from mesh.bus.origin import MARKER_HEADER, Doubts, sent_rightly, stored_rightly
+from mesh.bus.payload import MESSAGE_ID_HEADER
+from mesh.bus.publish import Publisher
 from mesh.bus.replies import Replies
 from mesh.bus.streams import Bucket
 
@@ -20,7 +22,6 @@ _log = structlog.get_logger(__name__)
 
 _EXPECTED_LAST_HEADER = "Nats-Expected-Last-Subject-Sequence"
 _OPERATION_HEADER = "KV-Operation"
-_MARKER_HEADER = "Nats-Marker-Reason"
 _TIMEOUT_S = 5.0
 _RETRY_S = 0.5
 # How often everything is read without a reason.
@@ -53,7 +54,9 @@ class KeyValue:
             stored = await read.last(self._replies, self._bucket.stream, self._bucket.subject(key))
         except NotStored:
             return None
-        return None if _is_gone(stored.headers) else Entry(key, stored.data, stored.seq)
+        if _is_gone(stored.headers) or not stored_rightly(stored.headers):
+            return None
+        return Entry(key, stored.data, stored.seq)
 
     async def put(self, key: str, value: bytes, *, timeout: float = _TIMEOUT_S) -> int:
         """Set the key whatever it holds; return the new revision."""
@@ -67,7 +70,7 @@ class KeyValue:
             # What is left of a deleted key counts as a revision too.
             with contextlib.suppress(NotStored):
                 stored = await read.last(self._replies, self._bucket.stream, self._bucket.subject(key))
-                if _is_gone(stored.headers):
+                if _is_gone(stored.headers) or not stored_rightly(stored.headers):
                     return await self.update(key, value, revision=stored.seq)
             raise
 
@@ -134,6 +137,7 @@ class _Watch:
         # The revision of the last change that was told.
         self._heard = 0
         self._arrived: asyncio.Queue[tuple[int, Entry | None]] = asyncio.Queue()
+        self._doubts = Doubts()
 
     def restart(self) -> None:
         """Have `run` read everything anew: changes may have been missed."""
@@ -155,7 +159,7 @@ class _Watch:
                     _log.warning("bucket not read, trying again", bucket=self._bucket.name, error=repr(error))
                     await asyncio.sleep(_RETRY_S)
                     continue
-                for news in picture.replace(held):
+                for news in picture.replace(*held):
                     yield news
                 if due:
                     yield None
@@ -174,22 +178,30 @@ class _Watch:
         finally:
             await self._client.unlisten(sid)
 
-    async def _read(self) -> list[Entry]:
+    async def _read(self) -> tuple[list[Entry], set[str]]:
+        """Return what the keys hold, and the keys of which that is unknown."""
         held: list[Entry] = []
+        doubted: set[str] = set()
         after = 0
         while True:
             page = await read.read(
                 self._replies, self._bucket.stream, self._bucket.subject(self._keys), after_seq=after, limit=_PAGE
             )
             if not page:
-                return held
+                return held, doubted
             after = page[-1].seq
-            held += [
-                Entry(each.subject[self._stored_prefix :], None if _is_gone(each.headers) else each.data, each.seq)
-                for each in page
-            ]
+            for each in page:
+                key = each.subject[self._stored_prefix :]
+                if stored_rightly(each.headers):
+                    held.append(Entry(key, None if _is_gone(each.headers) else each.data, each.seq))
+                else:
+                    doubted.add(key)
+                    self._doubts.note(each.subject, each.headers)
 
-    def _on_change(self, data: bytes, headers: Mapping[str, str], subject: str, _reply: str) -> None:
+    def _on_change(self, data: bytes, headers: Mapping[str, str], subject: str, reply: str) -> None:
+        if not sent_rightly(subject, headers, reply):
+            self._doubts.note(subject, headers)
+            return
         value = None if _is_gone(headers) else data
         entry = Entry(subject[self._prefix :], value, int(headers["Nats-Sequence"]))
         if entry.revision <= self._heard:
@@ -200,7 +212,7 @@ class _Watch:
 
 
 def _is_gone(headers: Mapping[str, str]) -> bool:
-    return headers.get(_OPERATION_HEADER) in ("DEL", "PURGE") or _MARKER_HEADER in headers
+    return headers.get(_OPERATION_HEADER) in ("DEL", "PURGE") or MARKER_HEADER in headers
 
 
 class _Picture:
@@ -211,12 +223,13 @@ class _Picture:
         self._told: dict[str, int] = {}
         self._newest = 0
 
-    def replace(self, held: list[Entry]) -> list[Entry]:
-        """Take all that the bucket holds; return what is news."""
+    def replace(self, held: list[Entry], doubted: set[str]) -> list[Entry]:
+        """Take all that the bucket holds; return what is news. What is known of `doubted` keys stays."""
         there = {each.key: each for each in held if each.value is not None}
-        news = [Entry(key, None, self._told[key]) for key in self._told if key not in there]
+        kept = {key: revision for key, revision in self._told.items() if key in doubted}
+        news = [Entry(key, None, self._told[key]) for key in self._told if key not in there and key not in kept]
         news += [each for each in there.values() if self._told.get(each.key) != each.revision]
-        self._told = {key: each.revision for key, each in there.items()}
+        self._told = kept | {key: each.revision for key, each in there.items()}
         # A server that lost its data begins to count anew.
         self._newest = max((each.revision for each in held), default=0)
         return news

@@ -21,7 +21,7 @@ from psycopg.rows import class_row
 from mesh.bus import payload, tracing
 from mesh.bus.bus import Bus
 from mesh.bus.errors import BusError
-from mesh.bus.publish import MESSAGE_ID_HEADER
+from mesh.bus.payload import MESSAGE_ID_HEADER
 from mesh.bus.streams import stream_of
 from mesh.stores.cancellation import end_if_cancelled
 from mesh.stores.errors import StoreError

@@ -8,6 +8,12 @@ from google.protobuf.message import DecodeError, Message
 from mesh.bus.errors import Poison
 
 TYPE_HEADER = "Octopus-Type"
+MESSAGE_ID_HEADER = "Nats-Msg-Id"
+# The server's own: where a message was stored.
+STREAM_HEADER = "Nats-Stream"
+SUBJECT_HEADER = "Nats-Subject"
+# Set by `mesh.bus.client` on a message that names two streams.
+TWICE_HEADER = "Octopus-Stored-Twice"
 
 M = TypeVar("M", bound=Message)
 

@@ -20,10 +20,9 @@ from mesh.bus.client import Client
 from mesh.bus.errors import BusError, Conflict, Full, Rejected, Unavailable
 from mesh.bus.fence import SUBJECTS
 from mesh.bus.group_commit import EXPECTED_LAST_HEADER, GroupCommit
+from mesh.bus.payload import MESSAGE_ID_HEADER
 from mesh.bus.replies import Replies, Reply
 from mesh.bus.streams import stream_of
-
-MESSAGE_ID_HEADER = "Nats-Msg-Id"
 
 # After how long without an acknowledgement a message is sent again, in seconds. Storing takes about a millisecond.
 _ACK_WAIT_S = 2.0

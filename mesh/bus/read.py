@@ -15,6 +15,7 @@ import tenacity
 
 from mesh.bus.errors import NotStored, Unavailable
 from mesh.bus.jetstream import TIMEOUT_S, call, refusal
+from mesh.bus.origin import stored_rightly
 from mesh.bus.replies import Replies, Reply
 
 # The largest answer to one read, in bytes; the rest is for the next read. Keeps a resume from filling the send buffer.
@@ -23,8 +24,12 @@ _MAX_BYTES = 4 * 1024 * 1024
 _LAG_S = 0.02
 
 
+# Nothing that can be decoded.
+_UNREADABLE = b"\xff"
+
+
 class StoredMessage(NamedTuple):
-    """A message as the stream holds it."""
+    """A message as the stream holds it. What `mesh.bus.origin` doubts has `data` that cannot be decoded."""
 
     seq: int
     subject: str
@@ -171,7 +176,7 @@ def _stored(reply: Reply) -> StoredMessage:
     return StoredMessage(
         seq=int(headers["Nats-Sequence"]),
         subject=headers["Nats-Subject"],
-        data=reply.data,
+        data=reply.data if stored_rightly(headers) else _UNREADABLE,
         headers=headers,
         time=_time(stamp),
     )
