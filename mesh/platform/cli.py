@@ -97,7 +97,7 @@ def status(
 ) -> None:
     """查看状态 Show what runs.
 
-    Processes, memory, endpoints, where the demo log-ins and the certificate are.
+    Processes, memory, endpoints, how full the streams are, where the demo log-ins and the certificate are.
     The exit code is 0 when everything is ready, 3 otherwise.
     """
     from mesh.platform import status as report

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
-from mesh.platform import lock, ports
+from mesh.platform import lock, ports, stream_fill
 from mesh.platform.components import envoy, nats, postgres, valkey
 from mesh.platform.components.component import ComponentError, executable, packaged
 from mesh.platform.folder import REPOSITORY, Folder, reachable_by_others
@@ -52,6 +52,7 @@ def examine(folder: Folder, edge_port: int) -> Iterator[Finding]:
     yield _user(folder)
     yield _lock(folder)
     yield _port(folder, edge_port)
+    yield from _streams(folder)
 
 
 def _ok(what: str, text: str) -> Finding:
@@ -174,3 +175,11 @@ def _port(folder: Folder, edge_port: int) -> Finding:
     if f"localhost:{edge_port}" == status(folder)["endpoints"].get("grpc"):
         return _ok("public port", f"{edge_port} is used by this platform")
     return Finding("public port", "wrong", f"{edge_port} is in use by {ports.listener(edge_port)}; use --edge-port N")
+
+
+def _streams(folder: Folder) -> Iterator[Finding]:
+    rows = status(folder)["streams"]
+    for warning in stream_fill.warnings(rows):
+        yield Finding("streams", "wrong" if any(row["full"] for row in rows) else "note", warning)
+    if rows:
+        yield _ok("streams", "; ".join(f"{row['name']} {stream_fill.summary(row)}" for row in rows))

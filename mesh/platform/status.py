@@ -10,9 +10,10 @@ from typing import TypedDict
 
 import psutil
 
-from mesh.platform import lock
+from mesh.platform import lock, stream_fill
 from mesh.platform.folder import Folder
 from mesh.platform.state import ProcessState, State
+from mesh.platform.stream_fill import StreamStatus
 
 
 class ProcessStatus(TypedDict):
@@ -51,6 +52,8 @@ class Status(TypedDict):
     # The supervisor's included.
     memory_mb: float
     processes: list[ProcessStatus]
+    # Those of NATS; none while it does not answer.
+    streams: list[StreamStatus]
 
 
 def status(folder: Folder) -> Status:
@@ -71,6 +74,7 @@ def status(folder: Folder) -> Status:
         demo_logins=str(logins) if logins.exists() else None,
         memory_mb=round(own + sum(row["memory_mb"] for row in rows), 1),
         processes=rows,
+        streams=stream_fill.streams(state.ports["nats-monitor"]) if alive and "nats-monitor" in state.ports else [],
     )
 
 
@@ -147,6 +151,9 @@ def as_text(found: Status) -> str:
             f"  {row['instance']:<14} {pid:>7} {row['phase']:<9} {row['memory_mb']:>5.0f} MB {row['age_s']:>6.0f} s "
             f"{row['restarts']:>8}" + (f"  ended last: {row['last_end']}" if row["last_end"] else "")
         )
+    lines.append("")
+    lines += [f"  {'stream ' + row['name']:<14} {stream_fill.summary(row)}" for row in found["streams"]]
+    lines += [f"  ! {warning}" for warning in stream_fill.warnings(found["streams"])]
     lines.append("")
     lines += [f"  {name:<14} {value}" for name, value in found["endpoints"].items()]
     lines.append(f"  {'edge CA':<14} {found['edge_ca']}")
