@@ -68,6 +68,10 @@ _STREAMS = tuple(stream.name for stream in streams.STREAMS)
 # Messages are at most 8 KB of text and some hundred bytes around it.
 _MAX_PAYLOAD = 1_048_576
 
+# What its health says of a stream that it could not write, and how much room makes another attempt worth it.
+_WRITE_ERROR = "write error"
+_ROOM_TO_WRITE = 16 * 2**20
+
 # How much the streams may hold, whatever the disk has free.
 _LEAST_BYTES = 64 * 2**20
 _MOST_BYTES = 64 * 2**30
@@ -202,10 +206,18 @@ class Nats:
         )
 
     async def probe(self) -> None:
-        """Ask it whether it is healthy, JetStream included."""
+        """Ask it whether it is healthy, JetStream included.
+
+        Raise ConnectionError when only a restart helps: a stream that could once not be written takes nothing more
+        (NATS 2.15), though its disk has room again. While it has none, a restart would not help: OSError.
+        """
         status, body = await get(self.monitor_port, "/healthz")
-        if status != 200:
-            raise OSError(f"NATS is not healthy: {body.decode(errors='replace')[:200]}")
+        if status == 200:
+            return
+        wrong = body.decode(errors="replace")[:200]
+        if _WRITE_ERROR in wrong and shutil.disk_usage(self.folder).free > _ROOM_TO_WRITE:
+            raise ConnectionError(f"NATS takes no messages since it could not write, and has room to: {wrong}")
+        raise OSError(f"NATS is not healthy: {wrong}")
 
     async def complete(self) -> None:
         """Note with which key the files are sealed now. The streams are made by the control process."""
