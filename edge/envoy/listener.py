@@ -109,6 +109,8 @@ def listener(
         address=address(host, port),
         per_connection_buffer_limit_bytes=_CONNECTION_BYTES,
         tcp_keepalive=_PROBES,
+        # Between two handshakes of many who connect at once, those who are connected get their turn.
+        max_connections_to_accept_per_socket_event=1,
         filter_chains=[
             listeners.FilterChain(
                 transport_socket=certificates.downstream(),

@@ -20,6 +20,7 @@ from mesh.bus import Bus, Subscription
 from mesh.errors import Refused
 from mesh.rpc.principal import Principal
 from services.chat import metrics
+from services.chat.attach_queue import AttachQueue
 from services.chat.background import Background
 from services.chat.connection import Connection
 from services.chat.domain import UnknownSession
@@ -31,8 +32,8 @@ from services.chat.tail import TailMemory
 
 _log = structlog.get_logger(__name__)
 
-# Connections whose sessions are asked for at once, when they come and after the bus was away.
-_ASK_AT_ONCE: Final = 16
+# Connections whose sessions are asked for at once after the bus was away.
+_ASK_AT_ONCE: Final = 8
 # Pauses before the sessions are asked for again: from 0.5 s, doubled, to 10 s.
 _ASK_AGAIN: Final = tenacity.wait_exponential(multiplier=0.5, max=10)
 # Seconds for which a room and its tail are kept when nobody uses them: whoever lost a stream is soon back.
@@ -73,6 +74,7 @@ class ConnectionRegistry:
         replay_page: int,
         resume_limit: int,
         tail_memory_bytes: int,
+        attaching: AttachQueue | None = None,
     ) -> None:
         self._bus = bus
         self._sessions = sessions
@@ -85,6 +87,7 @@ class ConnectionRegistry:
         self._empty_since: dict[Room, float] = {}
         self._extent = extent
         self._asking = asyncio.Semaphore(_ASK_AT_ONCE)
+        self._attaching = attaching or AttachQueue()
         self._background = Background()
         self._memory = TailMemory(tail_memory_bytes)
         self._reading = Reading(
@@ -112,6 +115,11 @@ class ConnectionRegistry:
 
         `cursors` are the positions the device has, by session. Sessions named there that have ended meanwhile are
         replayed to their end. Returns the open sessions.
+
+        Raises:
+            TooManyConnecting: it would take too long until this person's turn comes.
+            Refused: the session service does not answer.
+
         """
         principal = connection.principal
         key = (principal.tenant_id, principal.user_id)
@@ -120,13 +128,13 @@ class ConnectionRegistry:
         user = self._users.setdefault(key, _User())
         user.connections.add(connection)
         metrics.CONNECTIONS.inc()
-        async with user.subscribing:
-            if user.subscription is None:
-                user.subscription = await self._bus.subscribe(
-                    f"notice.{principal.tenant_id}.{principal.user_id}",
-                    lambda data, _headers, _subject: self._on_notice(user, data),
-                )
-        async with self._asking:
+        async with self._attaching.turn():
+            async with user.subscribing:
+                if user.subscription is None:
+                    user.subscription = await self._bus.subscribe(
+                        f"notice.{principal.tenant_id}.{principal.user_id}",
+                        lambda data, _headers, _subject: self._on_notice(user, data),
+                    )
             # Asked for after subscribing, so that no change falls between the two.
             sessions = await self._sessions.list_open(principal)
             for session in sessions:

@@ -258,7 +258,7 @@ class _Relayed:
             connection = self._connection = streams.connect(principal, talks_back=True)
             inbox = self._inbox = streams.inbox(connection, self._context)
             await streams.welcome(connection, hello)
-            for frame in rest:
+            for frame in rest if connection.open else ():
                 streams.take_frame(frame, connection, inbox)
             for data in early[1:]:
                 streams.take(_read(data), connection, inbox)

@@ -98,7 +98,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
     ) -> None:
         """Take the client's messages, no faster than they are dealt with. A failure ends the stream."""
         try:
-            for frame in rest:
+            for frame in rest if connection.open else ():
                 self._streams.take_frame(frame, connection, inbox)
             await inbox.room()
             async for request in requests:

@@ -20,6 +20,7 @@ from mesh.rpc.principal import Principal
 from mesh.rpc.revocations import Revocations
 from mesh.rpc.validation import Invalid, violations_of
 from services.chat import metrics
+from services.chat.attach_queue import TooManyConnecting
 from services.chat.config import ChatConfig
 from services.chat.connection import Connection, Ending
 from services.chat.conversation import Conversation, refusal_of
@@ -87,9 +88,17 @@ class Streams:
         )
 
     async def welcome(self, connection: Connection, hello: frame_pb2.Hello) -> None:
-        """Connect a person to their sessions, and queue the welcome before what they have missed."""
+        """Connect a person to their sessions, and queue the welcome before what they have missed.
+
+        While too many connect it is a goodbye instead, with the time to come back.
+        """
         cursors = {cursor.session_id: cursor.seq for cursor in hello.cursors}
-        sessions = await self._registry.attach(connection, cursors)
+        try:
+            sessions = await self._registry.attach(connection, cursors)
+        except TooManyConnecting as refused:
+            metrics.REFUSED.labels(refused.reason_name).inc()
+            connection.end(Ending(refused.reason, refused.description, refused.retry_after))
+            return
         # `log_out` ends the connections it finds; this one may have come in between.
         principal = connection.principal
         self._revocations.check(principal.tenant_id, principal.user_id, principal.generation)

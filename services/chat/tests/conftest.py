@@ -60,6 +60,10 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
         self.sessions: dict[int, session_pb2.Session] = {}
         # Who may see every session without taking part, as colleagues and supervisors do.
         self.onlookers: set[int] = set()
+        # How often open sessions were asked for; cleared, no answer comes until it is set again.
+        self.asked = 0
+        self.answering = asyncio.Event()
+        self.answering.set()
         self._bus = bus
 
     def open(self, customer_id: int, agent_id: int = 0, state: str = "BOT") -> session_pb2.Session:
@@ -101,6 +105,8 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
         self, request: session_service_pb2.ListOpenSessionsRequest, context: Any
     ) -> session_service_pb2.ListOpenSessionsResponse:
         """Return the caller's open sessions."""
+        self.asked += 1
+        await self.answering.wait()
         user_id = current().user_id
         return session_service_pb2.ListOpenSessionsResponse(
             sessions=[

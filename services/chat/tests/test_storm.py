@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 
 import pytest
-from octopus.chat.v1 import chat_events_pb2, message_pb2
+from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
+from octopus.errors.v1 import errors_pb2
 from prometheus_client import REGISTRY
 
 from mesh.testing import Platform
+from services.chat.attach_queue import AttachQueue
 from services.chat.replay import ReplayScheduler
-from services.chat.tests.conftest import TENANT, Chat, Ids, running, text
+from services.chat.tests.conftest import TENANT, Chat, Ids, Stream, running, text
 
 pytestmark = pytest.mark.service
 
@@ -29,6 +32,11 @@ async def fill(chat: Chat, session_id: int, count: int) -> list[int]:
         return (await chat.bus.publish(f"log.{TENANT}.{session_id}", entry, message_id=str(message.id), timeout=30)).seq
 
     return sorted(await asyncio.gather(*(store(number) for number in range(count))))
+
+
+def goodbyes(stream: Stream) -> list[frame_pb2.Goodbye]:
+    """Return the goodbye of a stream, if it has come."""
+    return [frame.goodbye for frame in stream.frames if frame.HasField("goodbye")]
 
 
 def reads() -> float:
@@ -155,3 +163,32 @@ async def test_a_replay_waits_while_the_process_is_busy_with_those_who_talk() ->
     await task
     # Each turn is paid for by a pause as long as the work that it met.
     assert turns <= steps * 0.75
+
+
+async def test_people_talk_while_others_wait_to_connect_and_those_beyond_are_told_when_to_come_back(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = functools.partial(AttachQueue, at_once=2, gap=0.01, wait=2.0)
+    monkeypatch.setattr("services.chat.registry.AttachQueue", queue)
+    async with running(platform) as chat:
+        session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+        talking = await chat.converse(CUSTOMER)
+        chat.sessions.asked = 0
+        chat.sessions.answering.clear()
+        coming = [await chat.converse(1000 + number, read=False) for number in range(6)]
+        reading = [asyncio.create_task(each.read()) for each in coming]
+        await talking.send(post=text(session.id, "still here"))
+        await talking.next("ack")
+        async with asyncio.timeout(10):
+            while len(told := [goodbye for each in coming for goodbye in goodbyes(each)]) < 4:
+                await asyncio.sleep(0.01)
+        assert chat.sessions.asked == 2
+        for goodbye in told:
+            assert goodbye.reason == errors_pb2.REASON_UNAVAILABLE
+            assert goodbye.reconnect_after.ToMilliseconds() >= 2000
+        chat.sessions.answering.set()
+        for each in coming:
+            if not goodbyes(each):
+                await each.next("welcome")
+        for task in reading:
+            task.cancel()
