@@ -17,7 +17,7 @@ CHECKS := check-format check-lint check-types check-imports check-contracts chec
 # Hard links into a shared cache break packages that are later written to, and fail across file systems.
 export UV_LINK_MODE := copy
 
-.PHONY: help install up test check bench strangers machines gen contracts format lock browser web $(CHECKS)
+.PHONY: help install up test check bench strangers syncs machines gen contracts format lock browser web $(CHECKS)
 
 CONTRACTS := $(shell find proto gen/proto gen/python -type f -not -name '*.pyc' 2> /dev/null)
 
@@ -89,6 +89,10 @@ strangers: install web contracts ## try the contracts with grpcurl and a client 
 	GOBIN=$(CURDIR)/.venv/go go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 	GOBIN=$(CURDIR)/.venv/go go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 	PATH="$(CURDIR)/.venv/go:$$PATH" pytest e2e/with_go/check_strangers.py
+
+# Not part of `make test`: it wants strace.
+syncs: install ## count NATS's synchronizations between what is sent and its acknowledgement
+	pytest -s mesh/platform/components/tests/check_syncs.py
 
 # Network namespaces want root and iproute2. Not part of `make test`: it takes the machine for some minutes.
 machines: install ## cut off one of three machines, with NATS R3, two standbys and sentinels, while people talk
