@@ -15,6 +15,8 @@ a temporary folder, and end with pytest even when it is killed:
     async def test_rows(migrated: Platform) -> None:     # the same, with all of db/migrations applied
         await migrated.postgres.truncate()               # empties every cs_ table
 
+A server of a test's own listens on `mesh.testing.ports.free_port()`.
+
 All tests of a session share the components: use tenants, sessions and durables of your own, or wipe first
 (`await platform.nats.wipe()` deletes every stream and bucket).
 """

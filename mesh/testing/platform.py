@@ -25,7 +25,6 @@ from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
 from mesh.manifest import manifests
-from mesh.platform import ports
 from mesh.platform.child import Child
 from mesh.platform.components.component import Component, until_ready
 from mesh.platform.components.nats import Nats
@@ -34,6 +33,7 @@ from mesh.platform.components.valkey import Valkey
 from mesh.platform.folder import Folder
 from mesh.platform.migrations import migrate
 from mesh.process.config import ServiceConfig
+from mesh.testing.ports import free_port
 
 Config = TypeVar("Config", bound=ServiceConfig)
 
@@ -284,9 +284,7 @@ class Platform:
         self.authority = Authority(self.folder.identity)
         for name in names.everybody():
             self.authority.issue(name, timedelta(hours=12))
-        taken: list[int] = []
-        for _ in range(4):
-            taken.append(ports.choose(secrets.randbelow(12_000), taken))
+        taken = [free_port() for _ in range(4)]
         self.postgres = ControlledPostgres(Postgres(self.folder, taken[0], durable=False))
         self._valkey = Valkey(self.folder, taken[1])
         self.valkey = ControlledValkey(self._valkey)

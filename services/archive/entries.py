@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 from octopus.chat.v1 import chat_events_pb2, message_pb2
 
 from mesh.bus import Delivery, Poison
+from mesh.rpc.timestamps import from_wire, to_wire
 from services.archive.domain import Archived
 from services.archive.earlier import with_content
 
@@ -32,7 +31,7 @@ def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:
         customer_id=entry.customer_id,
         sender_kind=message.sender.kind,
         sender_id=message.sender.user_id,
-        sent_at=message.sent_at.ToDatetime(tzinfo=UTC),
+        sent_at=from_wire(message.sent_at),
         body=body.SerializeToString(),
         client_message_id=message.client_message_id or None,
     )
@@ -46,7 +45,7 @@ def message(kept: Archived) -> message_pb2.Message:
     told.seq = kept.seq
     told.sender.user_id = kept.sender_id
     told.sender.kind = message_pb2.SenderKind.ValueType(kept.sender_kind)
-    told.sent_at.FromDatetime(kept.sent_at)
+    told.sent_at.CopyFrom(to_wire(kept.sent_at))
     if kept.client_message_id is not None:
         told.client_message_id = kept.client_message_id
     return told

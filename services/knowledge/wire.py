@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from octopus.knowledge.v1 import faq_pb2, knowledge_service_pb2
 
+from mesh.rpc.timestamps import to_wire
 from services.knowledge.domain import Content, Faq, Hit
 
 
@@ -31,16 +32,15 @@ def to_content(content: Content) -> faq_pb2.FaqContent:
 
 def to_faq(faq: Faq) -> faq_pb2.Faq:
     """Return a stored entry as a message."""
-    message = faq_pb2.Faq(
+    return faq_pb2.Faq(
         id=faq.id,
         tenant_id=faq.tenant_id,
         content=to_content(faq.content),
         disabled=faq.disabled,
         version=faq.version,
+        created_at=to_wire(faq.created_at),
+        updated_at=to_wire(faq.updated_at),
     )
-    message.created_at.FromDatetime(faq.created_at)
-    message.updated_at.FromDatetime(faq.updated_at)
-    return message
 
 
 def to_hit(hit: Hit) -> knowledge_service_pb2.FaqHit:

@@ -9,6 +9,7 @@ from octopus.user.v1 import auth_service_pb2 as pb
 from octopus.user.v1 import auth_service_pb2_grpc
 
 from mesh.rpc import principal
+from mesh.rpc.timestamps import to_wire
 from services.user import wire
 from services.user.domain import SignedShopper
 from services.user.people.directory import Directory
@@ -104,9 +105,8 @@ def _address() -> str:
 
 
 def _pair(tokens: Tokens) -> pb.TokenPair:
-    pair = pb.TokenPair(access_token=tokens.access)
-    pair.access_expires_at.FromDatetime(tokens.access_expires_at)
+    pair = pb.TokenPair(access_token=tokens.access, access_expires_at=to_wire(tokens.access_expires_at))
     if tokens.refresh is not None:
         pair.refresh_token = tokens.refresh.token
-        pair.refresh_expires_at.FromDatetime(tokens.refresh.expires_at)
+        pair.refresh_expires_at.CopyFrom(to_wire(tokens.refresh.expires_at))
     return pair

@@ -13,6 +13,7 @@ from mesh.bus import Bus, Delivery
 from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
 from mesh.bus.streams import EVENT
+from mesh.rpc.timestamps import to_wire
 from mesh.stores.postgres import Connection
 from services.user import wire
 from services.user.domain import LogOutCause, User
@@ -46,7 +47,7 @@ class UserEvents:
 
     async def _add(self, conn: Connection, user: User, event: pb.UserEvent) -> None:
         event.event_id = self._ids.next()
-        event.occurred_at.FromDatetime(self._clock())
+        event.occurred_at.CopyFrom(to_wire(self._clock()))
         event.user.CopyFrom(wire.user(user))
         await self._outbox.add(conn, f"event.user.{user.tenant_id}.{user.id}", event, message_id=str(event.event_id))
 

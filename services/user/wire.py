@@ -5,12 +5,13 @@ from __future__ import annotations
 from octopus.options.v1 import options_pb2
 from octopus.user.v1 import user_pb2 as pb
 
+from mesh.rpc.timestamps import to_wire
 from services.user import domain
 
 
 def user(known: domain.User, *, unmasked: bool = False) -> pb.User:
     """Return the message; the telephone number is masked unless the reader is the user."""
-    message = pb.User(
+    return pb.User(
         id=known.id,
         tenant_id=known.tenant_id,
         kind=pb.UserKind.ValueType(known.kind),
@@ -23,6 +24,5 @@ def user(known: domain.User, *, unmasked: bool = False) -> pb.User:
         merged_into=known.merged_into,
         locale=known.locale,
         capacity=known.capacity,
+        created_at=to_wire(known.created_at),
     )
-    message.created_at.FromDatetime(known.created_at)
-    return message

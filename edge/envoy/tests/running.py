@@ -29,10 +29,10 @@ from mesh.control.contract import methods
 from mesh.control.registration import Registration
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
-from mesh.platform import ports
 from mesh.platform.settings import write_settings
 from mesh.rpc.server import credentials
 from mesh.testing.platform import Platform
+from mesh.testing.ports import free_port
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -143,9 +143,7 @@ class Edge:
         self.platform = platform
         self.public = Authority(folder / "edge", "Test edge authority")
         self.public.issue_public("public")
-        chosen: list[int] = []
-        for _ in range(3):
-            chosen.append(ports.choose(5_000, chosen))
+        chosen = [free_port() for _ in range(3)]
         self.port = chosen[1]
         self.access_log = folder / "access.log"
         self.settings: dict[str, object] = {
@@ -252,7 +250,7 @@ class Edge:
         runner = web.AppRunner(application)
         await runner.setup()
         self.stack.push_async_callback(runner.cleanup)
-        port = ports.choose(9_000, [])
+        port = free_port()
         await web.TCPSite(runner, "127.0.0.1", port, ssl_context=identity.server_context()).start()
         connected = await self.stack.enter_async_context(
             bus.connect(self.platform.nats_url, name, tls=identity.client_context)

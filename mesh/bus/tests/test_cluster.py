@@ -17,10 +17,10 @@ from mesh.bus import Bus, BusError, connect
 from mesh.bus.bounds import Bounds
 from mesh.bus.streams import LOG
 from mesh.bus.tests.members import entry
-from mesh.platform import ports
 from mesh.platform.child import Child, Command
 from mesh.platform.components.component import get
 from mesh.platform.components.nats import program
+from mesh.testing.ports import free_port
 
 pytestmark = pytest.mark.store
 
@@ -31,9 +31,7 @@ class Cluster:
     """Servers on this machine that know each other, as on three machines."""
 
     def __init__(self, folder: Path) -> None:
-        taken: list[int] = []
-        for _ in range(3 * len(SERVERS)):
-            taken.append(ports.choose(8_500, taken))
+        taken = [free_port() for _ in range(3 * len(SERVERS))]
         clients, routes, monitors = taken[:3], taken[3:6], taken[6:]
         self.urls = ",".join(f"nats://127.0.0.1:{port}" for port in clients)
         self.children: dict[str, Child] = {}

@@ -23,10 +23,10 @@ from mesh.control import bootstrap
 from mesh.control.tests.processes import REPOSITORY, Caller, Process, during, until
 from mesh.errors import Refused
 from mesh.identity.files import Identity
-from mesh.platform import ports
 from mesh.platform.settings import write_settings
 from mesh.rpc.channel import connect
 from mesh.testing.platform import Platform
+from mesh.testing.ports import free_port
 
 pytestmark = pytest.mark.service
 
@@ -90,7 +90,7 @@ class Mesh:
 
 @pytest.fixture(scope="module")
 def control_port() -> int:
-    return ports.choose(7_000, [])
+    return free_port()
 
 
 @pytest_asyncio.fixture

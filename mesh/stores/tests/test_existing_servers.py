@@ -19,7 +19,6 @@ from mesh.bus import connect as connect_bus
 from mesh.bus.bounds import Bounds
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
-from mesh.platform import ports
 from mesh.platform.child import Child, Command
 from mesh.platform.components import nats, valkey
 from mesh.process.config import ServiceConfig
@@ -27,6 +26,7 @@ from mesh.stores import postgres as postgres_store
 from mesh.stores import valkey as valkey_store
 from mesh.stores.errors import Unavailable
 from mesh.testing import Platform
+from mesh.testing.ports import free_port
 
 pytestmark = pytest.mark.store
 
@@ -35,10 +35,7 @@ _BUS_BYTES = 256 * 2**20
 
 
 def free(count: int) -> list[int]:
-    taken: list[int] = []
-    for _ in range(count):
-        taken.append(ports.choose(11_000, taken))
-    return taken
+    return [free_port() for _ in range(count)]
 
 
 @asynccontextmanager

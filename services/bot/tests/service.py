@@ -23,10 +23,10 @@ from octopus.session.v1 import session_pb2, session_service_pb2, session_service
 from mesh.bus import Bus, Conflict, connect
 from mesh.errors import Refused
 from mesh.identity.files import Identity
-from mesh.platform import ports
 from mesh.process.member import Member
 from mesh.rpc import principal
 from mesh.testing import Platform
+from mesh.testing.ports import free_port
 from mesh.testing.rpc import Keys, dialling, serving
 from services.bot.app import app
 from services.bot.config import BotConfig
@@ -247,7 +247,7 @@ async def bot(platform: Platform) -> AsyncIterator[Bot]:
             name: await enter(serving(platform.identity, name, keys, register))
             for name, register in registrations.items()
         }
-        port = ports.choose(24_000)
+        port = free_port()
         config = platform.config("bot", BotConfig, port=port, addresses=addresses)
         member = await enter(Member(config))
         await enter(app(member, config))

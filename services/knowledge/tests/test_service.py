@@ -18,10 +18,10 @@ from octopus.knowledge.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from mesh.bus import connect
 from mesh.errors import Refused, from_rpc_error
 from mesh.identity.files import Identity
-from mesh.platform import ports
 from mesh.process.member import Member
 from mesh.rpc.metadata import Metadata, as_service, with_token
 from mesh.testing import Platform
+from mesh.testing.ports import free_port
 from mesh.testing.rpc import Keys, dialling
 from services.knowledge.app import app
 from services.knowledge.config import KnowledgeConfig
@@ -70,7 +70,7 @@ async def running(migrated: Platform) -> AsyncIterator[Service]:
         user = Identity(migrated.identity, "user")
         bus = await stack.enter_async_context(connect(migrated.nats_url, "user", tls=user.client_context))
         await bus.kv("keys").put("jwks", keys.jwks().encode())
-        port = ports.choose(26_000)
+        port = free_port()
         config = migrated.config("knowledge", KnowledgeConfig, port=port)
         member = await stack.enter_async_context(Member(config))
         await stack.enter_async_context(app(member, config))

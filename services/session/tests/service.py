@@ -14,10 +14,10 @@ from octopus.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 from mesh.bus import Bus, connect
 from mesh.errors import Refused
 from mesh.identity.files import Identity
-from mesh.platform import ports
 from mesh.process.member import Member
 from mesh.rpc.metadata import as_service, with_token
 from mesh.testing import Platform
+from mesh.testing.ports import free_port
 from mesh.testing.rpc import Keys, dialling, serving
 from services.session.app import app
 from services.session.config import SessionConfig
@@ -113,7 +113,7 @@ async def service(platform: Platform, **settings: Any) -> AsyncIterator[Service]
         users_at = await stack.enter_async_context(serving(platform.identity, "user", keys, register))
         addresses, members = [], []
         for number in (1, 2):
-            port = ports.choose(20_000 + number, [])
+            port = free_port()
             config = platform.config(
                 "session",
                 SessionConfig,

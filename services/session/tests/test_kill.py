@@ -25,6 +25,7 @@ from mesh.platform import ports
 from mesh.platform.settings import write_settings
 from mesh.rpc.metadata import Metadata, with_token
 from mesh.testing import Platform
+from mesh.testing.ports import free_port
 from mesh.testing.rpc import Keys, dialling
 from services.session.config import SessionConfig
 from services.session.domain import AgentStatus, HandoffReason, Session, SessionState
@@ -83,7 +84,7 @@ class Instance:
 async def instances(platform: Platform, folder: Path) -> AsyncIterator[list[Instance]]:
     running = []
     for number in (1, 2):
-        port = ports.choose(24_000 + number, [])
+        port = free_port()
         config = platform.config(
             "session",
             SessionConfig,

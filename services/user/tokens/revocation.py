@@ -19,6 +19,7 @@ from mesh.bus.errors import Conflict
 from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
 from mesh.bus.streams import REVOCATION_S
+from mesh.rpc.timestamps import to_wire
 from mesh.stores.errors import StoreError
 from mesh.stores.postgres import Connection, Database
 from services.user.domain import ACTION_OF_CAUSE, LogOutCause, Revocation, User
@@ -124,6 +125,8 @@ def _key(revocation: Revocation) -> str:
 
 
 def _message(revocation: Revocation) -> pb.Revocation:
-    message = pb.Revocation(generation=revocation.generation, cause=pb.LogOutCause.ValueType(int(revocation.cause)))
-    message.revoked_at.FromDatetime(revocation.revoked_at)
-    return message
+    return pb.Revocation(
+        generation=revocation.generation,
+        cause=pb.LogOutCause.ValueType(int(revocation.cause)),
+        revoked_at=to_wire(revocation.revoked_at),
+    )
