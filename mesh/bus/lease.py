@@ -18,6 +18,7 @@ import structlog
 from mesh.bus.errors import BusError, Conflict
 from mesh.bus.kv import KeyValue
 from mesh.bus.streams import LEASES, bucket_of
+from mesh.telemetry.outage import Outage
 
 # A holder that was killed or is frozen is replaced after this, in seconds.
 LEASE_SECONDS: Final = bucket_of(LEASES).ttl
@@ -66,7 +67,7 @@ class Lease:
                 await self._release()
 
     async def _take(self) -> None:
-        failing = False
+        outage = Outage(_log, "lease cannot be asked for, retrying", "lease can be asked for again", lease=self._key)
         while True:
             began = time.monotonic()
             try:
@@ -76,16 +77,15 @@ class Lease:
                         began = time.monotonic()
                         self._revision = await self._leases.create(self._key, self._holder)
                         self._until = began + LEASE_SECONDS
+                        outage.succeeded()
                         return
             except Conflict:
-                # Somebody was faster.
-                pass
+                # Another instance was faster.
+                outage.succeeded()
             except (BusError, TimeoutError) as error:
-                if not failing:
-                    _log.warning("lease cannot be asked for, retrying", lease=self._key, error=repr(error))
-                failing = True
+                outage.failed(error)
             else:
-                failing = False
+                outage.succeeded()
             await asyncio.sleep(LEASE_SECONDS / 5)
 
     async def _renew(self) -> None:

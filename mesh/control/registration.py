@@ -12,6 +12,7 @@ import structlog
 from octopus.mesh.v1 import registry_pb2
 
 from mesh.bus import Bus, BusError
+from mesh.telemetry.outage import Outage
 
 RENEW_SECONDS: Final = 1.0
 
@@ -26,8 +27,8 @@ _log = structlog.get_logger(__name__)
 class Registration:
     """One instance's entry in the registry.
 
-    `start` writes it and keeps it fresh, `drain` says that no more calls are wanted, `stop` takes it away. While NATS
-    is away renewals fail, which is logged once; they go on when it is back.
+    `start` writes it and keeps it fresh, `drain` marks it as draining, `stop` deletes it. Renewals that fail are
+    retried until NATS is reachable again, and logged once.
     """
 
     def __init__(
@@ -47,7 +48,6 @@ class Registration:
             self._instance.started_at.GetCurrentTime()
         self._certificate_expires_at = certificate_expires_at
         self._task: asyncio.Task[None] | None = None
-        self._failing = False
         self.key: Final = f"{instance.service}.{instance.instance_id}"
 
     async def start(self) -> None:
@@ -59,13 +59,13 @@ class Registration:
         _log.info("instance registered", member=self.key, version=self._instance.version)
 
     async def drain(self) -> None:
-        """Say that the instance takes no more calls; it stays listed until `stop`."""
+        """Mark the instance as draining: new calls go elsewhere. It stays listed until `stop`."""
         self._instance.health = registry_pb2.HEALTH_DRAINING
         with contextlib.suppress(BusError):
             await self._put()
 
     async def stop(self) -> None:
-        """Take the instance off the list. When NATS is away it is forgotten 3 s later anyway."""
+        """Delete the entry. When NATS is unreachable, the entry expires after 3 s."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -75,6 +75,7 @@ class Registration:
 
     async def _renew(self) -> None:
         count = 0
+        outage = Outage(_log, "registration not renewed, retrying", "registration renewed again", member=self.key)
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             count += 1
@@ -83,13 +84,9 @@ class Registration:
             try:
                 await self._put()
             except BusError as error:
-                if not self._failing:
-                    _log.warning("registration not renewed, trying on", member=self.key, error=repr(error))
-                self._failing = True
+                outage.failed(error)
             else:
-                if self._failing:
-                    _log.info("registration renewed again", member=self.key)
-                self._failing = False
+                outage.succeeded()
 
     async def _put(self) -> None:
         await self._entries.put(self.key, self._instance.SerializeToString(), timeout=_TIMEOUT_SECONDS)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from mesh.bus.lease import Lease
+from mesh.telemetry.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -27,17 +28,13 @@ async def periodic(name: str, step: Step, *, every: float, lease: Lease | None =
 
 
 async def _repeat(name: str, step: Step, every: float, allowed: Callable[[], bool]) -> None:
-    failing = False
+    outage = Outage(_log, "periodic job failed, retrying", "periodic job succeeded again", job=name)
     while True:
         if allowed():
             try:
                 await step()
-            except Exception as error:  # noqa: BLE001 -- whatever is away now may be back at the next step
-                if not failing:
-                    _log.warning("periodic job failed, retrying", job=name, error=repr(error))
-                failing = True
+            except Exception as error:  # noqa: BLE001 -- what is unreachable now may answer at the next step
+                outage.failed(error)
             else:
-                if failing:
-                    _log.info("periodic job succeeded again", job=name)
-                failing = False
+                outage.succeeded()
         await asyncio.sleep(every)

@@ -2,7 +2,7 @@
 
 Failures are counted for a name at an address, for an address across names, and for a name across addresses; the rules
 are `domain.GuessLimit`. An attempt counts as a failure before it is judged, so that many guesses at once cannot slip
-through, and is taken back when the password was right. While Valkey is away, each instance counts by itself.
+through, and is taken back when the password was right. While Valkey fails, each instance counts for itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 
 from mesh.stores.errors import StoreError
 from mesh.stores.keyring import Keyring
+from mesh.telemetry.outage import Outage
 from services.user import domain, metrics
 from services.user.domain import GUESS_WINDOW, GuessLimit, LockedOut
 
@@ -66,17 +67,19 @@ return 0
 
 
 class Attempts:
-    """Who has to wait before the next guess."""
+    """Refuse attempts that come too soon after failed ones."""
 
     def __init__(self, valkey: Redis, keyring: Keyring, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take a clock in seconds for what is counted here while Valkey is away."""
+        """Take a clock in seconds for what is counted here while Valkey fails."""
         self._attempt = valkey.register_script(_ATTEMPT)
         self._success = valkey.register_script(_SUCCESS)
         self._keyring = keyring
         self._clock = clock
-        # Failures and until when to wait, while Valkey is away; the oldest first.
+        # Failures and until when to wait, while Valkey fails; the oldest first.
         self._own: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._away = False
+        self._outage = Outage(
+            _log, "log-in attempts are counted by this instance alone", "log-in attempts are counted in valkey again"
+        )
 
     def fingerprint(self, tenant_id: str, name: str, address: str) -> bytes:
         """Return by what a name at an address is remembered: nobody learns either of it without the key."""
@@ -92,10 +95,12 @@ class Attempts:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):
                 wait_ms = await self._attempt(keys=list(limits), args=arguments)
         except (StoreError, TimeoutError) as error:
-            self._is_away(error)
+            self._outage.failed(error)
             self._begin_here(next(iter(limits)), next(iter(limits.values())))
             return
-        self._is_back()
+        if self._outage.lasts:
+            self._own.clear()
+        self._outage.succeeded()
         if wait_ms:
             metrics.LOCKED_OUT.inc()
             raise LockedOut(float(wait_ms) / 1000)
@@ -108,7 +113,7 @@ class Attempts:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):
                 await self._success(keys=keys)
         except (StoreError, TimeoutError) as error:
-            self._is_away(error)
+            self._outage.failed(error)
 
     def _limits(self, tenant_id: str, name: str, address: str, *, known: bool) -> dict[str, GuessLimit]:
         """Return the limits that an attempt is subject to, by their keys; the narrowest first."""
@@ -134,14 +139,3 @@ class Attempts:
         while len(self._own) >= _MOST_COUNTED:
             self._own.popitem(last=False)
         self._own[key] = (failures + 1, now + domain.delay(failures + 1, limit))
-
-    def _is_away(self, error: BaseException) -> None:
-        if not self._away:
-            _log.warning("log-in attempts are counted by this instance alone", error=repr(error))
-        self._away = True
-
-    def _is_back(self) -> None:
-        if self._away:
-            _log.info("log-in attempts are counted in valkey again")
-            self._own.clear()
-        self._away = False

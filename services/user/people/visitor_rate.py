@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from mesh.stores.errors import StoreError
 from mesh.stores.keyring import Keyring
+from mesh.telemetry.outage import Outage
 from services.user import domain, metrics
 from services.user.domain import TooManyVisitors
 
@@ -39,14 +40,14 @@ return 0
 
 
 class VisitorRate:
-    """Counts new visitors. While Valkey is away everybody is let in: the edge's own limit holds all the same."""
+    """Count new visitors. While Valkey fails nobody is refused here; the edge's own limit still holds."""
 
     def __init__(self, valkey: Redis, keyring: Keyring, *, per_address: int, per_shop: int) -> None:
         """Take how many visitors a minute may come from one address, and to one shop."""
         self._visit = valkey.register_script(_VISIT)
         self._keyring = keyring
         self._numbers = [per_address, per_shop]
-        self._away = False
+        self._outage = Outage(_log, "visitors not counted", "visitors counted again")
 
     async def count(self, tenant_id: str, address: str) -> None:
         """Count a new visitor, or raise `TooManyVisitors`."""
@@ -57,11 +58,9 @@ class VisitorRate:
             async with asyncio.timeout(_ANSWERS_WITHIN_S):
                 wait_ms = await self._visit(keys=keys, args=self._numbers)
         except (StoreError, TimeoutError) as error:
-            if not self._away:
-                _log.warning("visitors are not counted", error=repr(error))
-            self._away = True
+            self._outage.failed(error)
             return
-        self._away = False
+        self._outage.succeeded()
         if wait_ms:
             metrics.VISITORS_REFUSED.inc()
             raise TooManyVisitors(float(wait_ms) / 1000)

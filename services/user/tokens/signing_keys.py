@@ -11,6 +11,7 @@ import structlog
 from mesh.bus import BusError, KeyValue
 from mesh.stores.errors import StoreError
 from mesh.stores.postgres import Database
+from mesh.telemetry.outage import Outage
 from services.user import domain
 from services.user.tokens import access as access_tokens
 from services.user.tokens.access import SigningKey
@@ -71,8 +72,8 @@ class SigningKeys:
             _log.info("key set published", keys=len(self._keys))
 
     async def run(self) -> None:
-        """Turn every few seconds, and at once when woken; while database or NATS are away the known keys sign."""
-        failing = False
+        """Call `turn` every few seconds, and at once when woken; the known keys sign while PostgreSQL or NATS fails."""
+        outage = Outage(_log, "signing keys cannot be checked, retrying", "signing keys are checked again")
         while True:
             try:
                 async with asyncio.timeout(CHECK_SECONDS):
@@ -83,13 +84,9 @@ class SigningKeys:
             try:
                 await self.turn()
             except (StoreError, BusError) as error:
-                if not failing:
-                    _log.warning("signing keys cannot be checked; the known ones go on", error=repr(error))
-                failing = True
+                outage.failed(error)
             else:
-                if failing:
-                    _log.info("signing keys are checked again")
-                failing = False
+                outage.succeeded()
 
     def wake(self) -> None:
         """Turn soon: NATS came back, perhaps without its data."""
