@@ -66,7 +66,7 @@ async def test_a_shopper_asks_the_bot_then_a_person(
         await shopper.say(session.id, "多久能到？")
         await agent.until(lambda p: p.texts(session.id)[-1] == "多久能到？")
         await qingshan.end(agent_identity, session.id)
-        # A notice tells of the end, and a message in the log does; history has the message.
+        # The end arrives as a notice and as a message in the log; history has the message.
         for each in (shopper, agent):
             await each.until(lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ENDED)
             await each.until(lambda p: _has_ended(p, session.id))

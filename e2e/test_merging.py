@@ -49,7 +49,7 @@ async def test_a_visitors_conversation_becomes_the_customers(qingshan: Shop, cha
             await agent.until(lambda p: "现在登录了" in p.texts(session.id))
             await agent.say(session.id, "欢迎回来")
             await customer.until(lambda p: "欢迎回来" in p.texts(session.id))
-        assert not {"现在登录了", "欢迎回来"} & set(visitor.texts(session.id)), "the visitor hears no more of it"
+        assert not {"现在登录了", "欢迎回来"} & set(visitor.texts(session.id)), "the visitor must receive none of it"
 
     assert await _history(channel, customer_identity, session.id) >= {"我还没有登录", "现在登录了", "欢迎回来"}
     with pytest.raises(grpc.aio.AioRpcError) as hidden:

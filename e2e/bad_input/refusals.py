@@ -1,4 +1,4 @@
-"""What a refusal must be: it names a reason, and tells nothing that was said and nothing of our inside."""
+"""What a refusal must be: it names a reason, and contains no message text and no internals."""
 
 from __future__ import annotations
 

@@ -133,5 +133,5 @@ async def closed(ws: ClientConnection) -> tuple[int, str]:
 
 
 def close_code(reason: str) -> tuple[int, str]:
-    """The close that tells a reason."""
+    """The close that carries a reason."""
     return 4000 + errors_pb2.Reason.Value(f"REASON_{reason}"), reason

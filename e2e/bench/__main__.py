@@ -89,7 +89,7 @@ async def _level(
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    """Start a platform unless told of one, measure it, and tell."""
+    """Start a platform unless one is given, measure it, and print the results."""
     results = Results(at=[])
     try:
         if arguments.root is not None:

@@ -1,4 +1,4 @@
-"""The load: a process of its own that plays one measurement and tells on its standard output how it went.
+"""The load: a process of its own that runs one measurement and writes the result to its standard output.
 
     python -m e2e.bench.load < order.json
 

@@ -80,7 +80,7 @@ async def _stay(wire: Wire) -> None:
 
 
 class Talk:
-    """A conversation in which one says things and the other hears them."""
+    """A conversation in which one side posts and the other receives."""
 
     def __init__(self, session_id: int, speaker: Party, listener: Party) -> None:
         self._session_id = session_id

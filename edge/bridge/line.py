@@ -60,7 +60,7 @@ class Line:
         self._silent = 0
         # Whether a sign of life is to be asked for.
         self._ask = False
-        # False once the instance takes no more conversations, or the stream has ended.
+        # False once the instance refuses new conversations, or the stream has ended.
         self.open = True
         self._ended = False
         self._tasks = (
@@ -102,7 +102,7 @@ class Line:
             self._wake()
 
     async def end(self) -> None:
-        """End the stream; clients that are still there are told that the instance is away."""
+        """End the stream; clients that are still connected get UNAVAILABLE."""
         self._call.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 

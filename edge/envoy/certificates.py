@@ -1,7 +1,7 @@
 """Where Envoy finds certificates: in files that it reads again when a rotation replaces them.
 
 Envoy only rotates what comes by its secret discovery (SDS), so each certificate gets a small SDS file that names the
-real ones. They are written once; the watched folder tells Envoy of each rotation.
+real ones. They are written once; Envoy watches the folder for rotations.
 """
 
 from __future__ import annotations

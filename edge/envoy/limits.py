@@ -1,6 +1,6 @@
 """How often one client address may call: a token bucket for each address and each limit that the contract names.
 
-Envoy counts by itself, so the limits hold whatever else is away. Each Envoy counts alone: with two of them behind one
+Envoy counts by itself, so the limits hold whatever else fails. Each Envoy counts alone: with two of them behind one
 address, a client may call twice as often.
 """
 

@@ -1,4 +1,4 @@
-"""All that the control plane tells Envoy."""
+"""The resources that the control plane serves to Envoy."""
 
 from __future__ import annotations
 

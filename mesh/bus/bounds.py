@@ -2,8 +2,8 @@
 
 - From 75 % on, a stream is relieved of its oldest messages, down to 50 %, but only of those that every consumer has
   acknowledged: the archive has them.
-- From 80 % on, the log says so, and which consumer is behind. `octopus_bus_stream_fill_ratio` tells it to Prometheus.
-- A full stream takes no more messages: their senders are told STORAGE_FULL, and nothing that is stored is given up.
+- From 80 % on, a warning names the consumer that is behind. The metric is `octopus_bus_stream_fill_ratio`.
+- A full stream refuses new messages: their senders get STORAGE_FULL, and no stored message is deleted.
 - When the disk itself is nearly full, whoever fills it, the streams stop where they are until it has room again.
 
 All of it ends by itself, within seconds of the cause.
@@ -88,7 +88,7 @@ class Bounds:
         free = (await asyncio.to_thread(shutil.disk_usage, self._folder)).free
         full = free < self._reserve * (2 if self._disk_full else 1)
         if full and not self._disk_full:
-            _log.warning("disk nearly full, streams take no more", free_bytes=free, reserve_bytes=self._reserve)
+            _log.warning("disk nearly full, streams refuse messages", free_bytes=free, reserve_bytes=self._reserve)
         elif self._disk_full and not full:
             _log.info("disk has room again", free_bytes=free)
         self._disk_full = full

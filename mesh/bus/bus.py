@@ -94,7 +94,7 @@ class Bus:
         return await self._publisher.publish_raw(subject, data, headers, timeout=timeout)
 
     async def signal(self, subject: str, message: Message) -> None:
-        """Tell whoever listens now; nothing is stored or confirmed. Dropped while NATS is away or does not read."""
+        """Publish to current subscribers; nothing is stored or confirmed. Drop it while NATS is unreachable or slow."""
         if not self._connected.is_set() or self._client.pending_data_size > _SIGNALS_STOP_AT_BYTES:
             return
         headers = {payload.TYPE_HEADER: payload.type_of(message)}

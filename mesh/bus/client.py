@@ -135,7 +135,7 @@ class Client(NatsClient):
                 await super()._attempt_reconnect()
             except Exception as error:  # noqa: BLE001  # whatever it is, the next attempt may succeed
                 # An error that nats-py does not expect would end the attempts silently.
-                _log.warning("bus reconnect failed, trying on", error=repr(error))
+                _log.warning("bus reconnect failed, retrying", error=repr(error))
                 self._status = NatsClient.RECONNECTING
                 await asyncio.sleep(_RETRY_AFTER_S)
             else:

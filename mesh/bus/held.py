@@ -1,6 +1,6 @@
 """The messages that a consumer has been given and not yet answered for, and the answers.
 
-The server gives a message to somebody else when it hears nothing of it for `ACK_WAIT_S`, so `keep_alive` sends news of
+The server redelivers a message that is not acknowledged or in progress for `ACK_WAIT_S`, so `keep_alive` sends news of
 everything that is held.
 """
 

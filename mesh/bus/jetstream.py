@@ -1,7 +1,7 @@
 """Requests to JetStream's API.
 
 Not by nats-py's: on Python 3.11 its `asyncio.wait_for` may swallow a cancellation that comes together with the answer,
-and a task that is told to end once would never end.
+and a task that is cancelled once would never end.
 """
 
 from typing import Any

@@ -121,7 +121,7 @@ class KeyValue:
 
 
 class _Watch:
-    """Follow a bucket: hear each change as the server tells of it, and read what the keys hold to begin with.
+    """Watch a bucket: read the present values, then receive each change as the server publishes it.
 
     Without a consumer of its own, which could be made to send messages where its maker may not publish.
     """
@@ -170,7 +170,7 @@ class _Watch:
                         async with asyncio.timeout_at(read_at + _READ_AGAIN_S):
                             arrived_in, entry = await self._arrived.get()
                     except TimeoutError:
-                        # Nobody tells when a bucket loses what it held.
+                        # The server publishes nothing when a bucket loses its data.
                         due = False
                         break
                     if entry is not None and arrived_in == epoch and picture.take(entry):
@@ -216,7 +216,7 @@ def _is_gone(headers: Mapping[str, str]) -> bool:
 
 
 class _Picture:
-    """What a watch has told of, so that it tells only what is different."""
+    """What a watch has reported, so that it reports only differences."""
 
     def __init__(self) -> None:
         # The revision of each key that is there, and the newest revision of all.

@@ -1,4 +1,4 @@
-"""What the bus tells Prometheus. Labels are kinds of things, never tenants or people."""
+"""Prometheus metrics of the bus. Labels are kinds of things, never tenants or people."""
 
 from functools import cache
 from typing import Final
@@ -22,7 +22,7 @@ batches_refused: Final = Counter(
 stream_fill: Final = Gauge(
     "octopus_bus_stream_fill_ratio", "How full a stream is, 0 to 1; told by the control process.", ["stream"]
 )
-disk_full: Final = Gauge("octopus_bus_disk_full", "Whether streams take no more because of their disk: 1 or 0.")
+disk_full: Final = Gauge("octopus_bus_disk_full", "Whether streams refuse messages because of their disk: 1 or 0.")
 handling_seconds: Final = Histogram(
     "octopus_bus_handling_seconds", "How long handlers took for a message or a batch.", ["consumer"], buckets=_BUCKETS
 )

@@ -103,7 +103,7 @@ class Outbox:
             try:
                 async with self._db.dedicated() as conn:
                     await conn.execute(_END_WHEN_SILENT)
-                    while not await self._alone(conn):  # noqa: ASYNC110  # nobody tells when the lock is free
+                    while not await self._alone(conn):  # noqa: ASYNC110  # the server does not notify when the lock is free
                         # Asked again instead of waited for in the database: a statement that waits for hours
                         # keeps every table from being vacuumed.
                         await asyncio.sleep(_TAKE_OVER_S)

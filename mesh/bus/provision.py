@@ -147,7 +147,7 @@ def differs(actual: api.StreamConfig | api.ConsumerConfig, wanted: api.StreamCon
     """Say whether a stream or consumer lacks what is wanted of it; what the server fills in does not count."""
     present = actual.as_dict()
     if present.get("filter_subject"):
-        # How the server tells of a single one.
+        # How the server shows a single one.
         present["filter_subjects"] = [present["filter_subject"]]
     return any(
         present.get(key) != value for key, value in wanted.as_dict().items() if value not in (None, 0, -1, False, "")

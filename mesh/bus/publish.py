@@ -33,7 +33,7 @@ _MAX_PENDING = 4096
 _LOOK_BACK = 256
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
-# NATS tells a full stream from other failures to store by the text alone.
+# NATS distinguishes a full stream from other failures by the text alone.
 _NOT_STORED = 10077
 _NO_STORAGE = (10023, 10028, 10047)
 _NO_RESPONDERS = "503"

@@ -170,7 +170,7 @@ class Feed:
 
 
 def _pulled(data: bytes, headers: Mapping[str, str], subject: str, ack_subject: str) -> Pulled:
-    """Read what an acknowledgement's subject tells.
+    """Parse the subject of an acknowledgement.
 
     `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<attempts>.<stream seq>.<consumer seq>.<ns>.<pending>[.<token>]`
     """

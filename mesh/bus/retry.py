@@ -15,7 +15,7 @@ _PASSING: Final = frozenset({reasons.REASON_UNAVAILABLE, reasons.REASON_RATE_LIM
 
 
 class Judgement(NamedTuple):
-    """`passing`: something that the handler needs is away, and the message is not to blame. `pause` in seconds."""
+    """`passing`: what the handler needs is unreachable, and the message is not at fault. `pause` in seconds."""
 
     passing: bool
     pause: float

@@ -140,7 +140,7 @@ class Settling(Generic[M]):
                 passing, wait = judge(error, pauses)
                 if isinstance(error, HandlerTimeout):
                     self._timeouts += 1
-                    # When no other message was handled meanwhile, something that all of them need is away.
+                    # When no other message was handled meanwhile, something that all of them need is unreachable.
                     passing = not blamed and self._last_success < began
                 if isinstance(error, HandlerStuck) and lane is None:
                     passing = False
@@ -198,7 +198,7 @@ class Settling(Generic[M]):
             attempts=pulled.attempts,
             pause_s=round(wait, 2),
             error=type(error).__name__,
-            # What is away is away for many messages; its traceback once each would hide the rest.
+            # An outage fails many messages; a traceback for each would hide the rest.
             exc_info=None if passing else error,
             **more,
         )

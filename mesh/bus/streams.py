@@ -39,7 +39,7 @@ class Stream:
     memory_bytes: int = 0
     # Its part of the bytes that the bus may keep in files.
     share: float = 0.0
-    # Whether a full stream gives up its oldest messages; otherwise it takes no more.
+    # Whether a full stream gives up its oldest messages; otherwise it refuses new ones.
     discards: bool = False
     description: str = ""
 
@@ -82,7 +82,7 @@ class Bucket:
         return f"$KV.{self.name}.{key}"
 
     def told(self, key: str) -> str:
-        """The subject on which the server tells of each change of a key."""
+        """The subject on which the server publishes each change of a key."""
         return f"kv.{self.name}.{key}"
 
     def config(self) -> api.StreamConfig:
@@ -103,7 +103,7 @@ class Bucket:
             allow_msg_ttl=True,
             # Watchers hear what is stored on subjects that nobody but the server may publish to.
             republish=api.RePublish(src=self.subject(">"), dest=self.told(">")),
-            # A watcher is told of a key that expired by a marker; without it, it would have to guess.
+            # The server publishes a marker when a key expires; without it, a watcher would have to guess.
             subject_delete_marker_ttl=_MINUTE_S if self.ttl else None,
         )
 

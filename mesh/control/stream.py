@@ -14,7 +14,7 @@ import structlog
 
 from mesh.control.feed import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource, Snapshot
 
-# Clusters before what routes to them: a client must never be told of a route into nothing.
+# Clusters before what routes to them: a client must never get a route to a cluster that it does not know.
 _ORDER: Final = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES)
 
 # Of these a response holds all that the client wants, and what is missing is gone. Of the others, what changed.
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What the client is told."""
+    """What is sent to the client."""
 
     type_url: str
     version: str

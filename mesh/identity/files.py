@@ -94,7 +94,7 @@ class Identity:
     def stamp(self) -> tuple[tuple[int, int, int], ...]:
         """Return what differs once the leaf or the authority was replaced, by our rotation or by anybody else's.
 
-        Raise MissingIdentityError while a file is away.
+        Raise MissingIdentityError while a file is missing.
         """
         try:
             found = [path.stat() for path in (self.cert, self.key, self.ca)]

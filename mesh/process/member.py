@@ -1,4 +1,4 @@
-"""A process as a member of the mesh: what it opens at its start, and the order in which it lets go at its end."""
+"""A process as a member of the mesh: what it opens at start-up, and the order in which it closes at shutdown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# Until the control plane has told everybody that this instance takes no more calls, it still takes them, in seconds.
+# How long calls are still accepted after deregistration, until every client has the new endpoints, in seconds.
 _SPREADING: Final = 0.5
 
 # How long a start waits for the public keys. Without them the process starts all the same and learns them later.

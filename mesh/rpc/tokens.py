@@ -47,9 +47,9 @@ class Claims:
 class TokenVerifier:
     """Holds the public keys and the revocations, and remembers which tokens were verified.
 
-    Both come in from whoever watches them. While NATS is away the last ones stay in force: tokens live 15 minutes, and
-    refusing everybody would be worse than one who was disabled meanwhile. Before the first ones have arrived, nobody
-    is let in.
+    Both come in from whoever watches them. While NATS is unreachable the last ones stay in force: tokens live 15
+    minutes, and refusing everybody would be worse than letting in one who was disabled meanwhile. Before the first ones
+    have arrived, everybody is refused.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, *, revocations: Revocations | None = None) -> None:

@@ -183,7 +183,7 @@ async def connect(
     `.pgpass`); the files are read anew for each connection. `ca` signed the server's certificate, unless the mesh's
     authority did. Of several hosts, each new connection goes to the first that answers and fits `target_session_attrs`.
     `vectors` registers pgvector's types. Returns without waiting for the database: a process may start before it, and
-    a call fails as Unavailable for as long as it is away.
+    a call fails with Unavailable while it is unreachable.
     """
     parameters: dict[str, Any] = {
         "application_name": identity.name,

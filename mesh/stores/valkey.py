@@ -25,7 +25,7 @@ _RETRIES = 6
 
 
 class Valkey(Redis):
-    """A client whose commands and scripts fail as `mesh.stores.errors.Unavailable` when Valkey is away.
+    """A client whose commands and scripts fail as `mesh.stores.errors.Unavailable` when Valkey is unreachable.
 
     A command fails within 2 s, and before the RPC it serves (`mesh.stores.budget`), also when Valkey is frozen.
     A command whose answer was lost is sent again: what must not be done twice belongs into a script that can tell.

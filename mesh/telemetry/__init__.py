@@ -1,4 +1,4 @@
-"""What a process tells about itself: its log, its traces, its numbers.
+"""Logs, traces and metrics of a process.
 
 ```
 configure_logging(config.name, config.instance, config.log_level)

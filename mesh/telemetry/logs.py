@@ -76,7 +76,7 @@ class _FromLibraries(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; a failure to do so must not harm the work it tells about."""
+        """Write one line; a failure to do so must not fail the work that is logged."""
         try:
             log = structlog.get_logger(record.name)
             log.log(record.levelno, str(record.msg).partition("\n")[0], exc_info=record.exc_info)

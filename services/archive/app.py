@@ -1,4 +1,4 @@
-"""The one place that wires the archive."""
+"""Wire the archive."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class ChatConfig(ServiceConfig):
     # Messages one person may send at once, and how many a second are added; four times as many signs and receipts.
     rate_burst: float = Field(default=30.0, gt=0)
     rate_per_second: float = Field(default=10.0, gt=0)
-    # Seconds a message waits for the log before the sender is told to send again.
+    # Seconds a message waits for the log before the sender is asked to send again.
     publish_timeout_s: float = Field(default=8.0, gt=0)
     # Newest messages of a session that a device gets when it connects; earlier ones are in the history.
     resume_messages: int = Field(default=100, gt=0)

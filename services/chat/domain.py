@@ -198,7 +198,7 @@ def resume(
 
     `held_after` is the position after which the session's newest entries are at hand, `held_first` the first of those
     (0 without any). `log_first` and `log_last` are the positions from where to where the whole log goes, and
-    `opened_before_log` tells whether the session is older than its first entry.
+    `opened_before_log` says whether the session is older than its first entry.
     """
     if seen > log_last:
         # The device has seen what this log never had: the log was lost and counts anew.

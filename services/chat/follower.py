@@ -70,7 +70,7 @@ class Follower:
     def __init__(self, connection: Connection, seen: int) -> None:
         self.connection = connection
         self.seen = seen
-        # The newest version of the session that this person was told of.
+        # The newest version of the session that was sent to this person.
         self.version = 0
         self.own_posts = OwnPosts()
         self.room: Room | None = None

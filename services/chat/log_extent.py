@@ -14,7 +14,7 @@ KNOWN_FOR_S: Final = 10.0
 
 
 class Stream(Protocol):
-    """Tells of a stream."""
+    """The state of a stream."""
 
     async def extent_of(self, stream: str) -> StreamExtent:
         """Return from where to where a stream goes."""

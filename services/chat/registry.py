@@ -273,7 +273,7 @@ class ConnectionRegistry:
             self._leave_empty(room)
 
     async def _room(self, session: session_pb2.Session) -> Room:
-        """Return the room of a session, which hears its live subject."""
+        """Return the room of a session, subscribed to its live subject."""
         key = (session.tenant_id, session.id)
         while True:
             room = self._rooms.get(key)
@@ -325,7 +325,7 @@ class ConnectionRegistry:
             if follower is not None and newest.version < follower.version:
                 continue
             mine = participation(newest).includes(connection.principal.user_id)
-            # Who takes part no more is told only what was meant for them.
+            # Those who no longer take part receive only what was addressed to them.
             connection.push(_update(newest if mine else session))
             if follower is None and mine:
                 follower = followers[session.id] = Follower(connection, 0)

@@ -1,4 +1,4 @@
-"""The one place that wires the user service."""
+"""Wire the user service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told of users, through the outbox, `event.user.<tenant>.<user id>`; and what is heard of sessions."""
+"""Events of users, published through the outbox as `event.user.<tenant>.<user id>`; and the session events consumed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.user.domain import LogOutCause, User
 
 
 class UserEvents:
-    """Adds events to the transaction that changes the user. Telephone numbers in them are masked."""
+    """Add events to the transaction that changes the user. Telephone numbers in them are masked."""
 
     def __init__(self, *, outbox: Outbox, ids: IdSource, clock: Callable[[], datetime]) -> None:
         self._outbox = outbox
@@ -53,14 +53,14 @@ class UserEvents:
 
 
 class Conversations(Protocol):
-    """Who wants to know that somebody began a conversation."""
+    """The port to what is done when a user begins a conversation."""
 
     async def spoke(self, tenant_id: str, user_id: int) -> None:
         """Keep a visitor: there is a conversation now."""
 
 
 class SessionEvents:
-    """Hears which visitors began a conversation: `event.session.<tenant>.<session>`. Twice changes nothing."""
+    """Consume `event.session.<tenant>.<session>` to note which visitors began a conversation. Idempotent."""
 
     SUBJECTS: ClassVar = ("event.session.*.*",)
 

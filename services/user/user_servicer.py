@@ -22,7 +22,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Q, R]"
 
 
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
-    """Translates between the contract and `Directory`."""
+    """Translate between the contract and `Directory`."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory

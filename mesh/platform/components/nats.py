@@ -61,7 +61,7 @@ _BUCKETS = tuple(bucket.name for bucket in streams.BUCKETS)
 # In these, everybody who may write has keys of their own: `<name>.>`.
 _CONTROL = "control"
 _OWN_KEYS = ("registry", streams.LEASES)
-# Changes of the buckets, which the server alone tells.
+# Changes of the buckets, which only the server publishes.
 _TOLD = tuple(bucket.told(">") for bucket in streams.BUCKETS)
 _STREAMS = tuple(stream.name for stream in streams.STREAMS)
 
@@ -241,7 +241,7 @@ def _publish(name: str, rights: Rights) -> list[str]:
             f"$JS.API.CONSUMER.INFO.{stream}.{name}",
             f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}",
             f"$JS.ACK.{stream}.{name}.>",
-            # What it cannot digest.
+            # Dead letters.
             f"dead.{stream}.{name}",
         ]
     if rights.provision:

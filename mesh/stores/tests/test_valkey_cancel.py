@@ -1,4 +1,4 @@
-"""A task that calls Valkey ends when it is told to."""
+"""A task that calls Valkey can be cancelled."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Two chat instances on real NATS and Valkey, and a session service that knows what a test tells it."""
+"""Two chat instances on real NATS and Valkey, and a session service whose answers a test sets."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ async def test_a_stream_ends_with_its_age_and_with_its_token(platform: Platform)
         assert expiring.frames[-1].goodbye.reason == errors_pb2.REASON_TOKEN_EXPIRED
 
 
-async def test_who_is_disabled_hears_why_on_every_device_and_gets_no_new_stream(chats: Chat) -> None:
+async def test_a_disabled_user_gets_the_reason_on_every_device_and_no_new_stream(chats: Chat) -> None:
     first, second = await chats.converse(CUSTOMER, instance=0), await chats.converse(CUSTOMER, instance=1)
     other = await chats.converse(AGENT, "AGENT")
     revocation = user_events_pb2.Revocation(generation=1, cause=user_events_pb2.LOG_OUT_CAUSE_DISABLED)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 
 
 class Desk:
-    """Deals with a frame when it is told to."""
+    """Handle a frame when the test says so."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []

@@ -132,7 +132,7 @@ async def test_a_demo_shop_has_forty_and_more_answers_in_both_languages(
     assert sum(faq.content.locale == "en" for faq in stored) >= 8
     again = await demo.load(entries, tenant, file)
     assert (again.created, again.updated, again.unchanged) == (0, 0, first.created)
-    # Reading all answers would take a minute; a question tells itself from the others by the questions alone.
+    # Reading all answers would take a minute; a question is told apart by its words alone.
     questions = [faq.content.question for faq in stored]
     passages = np.array(await model.passages(questions))
     for asked in range(0, len(questions), 4):

@@ -11,7 +11,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 
 class Passwords:
-    """Hashes and verifies passwords in a few threads of its own, so that a burst of log-ins delays only log-ins.
+    """Hash and verify passwords in threads of its own, so that a burst of log-ins delays only log-ins.
 
     46 MiB, one pass, one lane: the first choice of the OWASP Password Storage Cheat Sheet; about 30 ms on one core.
     """

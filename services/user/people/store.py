@@ -22,7 +22,7 @@ _USER = """
 
 
 class UserStore:
-    """Reads and writes shops and users; telephone numbers and identity secrets are sealed under the keyring."""
+    """Read and write shops and users; telephone numbers and identity secrets are sealed under the keyring."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring

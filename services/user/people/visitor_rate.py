@@ -1,4 +1,4 @@
-"""How fast one address may become new visitors of a shop, counted in Valkey so that all instances count together."""
+"""Rate limit on new visitors by address and shop, counted in Valkey for all instances together."""
 
 from __future__ import annotations
 

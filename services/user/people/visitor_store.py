@@ -1,4 +1,4 @@
-"""Visitors who never said anything, in PostgreSQL."""
+"""Visitors who never began a conversation, in PostgreSQL."""
 
 from __future__ import annotations
 

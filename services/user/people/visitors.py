@@ -1,4 +1,4 @@
-"""Visitors who never said anything are deleted after some days, so that nobody can fill the shop with them."""
+"""Delete visitors who never began a conversation, so that nobody can fill a shop with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BATCH = 500
 
 
 class Visitors:
-    """Remembers which visitors began a conversation, and deletes the others."""
+    """Note which visitors began a conversation, and delete the others."""
 
     def __init__(self, *, db: Database, keep: timedelta, clock: Callable[[], datetime]) -> None:
         """Take for how long to keep a visitor who says nothing."""

@@ -43,7 +43,7 @@ async def test_who_guesses_waits_longer_and_longer_and_nobody_else_does(shop: Sh
     assert not any(waits[: domain.GUESSES_AT_ADDRESS.free + 1])
     # On a slow machine some of the delays are over before the next guess.
     assert any(waits)
-    # Refused attempts do not make it longer, so one who keeps trying is let in when the time is over.
+    # Refused attempts do not make it longer, so one who keeps trying gets in when the delay is over.
     valkey = await member.valkey()
     pair = shop.parts.sign_in.attempts.fingerprint(shop.tenant_id, "STAFF xiaolin", ELSEWHERE).hex()[:32]
     counted = await valkey.hget(f"user:guesses:{{{shop.tenant_id}}}:{pair}", "n")

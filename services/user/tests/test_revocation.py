@@ -1,4 +1,4 @@
-"""Taking back every token of a user, on real stores: what is kept, what is told, and what still opens doors."""
+"""Revoke every token of a user, on real stores: what is stored and published, and which tokens are still valid."""
 
 from __future__ import annotations
 

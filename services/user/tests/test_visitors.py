@@ -61,7 +61,7 @@ async def test_thousands_are_deleted_in_batches(shop: Shop, migrated: Platform, 
     assert await shop.parts.visitors.purge() == 0
 
 
-async def test_the_service_hears_who_opened_a_session(served: Served, migrated: Platform) -> None:
+async def test_the_service_notes_who_opened_a_session(served: Served, migrated: Platform) -> None:
     tenant_id = (await open_shop(served.parts)).tenant_id
     opened = session_events_pb2.SessionEvent(
         session=session_pb2.Session(id=served.parts.sign_in.ids.next(), tenant_id=tenant_id)

@@ -28,7 +28,7 @@ class SigningKey:
 
 
 def new_key(now: datetime, active_from: datetime) -> SigningKey:
-    """Return a fresh key pair; its id tells when it was made."""
+    """Return a fresh key pair; its id contains when it was made."""
     pair = Ed25519PrivateKey.generate()
     kid = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     return SigningKey(kid, pair.private_bytes_raw(), pair.public_key().public_bytes_raw(), active_from)

@@ -40,7 +40,7 @@ class Issued:
 
 
 class RefreshTokens:
-    """Issues, replaces and revokes refresh tokens."""
+    """Issue, replace and revoke refresh tokens."""
 
     def __init__(self, *, db: Database, keyring: Keyring, clock: Callable[[], datetime]) -> None:
         self._db = db

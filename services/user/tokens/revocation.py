@@ -1,4 +1,4 @@
-"""Taking back every token of a user: durable with the change that demands it, and known everywhere within moments.
+"""Revoke every token of a user: durable with the change that demands it, known to every server within seconds.
 
 The generation of the user's tokens grows in the caller's transaction, which also revokes the refresh tokens and puts
 two messages into the outbox: the event for services, and the entry of the NATS KV bucket `revocations` that every
@@ -34,7 +34,7 @@ _RETRY_SECONDS = 2.0
 
 
 class Revocations:
-    """Takes tokens back, and keeps what was taken back published."""
+    """Revoke tokens, and keep the revocations published."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Revocations:
         self._wake = asyncio.Event()
 
     async def revoke(self, conn: Connection, user: User, cause: LogOutCause, *, actor_id: int) -> int:
-        """Take back all tokens of a user whose row the caller has locked; return the generation that begins."""
+        """Revoke all tokens of a user whose row the caller has locked; return the new generation."""
         now = self._clock()
         generation = await revocation_store.next_generation(conn, user.tenant_id, user.id)
         revocation = Revocation(user.tenant_id, user.id, generation, cause, now)
@@ -93,7 +93,7 @@ class Revocations:
             _log.info("revocation published again", tenant=revocation.tenant_id, user_id=revocation.user_id)
 
     async def run(self) -> None:
-        """Publish at the start and each time when woken; retry while the database or NATS is away."""
+        """Publish at start-up and each time when woken; retry while PostgreSQL or NATS fails."""
         while True:
             try:
                 await self.publish()

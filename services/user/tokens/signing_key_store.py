@@ -14,7 +14,7 @@ _PLATFORM = "*"
 
 
 class KeyStore:
-    """Reads and writes signing keys; the private halves are sealed under the keyring."""
+    """Read and write signing keys; the private halves are sealed under the keyring."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
@@ -39,7 +39,7 @@ class KeyStore:
         await conn.execute(query, [key.kid, _PLATFORM, sealed, key.public_key, key.active_from, now])
 
     async def delete(self, conn: Connection, kids: Collection[str]) -> None:
-        """Forget keys for good."""
+        """Delete keys."""
         await conn.execute("DELETE FROM cs_signing_key WHERE tenant_id = %s AND kid = ANY(%s)", [_PLATFORM, list(kids)])
 
     def _open(self, kid: str, private: bytes) -> bytes:

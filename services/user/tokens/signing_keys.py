@@ -1,4 +1,4 @@
-"""Keeps the signing keys young and their public halves published."""
+"""Rotate the signing keys, and keep their public halves published."""
 
 from __future__ import annotations
 
