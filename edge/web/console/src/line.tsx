@@ -9,7 +9,7 @@ import { pieces } from "@octopus/core/links";
 import type { Workspace } from "./workspace";
 import { Avatar, Icon } from "./icons";
 import { changeText, deliveryOf, kindOf, nameOf, timeOf } from "./shown";
-import { words } from "./words";
+import { type Words, words } from "./words";
 
 // Lines of one person within this time stand together under one name.
 const TOGETHER_S = 180n;
@@ -63,7 +63,7 @@ export function LineRow({ line, previous, next, conversation, workspace }: LineP
         <Sources line={line} />
         {state === "failed" ? (
           <span class="state failed">
-            {line.reason === Reason.RATE_LIMITED ? text.tooFast : text.delivery.failed}
+            {failureText(line, text)}
             <button type="button" class="link" onClick={() => workspace.link.sayAgain(line)} data-testid="resend">{text.resend}</button>
           </span>
         ) : (
@@ -71,13 +71,37 @@ export function LineRow({ line, previous, next, conversation, workspace }: LineP
           !told && (
             <span class={`state ${state}`}>
               {state !== "sending" && <Icon name={state === "sent" ? "single" : "double"} />}
-              {text.delivery[state]}
+              {(state === "sending" && delayText(line, text)) || text.delivery[state]}
             </span>
           )
         )}
       </div>
     </div>
   );
+}
+
+/** Why a message is not sent yet and when it will be; empty when the platform has not refused it. */
+function delayText(line: Line, text: Words): string {
+  if (!line.againS) return "";
+  switch (line.reason) {
+    case Reason.RATE_LIMITED:
+      return text.tooFastAgain(line.againS);
+    case Reason.STORAGE_FULL:
+      return text.storageFullAgain(line.againS);
+    default:
+      return "";
+  }
+}
+
+function failureText(line: Line, text: Words): string {
+  switch (line.reason) {
+    case Reason.RATE_LIMITED:
+      return text.tooFast;
+    case Reason.STORAGE_FULL:
+      return text.storageFull;
+    default:
+      return text.delivery.failed;
+  }
 }
 
 function Sources({ line }: { line: Line }) {

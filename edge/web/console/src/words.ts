@@ -31,6 +31,7 @@ const zh = {
     troubles: {
       credentials: "现在的密码不正确，密码没有修改。",
       limited: "尝试次数过多，请稍候再试。",
+      full: "系统暂时存不下新内容，没有成功，请稍候再试。",
       refused: "这个密码不能用，请换一个。",
       disabled: "这个账号已停用，请联系店铺管理员。",
       state: "密码没有修改，请重试。",
@@ -58,6 +59,7 @@ const zh = {
     troubles: {
       credentials: "店铺编号、登录名或密码不正确，请检查后重试。",
       limited: "尝试次数过多，请稍候再登录。",
+      full: "系统暂时存不下新内容，没有成功，请稍候再试。",
       refused: "这个账号现在不能登录，请联系店铺管理员。",
       disabled: "这个账号已停用，请联系店铺管理员。",
       state: "这个账号现在不能登录，请联系店铺管理员。",
@@ -134,6 +136,9 @@ const zh = {
   delivery: { sending: "发送中", sent: "已发送", delivered: "已送达", read: "已读", failed: "没有发出去" },
   resend: "重新发送",
   tooFast: "发得太快了",
+  tooFastAgain: (seconds: number) => `发得太快了，约 ${seconds} 秒后自动重发`,
+  storageFull: "系统暂时存不下新消息，没有发出去",
+  storageFullAgain: (seconds: number) => `系统暂时存不下新消息，约 ${seconds} 秒后自动重发`,
 
   changes: {
     opened: "会话开始，由智能助手接待",
@@ -184,6 +189,7 @@ const zh = {
   troubles: {
     credentials: "登录已失效，请重新登录。",
     limited: "操作太频繁，请稍候再试。",
+    full: "系统暂时存不下新内容，没有成功，请稍候再试。",
     refused: "没有权限，或内容已不存在。",
     disabled: "这个账号已停用，请联系店铺管理员。",
     state: "会话状态已变化，请看最新状态。",
@@ -232,6 +238,7 @@ const en: Words = {
     troubles: {
       credentials: "The current password is wrong. Nothing was changed.",
       limited: "Too many attempts. Please wait before you try again.",
+      full: "There is no room to store this just now, and nothing was done. Please try again in a moment.",
       refused: "This password cannot be used. Choose another.",
       disabled: "This account is disabled. Ask your shop's administrator.",
       state: "The password was not changed. Please try again.",
@@ -259,6 +266,7 @@ const en: Words = {
     troubles: {
       credentials: "Shop id, log-in name or password is wrong. Check them and try again.",
       limited: "Too many attempts. Please wait before you try again.",
+      full: "There is no room to store this just now, and nothing was done. Please try again in a moment.",
       refused: "This account cannot log in now. Ask your shop's administrator.",
       disabled: "This account is disabled. Ask your shop's administrator.",
       state: "This account cannot log in now. Ask your shop's administrator.",
@@ -335,6 +343,9 @@ const en: Words = {
   delivery: { sending: "Sending", sent: "Sent", delivered: "Delivered", read: "Read", failed: "Not sent" },
   resend: "Send again",
   tooFast: "That was too fast",
+  tooFastAgain: (seconds) => `That was too fast; it is sent again in about ${seconds} s`,
+  storageFull: "Not sent: there is no room for new messages just now",
+  storageFullAgain: (seconds) => `There is no room for new messages just now; it is sent again in about ${seconds} s`,
 
   changes: {
     opened: "Chat opened with the assistant",
@@ -385,6 +396,7 @@ const en: Words = {
   troubles: {
     credentials: "Your log-in has ended. Please log in again.",
     limited: "That was too often. Please wait a moment.",
+    full: "There is no room to store this just now, and nothing was done. Please try again in a moment.",
     refused: "You may not do that, or it is no longer there.",
     disabled: "This account is disabled. Ask your shop's administrator.",
     state: "The chat has changed meanwhile; look at it again.",

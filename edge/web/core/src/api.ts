@@ -55,7 +55,7 @@ export function personalTransport(origin: string, tokens: Tokens, defaultTimeout
 export type PersonalApi = ReturnType<typeof personalApi>;
 
 /** What kind of failure a call met, as far as a page words it. */
-export type Trouble = "credentials" | "limited" | "refused" | "disabled" | "state" | "offline" | "internal";
+export type Trouble = "credentials" | "limited" | "full" | "refused" | "disabled" | "state" | "offline" | "internal";
 
 /** A failure as a page tells it. */
 export interface Failure {
@@ -73,7 +73,9 @@ export function failureOf(error: unknown): Failure {
 export function troubleOf(error: unknown): Trouble {
   if (error instanceof SignedOut) return "credentials";
   if (!(error instanceof ConnectError)) return "offline";
-  if (reasonOf(error) === Reason.DISABLED) return "disabled";
+  const reason = reasonOf(error);
+  if (reason === Reason.DISABLED) return "disabled";
+  if (reason === Reason.STORAGE_FULL) return "full";
   switch (error.code) {
     case Code.Unauthenticated:
       return "credentials";

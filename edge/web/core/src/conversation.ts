@@ -13,8 +13,10 @@ export interface Line {
   message: Message;
   /** Own messages: how far they have come. Absent for those of others. */
   delivery?: "sending" | "sent" | "failed";
-  /** Why it failed. */
+  /** Why it failed, or is sent again later. */
   reason?: Reason;
+  /** After how many seconds it is sent again by itself, counted from the refusal. */
+  againS?: number;
 }
 
 /** How far the others have got in a session. */

@@ -304,7 +304,13 @@ export class Link {
     if (!own) this.receipts.note(message.sessionId, message.seq, 0n);
   }
 
-  private showOwn(post: PostMessage, delivery: Line["delivery"], stored?: Partial<Message>, reason?: Reason): void {
+  private showOwn(
+    post: PostMessage,
+    delivery: Line["delivery"],
+    stored?: Partial<Message>,
+    reason?: Reason,
+    againS?: number,
+  ): void {
     const conversation = this.conversations.peek().get(post.sessionId);
     if (!conversation || !post.content) return;
     const message = create(MessageSchema, {
@@ -316,14 +322,22 @@ export class Link {
       id: stored?.id ?? 0n,
       seq: stored?.seq ?? 0n,
     });
-    conversation.put({ message, delivery, ...(reason === undefined ? {} : { reason }) });
+    conversation.put({
+      message,
+      delivery,
+      ...(reason === undefined ? {} : { reason }),
+      ...(againS === undefined ? {} : { againS }),
+    });
   }
 
   private refuse(refusal: Refusal): void {
     const post = this.outbox.get(refusal.clientMessageId);
     if (!post) return;
     const again = refusal.retryAfter ? durationMs(refusal.retryAfter) : refusal.reason === Reason.UNAVAILABLE ? 1_000 : 0;
-    if (again > 0) return this.outbox.sendLater(post.clientMessageId, again);
+    if (again > 0) {
+      this.showOwn(post, "sending", undefined, refusal.reason, Math.ceil(again / 1_000));
+      return this.outbox.sendLater(post.clientMessageId, again);
+    }
     this.outbox.settle(refusal.clientMessageId);
     this.showOwn(post, "failed", undefined, refusal.reason);
   }

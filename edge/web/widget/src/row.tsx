@@ -56,17 +56,32 @@ export function Row({ line, previous, conversation, shopper, words, language }: 
             {failureText(line, words)} · {words.resend}
           </button>
         ) : (
-          state && <span class={`state ${state}`}>{words[state]}</span>
+          state && <span class={`state ${state}`}>{(state === "sending" && delayText(line, words)) || words[state]}</span>
         )}
       </span>
     </div>
   );
 }
 
+/** Why a message is not sent yet and when it will be; empty when the platform has not refused it. */
+function delayText(line: Line, words: Words): string {
+  if (!line.againS) return "";
+  switch (line.reason) {
+    case Reason.RATE_LIMITED:
+      return words.slowAgain(line.againS);
+    case Reason.STORAGE_FULL:
+      return words.fullAgain(line.againS);
+    default:
+      return "";
+  }
+}
+
 function failureText(line: Line, words: Words): string {
   switch (line.reason) {
     case Reason.RATE_LIMITED:
       return words.slow;
+    case Reason.STORAGE_FULL:
+      return words.full;
     case Reason.SESSION_ENDED:
       return words.ended;
     default:

@@ -47,6 +47,7 @@ const zh = {
   errors: {
     credentials: "店铺暂时无法确认您的身份，请刷新页面后重试。",
     limited: "现在访问的人太多，请稍候再试。",
+    full: "系统暂时存不下新内容，请稍候再试。",
     refused: "店铺暂时无法确认您的身份，请刷新页面后重试。",
     disabled: "这家店铺的在线客服已停用。",
     state: "服务出了问题，请稍后重试。",
@@ -56,6 +57,7 @@ const zh = {
   refusals: {
     credentials: "身份已失效，请刷新页面后重试。",
     limited: "操作太频繁，请稍候再试。",
+    full: "系统暂时存不下新内容，没有成功，请稍候再试。",
     refused: "没有成功，请刷新页面后重试。",
     disabled: "这家店铺的在线客服已停用。",
     state: "会话状态已变化，请再试一次。",
@@ -66,6 +68,9 @@ const zh = {
   messages: "会话内容",
   newMessages: (count: number) => `${count} 条新消息`,
   slow: "发得太快了，请稍候再发",
+  slowAgain: (seconds: number) => `发得太快了，约 ${seconds} 秒后自动重发`,
+  full: "系统暂时存不下新消息，没有发出去",
+  fullAgain: (seconds: number) => `系统暂时存不下新消息，约 ${seconds} 秒后自动重发`,
 };
 
 /** The words of one language; English has exactly the same ones. */
@@ -114,6 +119,7 @@ const en: Words = {
   errors: {
     credentials: "The shop could not confirm who you are. Reload the page and try again.",
     limited: "Too many people are here right now. Please try again in a moment.",
+    full: "There is no room for new chats just now. Please try again in a moment.",
     refused: "The shop could not confirm who you are. Reload the page and try again.",
     disabled: "This shop has switched its customer service off.",
     state: "Something went wrong on our side. Please try again later.",
@@ -123,6 +129,7 @@ const en: Words = {
   refusals: {
     credentials: "Your visit has expired. Reload the page and try again.",
     limited: "That was too often. Please wait a moment.",
+    full: "There is no room to store this just now, and nothing was done. Please try again in a moment.",
     refused: "That did not work. Reload the page and try again.",
     disabled: "This shop has switched its customer service off.",
     state: "The chat has changed meanwhile. Please try again.",
@@ -133,6 +140,9 @@ const en: Words = {
   messages: "Conversation",
   newMessages: (count) => `${count} new ${count === 1 ? "message" : "messages"}`,
   slow: "That was too fast, please wait a moment",
+  slowAgain: (seconds) => `That was too fast; it is sent again in about ${seconds} s`,
+  full: "Not sent: there is no room for new messages just now",
+  fullAgain: (seconds) => `There is no room for new messages just now; it is sent again in about ${seconds} s`,
 };
 
 export const WORDS: Record<Language, Words> = { zh, en };
