@@ -31,7 +31,7 @@ def forbidden_requests(me: str) -> Iterator[str]:
     mine = rights()[me]
     for stream in ALL_STREAMS:
         # To copy, to lose or to read what is not one's own.
-        verbs = ["MSG.DELETE", "MSG.GET", "SNAPSHOT", "RESTORE", "LEADER.STEPDOWN", "PEER.REMOVE", "UNPIN"]
+        verbs = ["MSG.DELETE", "SNAPSHOT", "RESTORE", "LEADER.STEPDOWN", "PEER.REMOVE", "UNPIN"]
         verbs += [] if me == CONTROL else ["CREATE", "UPDATE", "DELETE", "PURGE"]
         yield from (f"$JS.API.STREAM.{verb}.{stream}" for verb in verbs)
         # A consumer can send a stream's messages to any subject, so not even one's own is one's own to make.
@@ -49,6 +49,7 @@ def forbidden_requests(me: str) -> Iterator[str]:
                 yield f"$JS.ACK.{stream}.{other}.1.1.1.1.1"
                 yield f"dead.{stream}.{other}"
         if stream not in mine.read and not stream.startswith("KV_"):
+            yield f"$JS.API.STREAM.MSG.GET.{stream}"
             yield f"$JS.API.DIRECT.GET.{stream}"
             yield f"$JS.API.DIRECT.GET.{stream}.log.qingshan.1"
     yield from ("$SYS.REQ.SERVER.PING", "$JS.API.ACCOUNT.PURGE.x", "$JS.API.META.LEADER.STEPDOWN", "$JS.FC.x", "any")
