@@ -62,6 +62,8 @@ export class Link {
   private heartbeatMs = 15_000;
   private quiet = 0;
   private failures = 0;
+  /** When the stream said goodbye instead of a welcome: how long to wait, because too many connect at once. */
+  private comeBackMs = 0;
   private typedAt = 0;
   private readonly cursors = new Map<bigint, bigint>();
   private readonly outbox = new Outbox(
@@ -102,9 +104,11 @@ export class Link {
       if (this.stopped) return;
       // A stream that opened and acknowledged nothing is no success: pauses grow until something is acknowledged.
       this.failures = wasOnline && !this.stalled.peek() ? 0 : this.failures + 1;
-      blocked = wasOnline || !navigator.onLine ? 0 : blocked + 1;
+      // Who was told to come back later has been heard: nothing blocks the way.
+      const told = wasOnline ? 0 : this.comeBackMs;
+      blocked = wasOnline || told > 0 || !navigator.onLine ? 0 : blocked + 1;
       this.state.value = navigator.onLine ? "reconnecting" : "offline";
-      await this.pause(at(PAUSES_MS, this.failures) * (0.8 + 0.4 * Math.random()));
+      await this.pause(Math.max(told, at(PAUSES_MS, this.failures) * (0.8 + 0.4 * Math.random())));
     }
   }
 
@@ -188,6 +192,7 @@ export class Link {
     const token = await this.keyring.current();
     // Pages stop while a token is fetched.
     if (this.stopped) return new StreamEnd(Reason.UNSPECIFIED);
+    this.comeBackMs = 0;
     const hello = create(HelloSchema, {
       cursors: [...this.cursors].map(([sessionId, seq]) => ({ sessionId, seq })),
     });
@@ -271,6 +276,9 @@ export class Link {
         if ((this.cursors.get(sessionId) ?? 0n) >= firstSeq) this.cursors.delete(sessionId);
         break;
       }
+      case "goodbye":
+        if (frame.value.reconnectAfter) this.comeBackMs = durationMs(frame.value.reconnectAfter);
+        break;
       case "ping":
         stream.send(create(ClientFrameSchema, { frame: { case: "pong", value: { nonce: frame.value.nonce } } }));
         break;
