@@ -1,4 +1,4 @@
-"""Runs the bridge."""
+"""Run the bridge."""
 
 from edge.bridge.app import app
 from edge.bridge.config import BridgeConfig

@@ -1,4 +1,4 @@
-"""Runs the page server."""
+"""Run the page server."""
 
 from edge.pages.app import app
 from edge.pages.config import PagesConfig

@@ -1,4 +1,4 @@
-"""Runs the demo shops' server."""
+"""Run the demo shops' server."""
 
 from edge.shops.app import app
 from edge.shops.config import ShopsConfig

@@ -65,7 +65,7 @@ class Watcher:
 
     def _heard(self, data: bytes, headers: Mapping[str, str], subject: str) -> None:
         if "Nats-Marker-Reason" in headers:
-            # The server let the key expire; this process judges by itself who fell silent.
+            # The server let the key expire; this process judges by itself whose lease has expired.
             return
         key = subject.removeprefix(self._prefix)
         if headers.get("KV-Operation") in ("DEL", "PURGE"):

@@ -1,4 +1,4 @@
-"""Runs a command so that it dies with the process that started it, even when that one is killed.
+"""Run a command so that it dies with the process that started it, even when that one is killed.
 
 Run as a script by `mesh.platform.child`, with the standard library only, and replaced by the command at once:
 

@@ -1,4 +1,4 @@
-"""Writes the settings file of a process, as `mesh.process.config` reads it."""
+"""Write the settings file of a process, as `mesh.process.config` reads it."""
 
 from __future__ import annotations
 

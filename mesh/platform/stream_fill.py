@@ -24,7 +24,7 @@ class StreamStatus(TypedDict):
     max_bytes: int
     # 0 to 1.
     fill: float
-    # Whether it takes no more messages; their senders are told STORAGE_FULL.
+    # Whether it refuses messages; their senders are told STORAGE_FULL.
     full: bool
     # Whether it gives up its oldest messages instead of refusing new ones.
     discards: bool

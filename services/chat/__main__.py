@@ -1,4 +1,4 @@
-"""Runs the chat service."""
+"""Run the chat service."""
 
 from mesh.process.run import run
 from services.chat.app import app

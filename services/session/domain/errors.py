@@ -6,7 +6,7 @@ SessionError
 ├── WrongState      the session is not in a state that allows this
 ├── Ended           it is over
 ├── VersionConflict it changed since it was read
-├── NotTaking       the agent takes no more sessions
+├── NotTaking       the agent's capacity is used up, or they are not available
 ├── LoggedOut       the caller's tokens were taken back; log in again
 └── Disabled        the caller's account is disabled
 ```
