@@ -23,9 +23,13 @@ from mesh.bus.group_commit import EXPECTED_LAST_HEADER, GroupCommit
 from mesh.bus.payload import MESSAGE_ID_HEADER
 from mesh.bus.replies import Replies, Reply
 from mesh.bus.streams import stream_of
+from mesh.bus.unwritable import Streams, is_out_of_room
 
 # After how long without an acknowledgement a message is sent again, in seconds. Storing takes about a millisecond.
 _ACK_WAIT_S = 2.0
+# How much of the caller's time is kept to ask a stream why it does not acknowledge, in seconds, and at most which part.
+_ASK_S = 0.25
+_ASK_PART = 0.2
 # How many messages may wait for their acknowledgement; the server itself queues 10,000 per stream.
 _MAX_PENDING = 4096
 
@@ -35,8 +39,9 @@ _LOOK_BACK = 256
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 # NATS distinguishes a full stream from other failures by the text alone.
 _NOT_STORED = 10077
-_NO_STORAGE = (10023, 10028, 10047)
 _NO_RESPONDERS = "503"
+
+_FULL = "the store of messages is full and takes none until it has room; try again later"
 
 
 class PubAck(NamedTuple):
@@ -60,6 +65,7 @@ class Publisher:
     def __init__(self, client: Client, replies: Replies, connected: asyncio.Event) -> None:
         self._replies = replies
         self._connected = connected
+        self._streams = Streams(replies)
         self._groups = {
             measure.kind_of(fence): GroupCommit(client, replies, stream, wait=_ACK_WAIT_S)
             for stream, fence in SUBJECTS.items()
@@ -140,21 +146,34 @@ class Publisher:
         raise conflict
 
     async def _attempt(self, subject: str, data: bytes, headers: dict[str, str], deadline: float) -> PubAck:
-        left = deadline - asyncio.get_running_loop().time()
-        try:
-            # Without a connection nats-py would keep the message and send it later, when nobody may want it any more.
-            if not self._connected.is_set():
-                async with asyncio.timeout(left):
+        loop = asyncio.get_running_loop()
+        # Without a connection nats-py would keep the message and send it later, when nobody may want it any more.
+        if not self._connected.is_set():
+            try:
+                async with asyncio.timeout_at(deadline):
                     await self._connected.wait()
-                left = deadline - asyncio.get_running_loop().time()
-            reply = await self._requests(subject).request(subject, data, headers, min(left, _ACK_WAIT_S))
+            except TimeoutError as error:
+                raise _TryAgainError("no connection") from error
+        left = deadline - loop.time()
+        ask = min(_ASK_S, left * _ASK_PART)
+        wait = min(left - ask, _ACK_WAIT_S)
+        try:
+            reply = await self._requests(subject).request(subject, data, headers, wait)
         except MaxPayloadError as error:
             raise Rejected(f"{len(data)} bytes are more than NATS takes in one message") from error
         except TimeoutError as error:
+            await self._raise_if_unwritable(subject, wait, ask)
             raise _TryAgainError("no acknowledgement") from error
         except (Unavailable, NatsError, OSError) as error:
             raise _TryAgainError(str(error)) from error
+        if reply.status == _NO_RESPONDERS:
+            await self._raise_if_unwritable(subject, float("inf"), ask)
+            raise _TryAgainError("no stream takes this subject; JetStream is starting, or the stream was not created")
         return _ack(reply)
+
+    async def _raise_if_unwritable(self, subject: str, unanswered: float, timeout: float) -> None:
+        if await self._streams.is_unwritable(stream_of(subject), unanswered=unanswered, timeout=timeout):
+            raise Full(_FULL)
 
     def _requests(self, subject: str) -> GroupCommit | Replies:
         # A bucket's keys, notices and dead letters are few.
@@ -162,8 +181,6 @@ class Publisher:
 
 
 def _ack(reply: Reply) -> PubAck:
-    if reply.status == _NO_RESPONDERS:
-        raise _TryAgainError("no stream takes this subject; JetStream is starting, or the stream was not created")
     answer = orjson.loads(reply.data)
     error = answer.get("error")
     if error is None:
@@ -172,8 +189,8 @@ def _ack(reply: Reply) -> PubAck:
     if code in _WRONG_LAST_SEQUENCE:
         number = re.search(r"(\d+)$", description)
         raise Conflict("the subject has moved on since it was read", last_seq=int(number[1]) if number else None)
-    if code in _NO_STORAGE or (code == _NOT_STORED and "maximum" in description):
-        raise Full("the store of messages is full and takes none until it has room; try again later")
+    if is_out_of_room(code, description) or (code == _NOT_STORED and "maximum" in description):
+        raise Full(_FULL)
     if error.get("code") in (429, 500, 503):
         raise _TryAgainError(description)
     raise Rejected(f"NATS refuses the message: {description} ({code})")

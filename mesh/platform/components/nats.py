@@ -232,6 +232,13 @@ def _publish(name: str, rights: Rights) -> list[str]:
     subjects += [f"$KV.{bucket}.{name}.>" if bucket in _OWN_KEYS else f"$KV.{bucket}.>" for bucket in rights.write]
     kinds = {subject.partition(".")[0] for subject in rights.publish}
     subjects += [each for each in fence.SUBJECTS.values() if each.partition(".")[0] in kinds]
+    # A stream that does not acknowledge is asked why.
+    kinds |= {"dead"} if rights.consume else set()
+    subjects += [
+        f"$JS.API.STREAM.INFO.{stream.name}"
+        for stream in streams.STREAMS
+        if kinds.intersection(each.partition(".")[0] for each in stream.subjects)
+    ]
     for stream in (*rights.read, *(f"KV_{bucket}" for bucket in _BUCKETS)):
         # In a cluster, what any server has is compared with what the leader has.
         subjects += [f"$JS.API.{verb}.{stream}" for verb in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET")]

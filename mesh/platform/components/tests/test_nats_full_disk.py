@@ -74,6 +74,7 @@ class Talk:
         self._bus = bus
         self.acknowledged: dict[int, int] = {}
         self.refused = 0
+        self.unavailable = 0
 
     async def lane(self, number: int) -> None:
         while True:
@@ -83,8 +84,10 @@ class Talk:
                 ack = await self._bus.publish(
                     f"log.{TENANT}.{number % LANES}", message, message_id=f"{number}", timeout=1
                 )
-            except (Unavailable, Full):
+            except Full:
                 self.refused += 1
+            except Unavailable:
+                self.unavailable += 1
             else:
                 self.acknowledged[number] = ack.seq
             number += LANES
@@ -102,7 +105,7 @@ class Talk:
         return found
 
 
-async def test_a_full_disk_refuses_loses_nothing_and_recovers_by_itself() -> None:
+async def test_a_full_disk_refuses_with_the_reason_loses_nothing_and_recovers_by_itself() -> None:
     platform = Platform()
     disk = platform.folder.data("nats")
     try:
@@ -117,6 +120,8 @@ async def test_a_full_disk_refuses_loses_nothing_and_recovers_by_itself() -> Non
             await until(lambda: talk.refused > 4 * LANES)
             assert len(talk.acknowledged) == before
             assert state.restarts == 0
+            # Everybody is told why: nobody takes it for an outage.
+            assert talk.unavailable == 0
 
             (disk / "ballast").unlink()
             await until(lambda: len(talk.acknowledged) > before + 200, within=60)

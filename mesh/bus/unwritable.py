@@ -1,0 +1,82 @@
+"""Finding out that a stream cannot be written, which NATS does not tell those who publish to it.
+
+A stream whose file could not be written, because its disk is full for example, takes no message and sends no
+acknowledgement (NATS 2.15); only its server's health names the reason. But it answers what is asked about it: so when a
+message is not acknowledged, and the stream says that it has stored nothing since, it cannot be written. A server that
+is slow, frozen or unreachable does not answer, and one that lacks the majority of a cluster says so.
+"""
+
+import asyncio
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from nats.errors import Error as NatsError
+
+from mesh.bus.errors import Unavailable
+from mesh.bus.replies import Replies
+
+# A peer of a cluster that has not been heard for so long is taken for gone.
+_AWAY_NS: Final = 2_000_000_000
+# JetStream was switched off for lack of room, or has none for what is asked.
+_NO_ROOM: Final = (10023, 10028, 10039, 10047, 10076)
+
+
+def is_out_of_room(code: int, description: str) -> bool:
+    """Say whether an error of JetStream means that it has no room."""
+    return code in _NO_ROOM or "no space left" in description or "insufficient" in description
+
+
+class Streams:
+    """What the streams say of themselves. Those who ask about one at the same time ask once."""
+
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
+        self._asking: dict[str, asyncio.Task[float]] = {}
+
+    async def is_unwritable(self, stream: str, *, unanswered: float, timeout: float) -> bool:
+        """Say whether a stream stores nothing, after a message went `unanswered` for so many seconds.
+
+        False as well when it does not say within `timeout` seconds.
+        """
+        asking = self._asking.get(stream)
+        if asking is None:
+            asking = asyncio.create_task(self._quiet_for(stream, timeout), name="is the stream unwritable")
+            self._asking[stream] = asking
+            asking.add_done_callback(lambda _done: self._asking.pop(stream, None))
+        try:
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(asking) >= unanswered
+        except TimeoutError:
+            return False
+
+    async def _quiet_for(self, stream: str, timeout: float) -> float:
+        """Return for how many seconds a stream has stored nothing although it could be asked to; 0 when unknown."""
+        try:
+            reply = await self._replies.request(f"$JS.API.STREAM.INFO.{stream}", b"", None, timeout)
+        except (TimeoutError, Unavailable, NatsError, OSError):
+            return 0
+        return 0 if reply.status else quiet_for(orjson.loads(reply.data))
+
+
+def quiet_for(info: dict[str, Any]) -> float:
+    """Return for how many seconds a stream has stored nothing, by what it says of itself; 0 when that has a reason.
+
+    Reasons are a cluster without a majority, and any error but the lack of room.
+    """
+    if error := info.get("error"):
+        out = is_out_of_room(error.get("err_code", 0), str(error.get("description", "")))
+        return float("inf") if out else 0
+    cluster = info.get("cluster") or {}
+    others = cluster.get("replicas") or []
+    away = [each for each in others if each.get("offline") or each.get("active", 0) > _AWAY_NS]
+    if not cluster.get("leader", True) or 2 * len(away) > len(others):
+        return 0
+    now = datetime.fromisoformat(_to_microseconds(info["ts"]))
+    return (now - datetime.fromisoformat(_to_microseconds(info["state"]["last_ts"]))).total_seconds()
+
+
+def _to_microseconds(time: str) -> str:
+    # Nanoseconds, of which trailing zeros are left out, in UTC.
+    whole, _, fraction = time.removesuffix("Z").partition(".")
+    return f"{whole}.{fraction[:6]:0<6}+00:00"
