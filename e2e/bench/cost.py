@@ -22,8 +22,9 @@ def processes(octopus: Octopus) -> dict[str, list[psutil.Process]]:
     running: dict[str, list[psutil.Process]] = {SUPERVISOR: [psutil.Process(int(found["supervisor"]))]}
     for each in found["processes"]:
         if each["pid"]:
-            process = psutil.Process(int(each["pid"]))
-            running[each["instance"]] = [process, *process.children(recursive=True)]
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(int(each["pid"]))
+                running[each["instance"]] = [process, *process.children(recursive=True)]
     return running
 
 
@@ -34,7 +35,13 @@ def cpu_s(of: Processes) -> dict[str, float]:
 
 def memory_mb(of: Processes) -> dict[str, float]:
     """Return the memory that would be free if they ended, in MiB."""
-    return {name: sum(each.memory_full_info().uss for each in found) / 2**20 for name, found in of.items()}
+    return {name: sum(map(_own_bytes, found)) / 2**20 for name, found in of.items()}
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return int(process.memory_full_info().uss)
+    return 0
 
 
 def _cpu_s(process: psutil.Process, *, reaped: bool) -> float:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import nats
-import psutil
 from psycopg import AsyncConnection
 from redis.asyncio import Redis
 
@@ -33,6 +32,7 @@ from mesh.platform.components.valkey import Valkey
 from mesh.platform.folder import Folder
 from mesh.platform.migrations import migrate
 from mesh.process.config import ServiceConfig
+from mesh.testing import processes
 from mesh.testing.ports import free_port
 
 Config = TypeVar("Config", bound=ServiceConfig)
@@ -89,7 +89,7 @@ class Controlled:
         """Freeze it and its children: connections stand, nothing answers. Return when every thread has stopped."""
         self._signal(signal.SIGSTOP)
         deadline = time.monotonic() + _FREEZES_WITHIN_S
-        while not all(map(_frozen, self._pids())):
+        while not all(map(processes.frozen, self._pids())):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self._component.name} did not stop within {_FREEZES_WITHIN_S} s of SIGSTOP")
             # PostgreSQL may have forked while it was being stopped.
@@ -100,25 +100,13 @@ class Controlled:
         self._signal(signal.SIGCONT)
 
     def _pids(self) -> list[int]:
-        if self.pid is None:
-            return []
-        with suppress(psutil.NoSuchProcess):
-            return [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
-        return []
+        return [process.pid for process in processes.family(self.pid)] if self.pid is not None else []
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._pids() if number in _WITH_CHILDREN else [self.pid]:
             if pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
-
-
-def _frozen(pid: int) -> bool:
-    with suppress(OSError):
-        threads = Path(f"/proc/{pid}/task").glob("*/stat")
-        # The state is the first field after the name, which stands in parentheses.
-        return all(stat.read_text().rpartition(")")[2].split()[0] in "TZ" for stat in threads)
-    return True
 
 
 class ControlledPostgres(Controlled):

@@ -10,13 +10,13 @@ import psutil
 import pytest
 
 from mesh.platform.orphans import until_ended
-from mesh.testing import Platform
+from mesh.testing import Platform, processes
 
 pytestmark = pytest.mark.store
 
 START = """
 import asyncio, time
-from mesh.testing import Platform
+from mesh.testing import Platform, processes
 platform = Platform()
 asyncio.run(platform.start())
 print("ROOT", platform.folder.root, flush=True)
@@ -31,8 +31,8 @@ def test_components_die_with_a_killed_session_and_the_next_one_removes_its_folde
         # It logs to the same output.
         root = next(Path(line.split()[1].decode()) for line in session.stdout if line.startswith(b"ROOT "))
     assert root.is_relative_to(tempfile.gettempdir())
-    family = psutil.Process(session.pid).children(recursive=True)
-    assert {process.name() for process in family} >= {"postgres", "valkey-server", "nats-server"}
+    family = processes.family(session.pid)[1:]
+    assert set(processes.answers(family, psutil.Process.name)) >= {"postgres", "valkey-server", "nats-server"}
     session.send_signal(signal.SIGKILL)
     session.wait()
     assert until_ended(family, 20) == []
