@@ -1,6 +1,7 @@
 """What the control process makes on the bus: streams, buckets, and the durable consumers of the manifests.
 
 Nobody else may: a stream can copy messages anywhere, and a consumer can send them anywhere, past everybody's rights.
+Consumers that no manifest names any more are deleted, see `mesh.bus.retire`.
 Everything is checked again every few seconds, because a server may have come back without its data.
 """
 
@@ -15,6 +16,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from mesh.bus.bounds import Bounds
 from mesh.bus.client import Client
+from mesh.bus.retire import CONTROL, MADE_BY, Retired
 from mesh.bus.streams import BUCKETS, STREAMS
 from mesh.manifest import manifests
 
@@ -49,6 +51,7 @@ class Durable:
             # Counted by the consumer: the server would drop the message silently.
             max_deliver=-1,
             max_ack_pending=_MOST_PENDING,
+            metadata={MADE_BY: CONTROL},
         )
 
 
@@ -62,8 +65,8 @@ def durables() -> tuple[Durable, ...]:
     )
 
 
-async def provision(client: Client, bounds: Bounds, replicas: int = 1) -> None:
-    """Create what is missing, update what differs, and make room. Raises nats-py's errors.
+async def provision(client: Client, bounds: Bounds, replicas: int = 1, *, retired: Retired | None = None) -> None:
+    """Create what is missing, update what differs, make room, and delete what is `retired`. Raises nats-py's errors.
 
     Each stream lies on `replicas` servers of the cluster: with three, one may be lost without losing what was
     acknowledged.
@@ -75,10 +78,11 @@ async def provision(client: Client, bounds: Bounds, replicas: int = 1) -> None:
     for durable in durables():
         await _consumer(jetstream, durable)
     for stream in STREAMS:
+        named = [each.name for each in durables() if each.stream == stream.name]
         if not stream.discards:
-            await bounds.make_room(
-                jetstream, stream.name, [each.name for each in durables() if each.stream == stream.name]
-            )
+            await bounds.make_room(jetstream, stream.name, named)
+        if retired is not None:
+            await retired.delete(jetstream, stream.name, named)
     # Members take the last bucket for the sign that everything is there.
     for bucket in reversed(BUCKETS):
         await _stream(jetstream, replace(bucket.config(), num_replicas=replicas))
@@ -88,10 +92,11 @@ async def keep_provisioned(
     client: Client, bounds: Bounds, replicas: int, back: asyncio.Event, done: asyncio.Event
 ) -> None:
     """Provision at once, whenever `back` is set, and every few seconds, until cancelled; set `done` each time."""
+    retired = Retired()
     while True:
         back.clear()
         try:
-            await provision(client, bounds, replicas)
+            await provision(client, bounds, replicas, retired=retired)
         except (NatsError, OSError) as error:
             _log.warning("streams not provisioned, trying again", error=str(error) or repr(error))
             await asyncio.sleep(_RETRY_S)
@@ -146,9 +151,12 @@ async def _consumer(jetstream: JetStreamContext, durable: Durable) -> None:
 def differs(actual: api.StreamConfig | api.ConsumerConfig, wanted: api.StreamConfig | api.ConsumerConfig) -> bool:
     """Say whether a stream or consumer lacks what is wanted of it; what the server fills in does not count."""
     present = actual.as_dict()
+    expected = wanted.as_dict()
+    expected.pop("metadata", None)
+    # The server adds notes of its own.
+    if (wanted.metadata or {}).items() - (actual.metadata or {}).items():
+        return True
     if present.get("filter_subject"):
         # How the server shows a single one.
         present["filter_subjects"] = [present["filter_subject"]]
-    return any(
-        present.get(key) != value for key, value in wanted.as_dict().items() if value not in (None, 0, -1, False, "")
-    )
+    return any(present.get(key) != value for key, value in expected.items() if value not in (None, 0, -1, False, ""))

@@ -189,7 +189,7 @@ class Nats:
             yield {
                 "user": names.dns_name(name),
                 "permissions": {
-                    "publish": {"allow": _publish(name, each)},
+                    "publish": {"allow": _publish(name, each), "deny": _denied(each)},
                     "subscribe": {"allow": [f"{inbox(name)}.>", *_TOLD, *each.subscribe]},
                 },
             }
@@ -264,7 +264,15 @@ def _publish(name: str, rights: Rights) -> list[str]:
                 f"$JS.API.CONSUMER.CREATE.{durable.stream}.{durable.name}.>",
                 f"$JS.API.CONSUMER.DURABLE.CREATE.{durable.stream}.{durable.name}",
             ]
+        # Those that no manifest names any more are deleted; `_denied` excepts the others.
+        for stream in _STREAMS:
+            subjects += [f"$JS.API.CONSUMER.LIST.{stream}", f"$JS.API.CONSUMER.DELETE.{stream}.*"]
     return subjects
+
+
+def _denied(mine: Rights) -> list[str]:
+    """Return what an identity may not publish to although a wildcard of what it may covers it."""
+    return [f"$JS.API.CONSUMER.DELETE.*.{name}" for name in sorted(rights())] if mine.provision else []
 
 
 def program() -> Path:
