@@ -19,7 +19,8 @@ import pytest_asyncio
 from e2e.clients.edge import Edge
 from e2e.clients.grpc_web import GrpcWebClient, grpc_web_client
 from e2e.people import Shop
-from e2e.running import Octopus, free_port, running
+from e2e.running import Octopus, running
+from mesh.testing.ports import free_port
 
 ARTIFACTS = Path(__file__).parent / "artifacts"
 

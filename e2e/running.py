@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -20,6 +19,7 @@ from redis.asyncio import Redis
 from e2e.clients.edge import Edge
 from mesh.platform.folder import Folder
 from mesh.platform.status import status
+from mesh.testing.ports import free_port
 
 # Seconds a first start may take on a small, busy machine.
 _START_WITHIN_S = 180.0
@@ -167,10 +167,3 @@ async def running(root: Path, *options: str) -> AsyncIterator[Octopus]:
                 except TimeoutError:
                     process.kill()
                     await process.wait()
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

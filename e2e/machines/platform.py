@@ -75,7 +75,7 @@ class Machines:
             leaf.issue()
         Authority(self._public, "edge").issue_public("public", addresses)
         stack.push_async_callback(self._stop)
-        await self.database.make(ports.choose(12_000))
+        await self.database.make(ports.choose())
         for machine in NAMES:
             for command in await self.live_state.prepare(machine):
                 self.run(command)

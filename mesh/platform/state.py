@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -72,6 +71,6 @@ class State:
         kept = self.ports.get(purpose)
         if kept is not None and ports.is_free(kept):
             return kept
-        chosen = ports.choose(secrets.randbelow(12_000), self.ports.values())
+        chosen = ports.choose(self.ports.values())
         self.ports[purpose] = chosen
         return chosen

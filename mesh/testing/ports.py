@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Final
 
 from mesh.platform import ports
@@ -12,7 +11,7 @@ _given: Final[set[int]] = set()
 
 
 def free_port() -> int:
-    """Return a free port that this process has not been given before. The search starts at random."""
-    port = ports.choose(secrets.randbelow(12_000), _given)
+    """Return a free port that neither this process nor another one has been given before."""
+    port = ports.choose(_given)
     _given.add(port)
     return port

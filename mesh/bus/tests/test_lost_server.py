@@ -13,10 +13,10 @@ import pytest
 
 from mesh.bus.client import Client
 from mesh.identity.files import Identity
-from mesh.platform import ports
 from mesh.platform.child import Child, Command
 from mesh.platform.components.nats import program
 from mesh.testing import Platform
+from mesh.testing.ports import free_port
 
 pytestmark = pytest.mark.store
 
@@ -49,8 +49,7 @@ async def tls_server(platform: Platform, folder: Path, port: int) -> AsyncIterat
 
 
 async def test_a_server_that_is_frozen_is_left_without_its_consent(platform: Platform, tmp_path: Path) -> None:
-    first = ports.choose(9_500)
-    second = ports.choose(9_500, [first])
+    first, second = free_port(), free_port()
     client = Client(Identity(platform.identity, "chat").client_context)
     async with tls_server(platform, tmp_path, first) as frozen, tls_server(platform, tmp_path, second):
         back = asyncio.Event()

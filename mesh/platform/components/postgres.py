@@ -240,7 +240,7 @@ def unpack(uid: int | None) -> Path:
         if uid is not None:
             os.chown(home, uid, uid)
         # pg0 unpacks the server and pgvector only on the way to a running database, so it gets an empty one.
-        port = ports.choose(secrets.randbelow(12_000))
+        port = ports.choose()
         start = ("start", "--port", str(port), "--password", secrets.token_hex(), "-c", "listen_addresses=127.0.0.1")
         _run((str(archive), *start), uid, {"HOME": str(home)})
         _run((str(archive), "stop"), uid, {"HOME": str(home)})

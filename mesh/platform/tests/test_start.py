@@ -31,8 +31,8 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def test_a_port_in_use_names_its_owner_and_another_port() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = ports.choose()
+    with socket.create_server(("127.0.0.1", port)):
         assert not ports.is_free(port)
         text = str(PortInUseError(port))
     assert f"port {port} is in use by process {os.getpid()}" in text
@@ -41,9 +41,22 @@ def test_a_port_in_use_names_its_owner_and_another_port() -> None:
 
 
 def test_a_chosen_port_is_free_and_not_taken_twice() -> None:
-    first = ports.choose(17)
+    first = ports.choose()
     assert ports.is_free(first)
-    assert ports.choose(17, [first]) != first
+    assert all(ports.choose([first]) != first for _ in range(200))
+
+
+def test_no_two_processes_are_given_ports_of_one_block_though_nobody_listens_yet() -> None:
+    code = "from mesh.platform import ports; print(ports.choose(), *ports._claimed, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        port, block = map(int, other.stdout.readline().split())
+        assert port in range(block, block + ports._BLOCK)
+        assert not ports._claim(block)
+        other.kill()
+        other.wait()
+    # The kernel has given it back.
+    assert ports._claim(block)
 
 
 def test_ports_are_kept_from_one_start_to_the_next_unless_somebody_took_them(folder: Folder) -> None:
@@ -164,21 +177,21 @@ def test_what_a_killed_supervisor_left_is_not_taken_for_running(folder: Folder) 
     state.save()
     folder.lock.write_text(str(gone.pid))
     assert status(folder)["ready"] is False
-    (finding,) = [found for found in doctor.examine(folder, ports.choose(0)) if found.what == "lock"]
+    (finding,) = [found for found in doctor.examine(folder, ports.choose()) if found.what == "lock"]
     assert finding.grade == "note"
     assert "was killed; the next start cleans up" in finding.text
 
 
 def test_the_doctor_finds_a_port_that_is_taken(folder: Folder) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = ports.choose()
+    with socket.create_server(("127.0.0.1", port)):
         (finding,) = [found for found in doctor.examine(folder, port) if found.what == "public port"]
     assert finding.grade == "wrong"
     assert f"process {os.getpid()}" in finding.text
 
 
 def test_the_doctor_finds_this_machine_in_order(folder: Folder) -> None:
-    wrong = [finding for finding in doctor.examine(folder, ports.choose(0)) if finding.grade == "wrong"]
+    wrong = [finding for finding in doctor.examine(folder, ports.choose()) if finding.grade == "wrong"]
     assert wrong == []
 
 

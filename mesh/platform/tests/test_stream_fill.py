@@ -60,7 +60,7 @@ async def publish(platform: Platform, until_fill: float) -> None:
 async def seen(folder: Folder) -> tuple[Status, list[doctor.Finding]]:
     """Return the status, and what the doctor says of the streams."""
     found = await asyncio.to_thread(status, folder)
-    findings = await asyncio.to_thread(lambda: list(doctor.examine(folder, ports.choose(0))))
+    findings = await asyncio.to_thread(lambda: list(doctor.examine(folder, ports.choose())))
     return found, [finding for finding in findings if finding.what == "streams"]
 
 

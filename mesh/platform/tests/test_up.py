@@ -23,11 +23,11 @@ from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
 from mesh.manifest import manifests
-from mesh.platform import ports
 from mesh.platform.folder import Folder
 from mesh.platform.orphans import until_ended
 from mesh.platform.plan import PUBLIC
 from mesh.platform.state import State
+from mesh.testing.ports import free_port
 from mesh.testing.processes import answers, family
 
 pytestmark = pytest.mark.e2e
@@ -95,7 +95,7 @@ def root() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def up(root: Path) -> Iterator[Up]:
-    running = Up(root, ports.choose(os.getpid()))
+    running = Up(root, free_port())
     try:
         running.until_ready()
         yield running

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,6 +11,8 @@ from typing import Any, cast
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSettings
+
+from mesh.testing.ports import free_port
 
 pytestmark = pytest.mark.service
 
@@ -36,9 +37,7 @@ async def first(count: int, stream: AsyncGenerator[Span, None]) -> list[Span]:
 
 
 async def test_a_trace_goes_from_client_to_server_and_to_the_collector() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     quiet = OtelTapHttpProtobufReceiverSettings(
         http_port=port,
         listen_on_all_interfaces=False,
