@@ -66,7 +66,8 @@ def connect(service: str, identity: Identity, *, address: str | None = None) -> 
 class Channel(grpc.aio.Channel):
     """A gRPC channel whose calls carry the trace, keep the deadline, and are counted.
 
-    gRPC's own interceptors would do the same, but put a queue between a stream and its caller.
+    Not by interceptors: those of grpc-interceptor have no asyncio form, and gRPC's own put a queue between a stream and
+    its caller.
     """
 
     def __init__(self, channel: grpc.aio.Channel, service: str) -> None:

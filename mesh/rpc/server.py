@@ -9,14 +9,15 @@ from typing import Any, Final
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_interceptor.server import AsyncServerInterceptor
 from grpc_reflection.v1alpha import reflection
 
 from mesh.identity import names
 from mesh.identity.files import Identity, MissingIdentityError, TornIdentityError
 from mesh.rpc import policy
-from mesh.rpc.call import Chain, Interceptor
+from mesh.rpc.chain import Chain
 from mesh.rpc.interceptors.admit import Caller, Roles, Token
-from mesh.rpc.interceptors.guard import Deadline, Errors, Validation
+from mesh.rpc.interceptors.guard import Deadline, Endless, Errors, Validation
 from mesh.rpc.interceptors.observe import AccessLog, Metrics, Trace
 from mesh.rpc.policy import Method
 from mesh.rpc.tokens import TokenVerifier
@@ -59,10 +60,10 @@ class Server:
     """One gRPC server. `start` it, `refuse` new work, `stop` it."""
 
     def __init__(
-        self, server: grpc.aio.Server, chain: Chain, health_servicer: Any, services: Iterable[str], port: int
+        self, server: grpc.aio.Server, endless: Endless, health_servicer: Any, services: Iterable[str], port: int
     ) -> None:
         self._server = server
-        self._chain = chain
+        self._endless = endless
         self._health = health_servicer
         self._services = tuple(services)
         # Where it listens.
@@ -80,7 +81,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Stop accepting calls, wait `grace` seconds for running ones, and cancel what is left."""
         await self._health.enter_graceful_shutdown()
-        self._chain.end_endless()
+        self._endless.end()
         await self._server.stop(grace)
 
     async def _set(self, status: int) -> None:
@@ -115,8 +116,9 @@ def build(
             case callers:
                 return Method(path, frozenset(), callers, frozenset(), open=True)
 
+    endless = Endless()
     # Outermost first. Errors stands inside what observes, so that these see what the caller was told.
-    interceptors: list[Interceptor] = [
+    interceptors: list[AsyncServerInterceptor] = [
         Trace(),
         Metrics(),
         AccessLog(),
@@ -126,9 +128,9 @@ def build(
         Token(verifier),
         Roles(),
         Validation(),
+        endless,
     ]
-    chain = Chain(interceptors, rules)
-    server = grpc.aio.server(interceptors=[chain], options=_OPTIONS)
+    server = grpc.aio.server(interceptors=[Chain(interceptors, rules)], options=_OPTIONS)
     registered = _Registered(server)
     for add in register:
         add(registered)  # type: ignore[arg-type]  # it has the two methods that generated code calls
@@ -143,7 +145,7 @@ def build(
         bound = server.add_secure_port(address, credentials(identity))
     except RuntimeError as error:
         raise PortTaken(address) from error
-    return Server(server, chain, health_servicer, services, bound)
+    return Server(server, endless, health_servicer, services, bound)
 
 
 def credentials(identity: Identity) -> grpc.ServerCredentials:

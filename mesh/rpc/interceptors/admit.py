@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
+from grpc_interceptor.server import AsyncServerInterceptor
 from octopus.errors.v1 import errors_pb2
 from octopus.options.v1 import options_pb2
 
 from mesh.errors import Refused
 from mesh.identity import names
 from mesh.rpc import metadata
-from mesh.rpc.call import Call, Interceptor, Proceed
+from mesh.rpc.call import Behaviour, Context, current_call
 from mesh.rpc.policy import Method
 from mesh.rpc.principal import Principal, current_principal
 from mesh.rpc.tokens import TokenVerifier
@@ -27,35 +28,37 @@ _EDGE: Final = "edge"
 _PLATFORM: Final = "operator"
 
 
-class Caller(Interceptor):
-    """Lets in the services that the method's allowlist names."""
+class Caller(AsyncServerInterceptor):
+    """Let in the services that the method's allowlist names."""
 
-    async def around(self, call: Call, proceed: Proceed) -> None:
-        """Raise CALLER_NOT_ALLOWED for anybody else, and for certificates that name nobody of the mesh."""
-        for identity in call.context.auth_context().get("peer_spiffe_id", ()):
+    async def intercept(self, method: Behaviour, request_or_iterator: Any, context: Context, method_name: str) -> Any:
+        """Raise CALLER_NOT_ALLOWED for other services, and for certificates without a name of the mesh."""
+        call = current_call.get()
+        for identity in context.auth_context().get("peer_spiffe_id", ()):
             call.caller = names.name_of(identity.decode("utf-8", "replace")) or ""
         if call.caller not in call.method.callers:
             who = call.caller or "a certificate without a mesh name"
             raise Refused(errors_pb2.REASON_CALLER_NOT_ALLOWED, f"{who} may not call {call.method.path[1:]}")
-        await proceed()
+        return await method(request_or_iterator, context)
 
 
-class Token(Interceptor):
-    """Finds out for whom the call is made: a person with a token, or a service acting for itself."""
+class Token(AsyncServerInterceptor):
+    """Set `principal.current()`: a person with a token, or a service acting for itself."""
 
     def __init__(self, verifier: TokenVerifier) -> None:
         self._verifier = verifier
 
-    async def around(self, call: Call, proceed: Proceed) -> None:
-        """Raise TOKEN_MISSING, or what the verifier says of a token. Sets `principal.current()`.
+    async def intercept(self, method: Behaviour, request_or_iterator: Any, context: Context, method_name: str) -> Any:
+        """Raise TOKEN_MISSING, or the verifier's refusal of the token.
 
-        A stream whose token is taken back while it is open ends a second later with TOKEN_REVOKED or DISABLED, unless
-        its handler has ended it before.
+        A stream whose token is revoked while it is open ends a second later with TOKEN_REVOKED or DISABLED, unless its
+        handler has ended it before.
         """
+        call = current_call.get()
         if call.method.needs_principal:
             call.principal = principal_of(call.method, call.metadata, call.caller, self._verifier)
         elif not call.method.open:
-            # A token that happens to come along, perhaps an expired one at refresh, is not looked at.
+            # A token that is sent all the same, such as an expired one at refresh, is ignored.
             call.principal = Principal(
                 "",
                 0,
@@ -64,40 +67,32 @@ class Token(Interceptor):
                 address=address_of(call.metadata, call.caller),
             )
         if call.principal is None:
-            await proceed()
-            return
-        before = current_principal.set(call.principal)
-        try:
-            if call.brief or not call.principal.user_id:
-                await proceed()
-            else:
-                await self._while_valid(call.principal, proceed)
-        finally:
-            current_principal.reset(before)
-
-    async def _while_valid(self, principal: Principal, proceed: Proceed) -> None:
-        """Run a stream until its end, or until its token is taken back."""
+            return await method(request_or_iterator, context)
+        current_principal.set(call.principal)
+        if call.unary or not call.principal.user_id:
+            return await method(request_or_iterator, context)
         revocations = self._verifier.revocations
-        tenant_id, user_id, generation = principal.tenant_id, principal.user_id, principal.generation
+        person = (call.principal.tenant_id, call.principal.user_id, call.principal.generation)
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                with revocations.holding(tenant_id, user_id, generation, limit):
-                    await proceed()
+                with revocations.holding(*person, limit):
+                    return await method(request_or_iterator, context)
         except TimeoutError:
             if limit.expired():
-                revocations.check(tenant_id, user_id, generation)
+                revocations.check(*person)
             raise
 
 
-class Roles(Interceptor):
-    """Lets in the roles and scopes that the contract names."""
+class Roles(AsyncServerInterceptor):
+    """Let in the roles and scopes that the contract names."""
 
-    async def around(self, call: Call, proceed: Proceed) -> None:
+    async def intercept(self, method: Behaviour, request_or_iterator: Any, context: Context, method_name: str) -> Any:
         """Raise ROLE_NOT_ALLOWED."""
+        call = current_call.get()
         if call.method.needs_principal:
             check_roles(call.method, call.principal)
-        await proceed()
+        return await method(request_or_iterator, context)
 
 
 def check_roles(method: Method, principal: Principal | None) -> None:
