@@ -21,6 +21,8 @@ import structlog
 
 from mesh.bus.errors import BusError, Conflict
 from mesh.bus.kv import Entry, KeyValue
+from mesh.retrying import retrying
+from mesh.telemetry.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +38,7 @@ _RETRY_S = 0.5
 class LeaseLost(BusError):
     """No ids can be issued: the lease of the worker number has ended, because NATS could not be reached for long.
 
-    Ids come again by themselves when NATS is back.
+    Ids are issued again when NATS is back.
     """
 
     reason: ClassVar[str] = "UNAVAILABLE"
@@ -64,7 +66,7 @@ class IdSource:
         return self._at + 1
 
     def next(self) -> int:
-        """A new id, greater than all before it from this source. Never waits. LeaseLost.
+        """Return a new id, greater than all before it from this source, without waiting. Raise LeaseLost.
 
         More than 4,096 ids in a millisecond, or a clock set back, make the ids' time run ahead of the clock.
         """
@@ -91,16 +93,16 @@ class IdSource:
         self._until = until_ms
 
     def extend(self, until_ms: int) -> None:
-        """Prolongs the present grant."""
+        """Prolong the present grant."""
         self._until = max(self._until, until_ms)
 
     def end(self) -> None:
-        """Issues nothing any more."""
+        """Issue no more ids."""
         self._until = 0
 
 
 def time_of(snowflake: int) -> float:
-    """When an id was issued, in seconds since 1970."""
+    """Return when an id was issued, in seconds since 1970."""
     return ((snowflake >> 22) + EPOCH_MS) / 1000
 
 
@@ -108,7 +110,7 @@ def time_of(snowflake: int) -> float:
 async def lease(
     workers: KeyValue, holder: str, *, seconds: float = _LEASE_S, numbers: int = WORKERS
 ) -> AsyncIterator[IdSource]:
-    """An id source with a leased worker number that is renewed in the background; given back at the end of the context.
+    """Lease a worker number, renew it in the background, and give it back at the end of the context.
 
     `holder` is the instance's name, for people who look into the bucket. The lease lasts `seconds` and is renewed three
     times as often; of the worker numbers, only those below `numbers` are used. LeaseLost when all of them are leased,
@@ -130,7 +132,7 @@ async def lease(
 
 
 class _Lease:
-    """The life of one process's lease."""
+    """One process's lease of a worker number."""
 
     def __init__(self, workers: KeyValue, holder: str, source: IdSource, seconds: float, numbers: int) -> None:
         self._workers = workers
@@ -142,7 +144,7 @@ class _Lease:
         self._worker = 0
 
     async def take(self) -> None:
-        """Leases any number that is free: never leased, or its lease is over."""
+        """Lease any free number: never leased, or its lease has ended. Raise LeaseLost when there is none."""
         numbers = list(range(self._numbers))
         random.shuffle(numbers)
         for worker in numbers:
@@ -170,27 +172,12 @@ class _Lease:
         )
 
     async def keep(self) -> None:
-        """Renews until cancelled; takes another number when somebody else has this one."""
-        every = self._seconds / 3
-        pause = every
+        """Renew until cancelled; take another number when another process has this one."""
+        outage = Outage(_log, "worker number not leased, retrying", "worker number leased again", worker=self._worker)
+        retry = retrying(outage, BusError, first=_RETRY_S, longest=_RETRY_S)
         while True:
-            await asyncio.sleep(pause)
-            try:
-                await self._renew()
-                pause = every
-            except Conflict:
-                _log.warning("worker number taken by another process, leasing a new one", worker=self._worker)
-                try:
-                    await self.take()
-                    pause = every
-                except BusError as error:
-                    _log.warning("no worker number could be leased, trying again", error=repr(error))
-                    pause = _RETRY_S
-            except BusError as error:
-                _log.warning(
-                    "lease of the worker number not renewed, trying again", worker=self._worker, error=repr(error)
-                )
-                pause = _RETRY_S
+            await asyncio.sleep(self._seconds / 3)
+            await retry(self._renew)
 
     async def release(self) -> None:
         """Give the number back for the time after the last id."""
@@ -200,15 +187,20 @@ class _Lease:
     async def _renew(self) -> None:
         # A clock that was set back must not shorten the lease: the ids' own time counts too.
         until = max(_now_ms(), self._source.reached_ms) + int(self._seconds * 1000)
-        self._revision = await self._workers.update(_key(self._worker), self._value(until), revision=self._revision)
-        self._source.extend(until)
+        try:
+            self._revision = await self._workers.update(_key(self._worker), self._value(until), revision=self._revision)
+        except Conflict:
+            _log.warning("worker number taken by another process, leasing a new one", worker=self._worker)
+            await self.take()
+        else:
+            self._source.extend(until)
 
     def _value(self, until_ms: int) -> bytes:
         return orjson.dumps({"holder": self._holder, "until_ms": until_ms})
 
 
 def _state(entry: Entry | None) -> tuple[bool, int]:
-    """Whether somebody holds the number until a time, and that time, before which nobody else may begin."""
+    """Return whether the number is held until a time, and that time, before which no other holder may begin."""
     if entry is None or entry.value is None:
         return False, 0
     value = orjson.loads(entry.value)

@@ -1,5 +1,7 @@
 """Key-value buckets: the small shared state of the mesh (who runs, who may sign, who leases what)."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import uuid
@@ -17,6 +19,8 @@ from mesh.bus.payload import MESSAGE_ID_HEADER
 from mesh.bus.publish import Publisher
 from mesh.bus.replies import Replies
 from mesh.bus.streams import Bucket
+from mesh.retrying import retrying
+from mesh.telemetry.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -147,25 +151,21 @@ class _Watch:
     async def run(self) -> AsyncGenerator[Entry | None, None]:
         """See `KeyValue.watch`."""
         picture = _Picture()
-        # Whether to say that everything was told.
+        outage = Outage(_log, "bucket not read, retrying", "bucket read again", bucket=self._bucket.name)
+        retry = retrying(outage, NatsError, BusError, OSError, TimeoutError, first=_RETRY_S, longest=_RETRY_S)
+        # Whether to yield None once everything was yielded.
         due = True
         sid = await self._client.listen(self._bucket.told(self._keys), self._on_change)
         try:
             while True:
-                epoch = self._epoch
-                try:
-                    held = await self._read()
-                except (NatsError, BusError, OSError, TimeoutError) as error:
-                    _log.warning("bucket not read, trying again", bucket=self._bucket.name, error=repr(error))
-                    await asyncio.sleep(_RETRY_S)
-                    continue
-                for news in picture.replace(*held):
+                snapshot: _Snapshot = await retry(self._read)
+                for news in picture.replace(snapshot.held, snapshot.doubted):
                     yield news
                 if due:
                     yield None
                 due = True
                 read_at = asyncio.get_running_loop().time()
-                while epoch == self._epoch:
+                while snapshot.epoch == self._epoch:
                     try:
                         async with asyncio.timeout_at(read_at + _READ_AGAIN_S):
                             arrived_in, entry = await self._arrived.get()
@@ -173,13 +173,13 @@ class _Watch:
                         # The server publishes nothing when a bucket loses its data.
                         due = False
                         break
-                    if entry is not None and arrived_in == epoch and picture.take(entry):
+                    if entry is not None and arrived_in == snapshot.epoch and picture.take(entry):
                         yield entry
         finally:
             await self._client.unlisten(sid)
 
-    async def _read(self) -> tuple[list[Entry], set[str]]:
-        """Return what the keys hold, and the keys of which that is unknown."""
+    async def _read(self) -> _Snapshot:
+        epoch = self._epoch
         held: list[Entry] = []
         doubted: set[str] = set()
         after = 0
@@ -188,7 +188,7 @@ class _Watch:
                 self._replies, self._bucket.stream, self._bucket.subject(self._keys), after_seq=after, limit=_PAGE
             )
             if not page:
-                return held, doubted
+                return _Snapshot(epoch, held, doubted)
             after = page[-1].seq
             for each in page:
                 key = each.subject[self._stored_prefix :]
@@ -213,6 +213,14 @@ class _Watch:
 
 def _is_gone(headers: Mapping[str, str]) -> bool:
     return headers.get(_OPERATION_HEADER) in ("DEL", "PURGE") or MARKER_HEADER in headers
+
+
+class _Snapshot(NamedTuple):
+    """What the keys held in an epoch, and the keys of which that is unknown."""
+
+    epoch: int
+    held: list[Entry]
+    doubted: set[str]
 
 
 class _Picture:

@@ -11,6 +11,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -18,6 +19,7 @@ import structlog
 from mesh.bus.errors import BusError, Conflict
 from mesh.bus.kv import KeyValue
 from mesh.bus.streams import LEASES, bucket_of
+from mesh.retrying import retrying
 from mesh.telemetry.outage import Outage
 
 # A holder that was killed or is frozen is replaced after this, in seconds.
@@ -90,33 +92,36 @@ class Lease:
 
     async def _renew(self) -> None:
         """Renew until the lease is lost."""
-        pause = LEASE_SECONDS / 3
-        while self.held:
-            await asyncio.sleep(pause)
-            began = time.monotonic()
-            if began >= self._until:
-                return
-            try:
-                async with asyncio.timeout(self._until - began):
-                    await self._renew_once()
-            except Conflict:
-                return
-            except (BusError, TimeoutError) as error:
-                _log.warning("lease not renewed, retrying", lease=self._key, error=repr(error))
-                pause = _RETRY_SECONDS
-            else:
-                self._until = began + LEASE_SECONDS
-                pause = LEASE_SECONDS / 3
+        outage = Outage(_log, "lease not renewed, retrying", "lease renewed again", lease=self._key)
+        retry = retrying(
+            outage,
+            BusError,
+            TimeoutError,
+            but=(Conflict,),
+            first=_RETRY_SECONDS,
+            longest=_RETRY_SECONDS,
+            ends=lambda: not self.held,
+        )
+        with suppress(Conflict):
+            while self.held:
+                await asyncio.sleep(LEASE_SECONDS / 3)
+                await retry(self._renew_once)
 
     async def _renew_once(self) -> None:
-        try:
-            self._revision = await self._leases.update(self._key, self._holder, revision=self._revision)
-        except Conflict:
-            # Perhaps an attempt of ours was stored and its answer lost.
-            entry = await self._leases.get(self._key)
-            if entry is None or entry.value != self._holder:
-                raise
-            self._revision = await self._leases.update(self._key, self._holder, revision=entry.revision)
+        """Renew unless the lease has ended. Raise Conflict when another instance has it."""
+        began = time.monotonic()
+        if began >= self._until:
+            return
+        async with asyncio.timeout(self._until - began):
+            try:
+                self._revision = await self._leases.update(self._key, self._holder, revision=self._revision)
+            except Conflict:
+                # Perhaps an attempt of ours was stored and its answer lost.
+                entry = await self._leases.get(self._key)
+                if entry is None or entry.value != self._holder:
+                    raise
+                self._revision = await self._leases.update(self._key, self._holder, revision=entry.revision)
+        self._until = began + LEASE_SECONDS
 
     async def _release(self) -> None:
         """Give the lease back while it is ours, so that the next holder need not wait for its end."""

@@ -26,6 +26,7 @@ from mesh.bus.streams import stream_of
 from mesh.stores.cancellation import end_if_cancelled
 from mesh.stores.errors import StoreError
 from mesh.stores.postgres import EVERY_TENANT, Connection, Database
+from mesh.telemetry.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -98,6 +99,7 @@ class Outbox:
         frozen. That one may still publish what it had read: the stream stores each message id once. PostgreSQL or NATS
         may go away and come back.
         """
+        outage = Outage(_log, "outbox relay interrupted, retrying", "outbox relay continued", table=self._name)
         while True:
             end_if_cancelled()
             try:
@@ -109,9 +111,10 @@ class Outbox:
                         await asyncio.sleep(_TAKE_OVER_S)
                     await conn.execute(self._listen)
                     _log.info("outbox relay at work", table=self._name)
+                    outage.succeeded()
                     await self._work(conn, bus)
             except (BusError, StoreError, psycopg.Error, OSError) as error:
-                _log.warning("outbox relay interrupted, trying again", table=self._name, error=repr(error))
+                outage.failed(error)
                 await asyncio.sleep(_RETRY_S)
 
     async def _alone(self, conn: Connection) -> bool:

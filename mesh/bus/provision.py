@@ -19,6 +19,8 @@ from mesh.bus.client import Client
 from mesh.bus.retire import CONTROL, MADE_BY, Retired
 from mesh.bus.streams import BUCKETS, STREAMS
 from mesh.manifest import manifests
+from mesh.retrying import retrying
+from mesh.telemetry.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -93,14 +95,15 @@ async def keep_provisioned(
 ) -> None:
     """Provision at once, whenever `back` is set, and every few seconds, until cancelled; set `done` each time."""
     retired = Retired()
-    while True:
+    outage = Outage(_log, "streams not provisioned, retrying", "streams provisioned again")
+    retry = retrying(outage, NatsError, OSError, first=_RETRY_S, longest=_RETRY_S)
+
+    async def once() -> None:
         back.clear()
-        try:
-            await provision(client, bounds, replicas, retired=retired)
-        except (NatsError, OSError) as error:
-            _log.warning("streams not provisioned, trying again", error=str(error) or repr(error))
-            await asyncio.sleep(_RETRY_S)
-            continue
+        await provision(client, bounds, replicas, retired=retired)
+
+    while True:
+        await retry(once)
         done.set()
         try:
             async with asyncio.timeout(_CHECK_EVERY_S):

@@ -17,6 +17,7 @@ from mesh.bus.client import Client
 from mesh.bus.errors import BusError, Rejected
 from mesh.bus.jetstream import call
 from mesh.bus.replies import Replies
+from mesh.telemetry.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
@@ -83,6 +84,9 @@ class Feed:
     async def run(self) -> None:
         """Keep a request open whenever there is room, until cancelled."""
         loop = asyncio.get_running_loop()
+        outage = Outage(
+            _log, "consumer cannot pull, retrying", "consumer pulls again", stream=self._stream, durable=self._durable
+        )
         sid = await self._client.listen(f"{self._inbox}.*", self._on_message)
         try:
             while True:
@@ -94,14 +98,10 @@ class Feed:
                     if self._due == 0 and (room := self._room()) > 0:
                         await self._ask(room)
                 except (NatsError, BusError, OSError, TimeoutError) as error:
-                    _log.warning(
-                        "consumer cannot pull, trying again",
-                        stream=self._stream,
-                        durable=self._durable,
-                        error=repr(error),
-                    )
+                    outage.failed(error)
                     await asyncio.sleep(_RETRY_S)
                     continue
+                outage.succeeded()
                 await self._wait(loop)
         finally:
             await self._client.unlisten(sid)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final, Protocol
 
 import structlog
+import tenacity
 
 from mesh.errors import Refused
 from mesh.rpc.metadata import Metadata
@@ -17,8 +17,6 @@ _log = structlog.get_logger(__name__)
 
 # So many entries tell whether the best one stands out, after those in another language are put aside.
 _FOUND: Final = 20
-# Pauses in seconds between attempts to search, while a shopper waits.
-_PAUSES: Final = (0.2, 0.6)
 
 
 class Knowledge(Protocol):
@@ -54,16 +52,22 @@ class Answering:
         return Reply(wording.unsure(language, suggestions), offers_handoff=True)
 
     async def _search(self, question: str, caller: Metadata) -> list[Candidate] | None:
-        """Return what was found; None when knowledge cannot be reached after some attempts."""
-        for pause in (*_PAUSES, None):
-            try:
-                return await self._knowledge.search(question, _FOUND, caller)
-            except Refused as refused:
-                _log.warning("knowledge not searched", reason=refused.reason_name, again=pause is not None)
-                if pause is None:
-                    return None
-                await asyncio.sleep(pause)
-        return None
+        """Return what was found; None when no attempt reached the knowledge service."""
+        try:
+            return await self._found(question, caller)
+        except Refused as refused:
+            _log.warning("knowledge not searched", reason=refused.reason_name)
+            return None
+
+    # A shopper waits meanwhile: two more attempts, after 0.2 and 0.6 seconds.
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(Refused),
+        wait=tenacity.wait_exponential(multiplier=0.2, exp_base=3),
+        stop=tenacity.stop_after_attempt(3),
+        reraise=True,
+    )
+    async def _found(self, question: str, caller: Metadata) -> list[Candidate]:
+        return await self._knowledge.search(question, _FOUND, caller)
 
 
 def _fits(candidate: Candidate, language: Language) -> bool:

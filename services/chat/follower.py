@@ -11,6 +11,8 @@ from octopus.chat.v1 import frame_pb2
 from octopus.errors.v1 import errors_pb2
 
 from mesh.bus import BusError
+from mesh.retrying import retrying
+from mesh.telemetry.outage import Outage
 from services.chat.connection import Connection, Ending
 from services.chat.domain import resume
 from services.chat.replay import SLICE
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-# Pauses after a failed read of the log, in seconds: from the first value, doubled, to the second.
-_RETRY_S: Final = (0.2, 5.0)
 # Posts of one stream in one session whose echo may be under way; more than that and the oldest is echoed.
 _MOST_OWN_POSTS: Final = 256
 
@@ -131,31 +131,27 @@ class Follower:
         self.connection.end(BROKEN)
 
     async def _catch_up(self, room: Room) -> None:
-        pause = _RETRY_S[0]
-        while self.connection.open:
-            try:
-                if not self._begun:
-                    await self._begin(room)
-                    continue
-                if not room.current:
-                    await room.until_current()
-                    continue
-                if self.seen >= room.tail.last:
-                    # Nothing runs between this and the next live entry.
-                    self.live = True
-                    break
-                async with room.reading.replays.turn():
-                    await self._slice(room)
-            except BusError as error:
-                _log.warning("replay failed, trying again", session_id=room.session_id, error=type(error).__name__)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _RETRY_S[1])
-                continue
-            pause = _RETRY_S[0]
+        outage = Outage(_log, "replay failed, retrying", "replay continued", session_id=room.session_id)
+        retry = retrying(outage, BusError, ends=lambda: not self.connection.open)
+        while self.connection.open and not await retry(self._advance, room):
             # The log is read faster than a telephone reads; nobody else waits for it.
             await self.connection.settle()
         self._replay = None
         room.caught_up(self)
+
+    async def _advance(self, room: Room) -> bool:
+        """Take the next step of a replay; return whether everything was shown. Raise BusError."""
+        if not self._begun:
+            await self._begin(room)
+        elif not room.current:
+            await room.until_current()
+        elif self.seen >= room.tail.last:
+            # Nothing runs between this and the next live entry.
+            self.live = True
+        else:
+            async with room.reading.replays.turn():
+                await self._slice(room)
+        return self.live
 
     async def _begin(self, room: Room) -> None:
         """Find out what this stream gets of the session: all it has missed, or a marker and the newest entries."""

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
-import tenacity
 from octopus.chat.v1 import frame_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_events_pb2, session_pb2
 
 from mesh.bus import Bus, Subscription
 from mesh.errors import Refused
+from mesh.retrying import retrying
 from mesh.rpc.principal import Principal
+from mesh.telemetry.outage import Outage
 from services.chat import metrics
 from services.chat.attach_queue import AttachQueue
 from services.chat.background import Background
@@ -34,8 +35,6 @@ _log = structlog.get_logger(__name__)
 
 # Connections whose sessions are asked for at once after the bus was away.
 _ASK_AT_ONCE: Final = 8
-# Pauses before the sessions are asked for again: from 0.5 s, doubled, to 10 s.
-_ASK_AGAIN: Final = tenacity.wait_exponential(multiplier=0.5, max=10)
 # Seconds for which a room and its tail are kept when nobody uses them: whoever lost a stream is soon back.
 _LINGER_S: Final = 30.0
 
@@ -238,16 +237,10 @@ class ConnectionRegistry:
 
     async def _refresh(self, connection: Connection) -> None:
         """Learn what notices may have been missed; asks until the session service answers or the stream has ended."""
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Refused),
-            wait=_ASK_AGAIN,
-            stop=lambda _: not connection.open,
-            before_sleep=_log_refused,
-            # Stopped: nobody is there who could be told.
-            retry_error_callback=lambda _: (),
-        )
-        sessions: Sequence[session_pb2.Session] = await retrying(self._list_open, connection.principal)
-        for session in sessions:
+        outage = Outage(_log, "sessions not refreshed, retrying", "sessions refreshed again")
+        retry = retrying(outage, Refused, first=0.5, longest=10.0, ends=lambda: not connection.open)
+        sessions: Sequence[session_pb2.Session] | None = await retry(self._list_open, connection.principal)
+        for session in sessions or ():
             connection.push(_update(session))
             await self._join(connection, session)
 
@@ -339,11 +332,6 @@ class ConnectionRegistry:
                     name="follow session",
                     on_failure=lambda connection=connection: connection.end(BROKEN),  # type: ignore[misc]  # bound per turn
                 )
-
-
-def _log_refused(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome is not None else None
-    _log.warning("sessions not refreshed, trying again", error=type(error).__name__, attempt=state.attempt_number)
 
 
 def _update(session: session_pb2.Session) -> frame_pb2.ServerFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -13,7 +13,9 @@ from octopus.chat.v1 import chat_events_pb2, frame_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_pb2
 
-from mesh.bus import BusError, StreamExtent
+from mesh.bus import BusError, StreamExtent, Unavailable
+from mesh.retrying import retrying
+from mesh.telemetry.outage import Outage
 from services.chat import metrics
 from services.chat.background import Background
 from services.chat.connection import Ending, encoded
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from services.chat.follower import Follower
 
 _log = structlog.get_logger(__name__)
-
-# Pauses after a failed read of the log, in seconds: from the first value, doubled, to the second.
-_RETRY_S: Final = (0.2, 5.0)
 
 LOG_LOST = Ending(
     errors_pb2.REASON_UNAVAILABLE, "the log was lost and begins anew; connect again and resume", reconnect_after=1.0
@@ -224,35 +223,30 @@ class Room:
         self.reading.memory.drop(self.tail)
 
     async def _read(self) -> None:
-        pause = _RETRY_S[0]
-        reported = False
-        while self.followers:
-            wanted, self._wanted_from = self._wanted_from, None
-            self.reading.memory.used(self.tail, asyncio.get_running_loop().time())
-            try:
-                async with self.reading.replays.turn():
-                    if self._doubted and not await self._verify():
-                        return
-                    ended = await (self.tail.read_on() if wanted is None else self.tail.read_from(wanted))
-            except BusError as error:
-                if wanted is not None:
-                    self._wanted_from = wanted if self._wanted_from is None else min(wanted, self._wanted_from)
-                if not reported:
-                    reported = True
-                    _log.warning("log not read, trying again", session_id=self.session_id, error=type(error).__name__)
-            else:
-                if not ended or self._wanted_from is not None:
-                    pause = _RETRY_S[0]
-                    continue
-                if self.tail.last >= self._heard:
-                    self._opened = True
-                    break
-                # The replica that answered is behind what was heard.
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _RETRY_S[1])
+        outage = Outage(_log, "log not read, retrying", "log read again", session_id=self.session_id)
+        retry = retrying(outage, BusError, ends=lambda: not self.followers)
+        while self.followers and not self._opened:
+            self._opened = bool(await retry(self._read_once))
         self._reader = None
         for follower in list(self.followers):
             follower.catch_up()
+
+    async def _read_once(self) -> bool:
+        """Read on, or from where a follower wants it; return whether the tail is complete. Raise BusError."""
+        wanted, self._wanted_from = self._wanted_from, None
+        self.reading.memory.used(self.tail, asyncio.get_running_loop().time())
+        try:
+            async with self.reading.replays.turn():
+                if self._doubted and not await self._verify():
+                    return False
+                ended = await (self.tail.read_on() if wanted is None else self.tail.read_from(wanted))
+        except BusError:
+            if wanted is not None:
+                self._wanted_from = wanted if self._wanted_from is None else min(wanted, self._wanted_from)
+            raise
+        if ended and self._wanted_from is None and self.tail.last < self._heard:
+            raise Unavailable("the replica that was read is behind the live entries")
+        return ended and self._wanted_from is None
 
     async def _verify(self) -> bool:
         """Take back what was heard from a dying bus that has not kept it. False when that is too much: streams end.

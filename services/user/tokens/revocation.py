@@ -19,9 +19,11 @@ from mesh.bus.errors import Conflict
 from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
 from mesh.bus.streams import REVOCATION_S
+from mesh.retrying import retrying
 from mesh.rpc.timestamps import to_wire
 from mesh.stores.errors import StoreError
 from mesh.stores.postgres import Connection, Database
+from mesh.telemetry.outage import Outage
 from services.user.domain import ACTION_OF_CAUSE, LogOutCause, Revocation, User
 from services.user.events import UserEvents
 from services.user.tokens import refresh_store, revocation_store
@@ -30,7 +32,6 @@ _log = structlog.get_logger(__name__)
 
 BUCKET = "revocations"
 _KEPT = timedelta(seconds=REVOCATION_S)
-_RETRY_SECONDS = 2.0
 
 
 class Revocations:
@@ -94,13 +95,10 @@ class Revocations:
 
     async def run(self) -> None:
         """Publish at start-up and each time when woken; retry while PostgreSQL or NATS fails."""
+        outage = Outage(_log, "revocations not published, retrying", "revocations published again")
+        retry = retrying(outage, StoreError, BusError)
         while True:
-            try:
-                await self.publish()
-            except (StoreError, BusError) as error:
-                _log.warning("revocations not published, trying again", error=repr(error))
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
+            await retry(self.publish)
             await self._wake.wait()
             self._wake.clear()
 
