@@ -3,6 +3,7 @@
 from mesh.bus.bus import Bus, Subscription
 from mesh.bus.connection import connect
 from mesh.bus.delivery import Delivery
+from mesh.bus.earlier import parse
 from mesh.bus.errors import BusError, Conflict, Full, NotStored, Poison, Rejected, Unavailable
 from mesh.bus.kv import Entry, KeyValue
 from mesh.bus.payload import decode
@@ -27,4 +28,5 @@ __all__ = [
     "Unavailable",
     "connect",
     "decode",
+    "parse",
 ]

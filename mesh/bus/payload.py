@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from mesh.bus.earlier import parse
 from mesh.bus.errors import Poison
 
 TYPE_HEADER = "Octopus-Type"
@@ -30,6 +31,6 @@ def decode(raw: bytes, headers: Mapping[str, str], message_type: type[M]) -> M:
     if stated != expected:
         raise Poison(f"expected a message of type {expected}, but the header {TYPE_HEADER} says {stated}")
     try:
-        return message_type.FromString(raw)
+        return parse(message_type, raw)
     except DecodeError as error:
         raise Poison(f"the payload is not a valid {expected}") from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 from octopus.chat.v1 import chat_events_pb2, message_pb2
 
 from mesh.bus import Delivery, Poison
+from mesh.bus.earlier import with_content
 from mesh.rpc.timestamps import from_wire, to_wire
 from services.archive.domain import Archived
-from services.archive.earlier import with_content
 
 
 def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:

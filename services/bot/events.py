@@ -19,7 +19,7 @@ from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
 from octopus.errors.v1 import errors_pb2
 from octopus.session.v1 import session_pb2
 
-from mesh.bus import Delivery, Poison, StoredMessage
+from mesh.bus import Delivery, Poison, StoredMessage, parse
 from mesh.errors import Refused
 from mesh.rpc.metadata import Metadata, as_service
 from services.bot import wire
@@ -127,7 +127,7 @@ class Participant:
             else:
                 return
             since = await self._log.read(delivery.subject, after_seq=delivery.seq, limit=_READ)
-            if not still_wanted(reply, [Entry.FromString(stored.data) for stored in since], answers_seq=delivery.seq):
+            if not still_wanted(reply, [parse(Entry, stored.data) for stored in since], answers_seq=delivery.seq):
                 _log.info("answer dropped, the conversation has gone on", session=session_id)
                 return
             last_seq = since[-1].seq if since else last_seq

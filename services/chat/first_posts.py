@@ -23,7 +23,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from octopus.chat.v1 import chat_events_pb2, message_pb2
 
-from mesh.bus import StoredMessage
+from mesh.bus import StoredMessage, parse
 from mesh.bus.ids import time_of
 from services.chat import metrics
 from services.chat.log_extent import KNOWN_FOR_S, LogExtent
@@ -137,7 +137,7 @@ class FirstPosts:
     async def _at(self, subject: str, seq: int) -> message_pb2.Message | None:
         for stored in await self._log.read(subject, after_seq=seq - 1, limit=1):
             if stored.seq == seq:
-                message = chat_events_pb2.LogEntry.FromString(stored.data).message
+                message = parse(chat_events_pb2.LogEntry, stored.data).message
                 message.seq = seq
                 return message
         return None
@@ -171,7 +171,7 @@ class FirstPosts:
             for stored in page:
                 index.upto = stored.seq
                 try:
-                    message = chat_events_pb2.LogEntry.FromString(stored.data).message
+                    message = parse(chat_events_pb2.LogEntry, stored.data).message
                 except DecodeError:
                     continue
                 if message.client_message_id:

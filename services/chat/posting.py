@@ -10,7 +10,7 @@ from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
 from octopus.options.v1 import options_pb2
 from octopus.session.v1 import session_pb2
 
-from mesh.bus import Conflict, PubAck, StoredMessage
+from mesh.bus import Conflict, PubAck, StoredMessage, parse
 from mesh.rpc.principal import Principal
 from services.chat import metrics
 from services.chat.content import check_may_post, with_fallback
@@ -211,5 +211,5 @@ class Posting:
         """Return the message as it was stored the first time."""
         for stored in await self._log.read(subject, after_seq=seq - 1, limit=1):
             if stored.seq == seq:
-                return chat_events_pb2.LogEntry.FromString(stored.data).message
+                return parse(chat_events_pb2.LogEntry, stored.data).message
         return resent

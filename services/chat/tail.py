@@ -10,7 +10,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from octopus.chat.v1 import chat_events_pb2, frame_pb2
 
-from mesh.bus import StoredMessage
+from mesh.bus import StoredMessage, parse
 from services.chat import metrics
 from services.chat.connection import encoded
 from services.chat.domain import Step, next_step
@@ -41,7 +41,7 @@ class Entry:
     __slots__ = ("change", "encoded", "message_id", "previous_seq", "seq")
 
     def __init__(self, data: bytes, seq: int, previous_seq: int) -> None:
-        message = chat_events_pb2.LogEntry.FromString(data).message
+        message = parse(chat_events_pb2.LogEntry, data).message
         message.seq = seq
         message.previous_seq = previous_seq
         self.seq = seq

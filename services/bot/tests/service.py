@@ -26,6 +26,7 @@ from mesh.identity.files import Identity
 from mesh.process.member import Member
 from mesh.rpc import principal
 from mesh.testing import Platform
+from mesh.testing.first_release import stored_by_the_first_release
 from mesh.testing.ports import free_port
 from mesh.testing.rpc import Keys, dialling, serving
 from services.bot.app import app
@@ -164,6 +165,20 @@ class Conversation:
             content=message_pb2.Content(text=message_pb2.Text(text=text)),
         )
         return await self._put(message, state)
+
+    async def said_by_the_first_release(self, text: str) -> None:
+        """Put a text into the log as the first release stored it."""
+        message = message_pb2.Message(id=next(_numbers), session_id=self.id)
+        message.sender.kind = message_pb2.SENDER_KIND_CUSTOMER
+        message.content.text.text = text
+        entry = chat_events_pb2.LogEntry(
+            message=message,
+            tenant_id=self.tenant,
+            customer_id=CUSTOMER,
+            session_state=session_pb2.SESSION_STATE_BOT,
+        )
+        headers = {"Octopus-Type": "octopus.chat.v1.LogEntry", "Nats-Msg-Id": f"test-{self.id}-{message.id}"}
+        await self.bus.publish_raw(self.subject, stored_by_the_first_release(entry), headers)
 
     async def change(self, state: session_pb2.SessionState.ValueType, *, accepted: bool = False) -> int:
         """Put a change of the session's state into the log; `accepted` when an agent has accepted it, now or before."""

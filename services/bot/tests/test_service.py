@@ -58,6 +58,13 @@ async def test_a_question_is_answered_from_the_shops_knowledge_with_its_source(r
     assert ("qingshan", "多久发货") in running.knowledge.searched
 
 
+async def test_a_question_that_the_first_release_stored_is_answered(running: Bot) -> None:
+    running.knowledge.found["多久发货"] = SURE
+    conversation = running.conversation()
+    await conversation.said_by_the_first_release("多久发货")
+    assert (await conversation.answer()).text == "24 小时内发出。"
+
+
 async def test_each_shop_is_asked_for_its_own_customers(running: Bot) -> None:
     running.knowledge.found["保修多久"] = SURE
     conversation = running.conversation("xinghe")

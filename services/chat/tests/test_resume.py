@@ -6,9 +6,11 @@ import asyncio
 import itertools
 
 import pytest
+from octopus.chat.v1 import chat_events_pb2, message_pb2
 from octopus.errors.v1 import errors_pb2
 
 from mesh.testing import Platform
+from mesh.testing.first_release import stored_by_the_first_release
 from services.chat.tests.conftest import Chat, running, text
 
 pytestmark = pytest.mark.service
@@ -65,6 +67,28 @@ async def test_a_device_whose_place_has_left_the_log_is_told_to_page_the_history
         assert too_old.first_seq == acks[4].seq + 1
         await customer.send(post=text(session.id, "after all"))
         assert (await very_late.next("message"))[0].content.text.text == "after all"
+
+
+async def test_a_device_is_shown_what_the_first_release_stored(chat: Chat) -> None:
+    session = chat.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+    session.opened_at.seconds -= 3600
+    subject = f"log.{session.tenant_id}.{session.id}"
+    texts = ["before the upgrade", "heard live"]
+    old = []
+    for number, words in enumerate(texts, 1):
+        message = message_pb2.Message(id=number, session_id=session.id, client_message_id=f"old-{number}")
+        message.sender.kind = message_pb2.SENDER_KIND_CUSTOMER
+        message.content.text.text = words
+        entry = chat_events_pb2.LogEntry(message=message, tenant_id=session.tenant_id, customer_id=CUSTOMER)
+        headers = {"Octopus-Type": "octopus.chat.v1.LogEntry", "Nats-Msg-Id": f"{session.id}.{number}"}
+        old.append((stored_by_the_first_release(entry), headers))
+
+    await chat.bus.publish_raw(subject, *old[0])
+    customer = await chat.converse(CUSTOMER, cursors={session.id: 0})
+    assert (await customer.next("message"))[0].content.text.text == texts[0]
+    # An instance of the first release still runs beside this one.
+    await chat.bus.publish_raw(subject, *old[1])
+    assert [each.content.text.text for each in await customer.next("message", 2)] == texts
 
 
 async def test_a_device_that_has_seen_another_log_is_told_and_begins_anew(chat: Chat) -> None:

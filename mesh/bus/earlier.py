@@ -1,25 +1,38 @@
-"""Messages as the first release stored them: the kinds stood in the message itself, not in its `content`.
+"""What earlier releases stored, read as if it had been written today.
 
-History is kept for good and sealed, so what is stored is not rewritten; it is read as if it had been written today.
+The log keeps messages for days and the history keeps them for good and sealed, so what is stored is not rewritten.
+Everybody who reads the log does it by `parse`, here or through `payload.decode`.
+
+- In the first release, the kinds of a message stood in the message itself, not in its `content`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
-from octopus.chat.v1 import message_pb2
+from octopus.chat.v1 import chat_events_pb2, message_pb2
 
 # Numbers of the fields in `Message` then, and of the same kinds in `Content` now. All hold a message.
 _KINDS: Final = {8: 2, 9: 3, 10: 4}
 _LENGTH_DELIMITED: Final = 2
 _FAQ_ID, _QUESTION = 1, 2
 
+M = TypeVar("M", bound=Message)
+
+
+def parse(message_type: type[M], raw: bytes) -> M:
+    """Return the message in `raw`, whichever release wrote it. Raise DecodeError."""
+    message = message_type.FromString(raw)
+    if isinstance(message, chat_events_pb2.LogEntry) and message.HasField("message"):
+        with_content(message.message)
+    return message
+
 
 def with_content(message: message_pb2.Message) -> message_pb2.Message:
-    """Return the message with its content where it stands today. It is changed in place."""
+    """Return the message with its content where it stands today. It is changed in place. Raise DecodeError."""
     if message.HasField("content"):
         return message
     for number, data in _unknown(message):
@@ -33,7 +46,7 @@ def with_content(message: message_pb2.Message) -> message_pb2.Message:
                 if number == _FAQ_ID and isinstance(value, int):
                     source.faq_entry.faq_id = value
                 elif number == _QUESTION and isinstance(value, bytes):
-                    source.title = value.decode()
+                    source.title = value.decode(errors="replace")
     message.DiscardUnknownFields()
     return message
 

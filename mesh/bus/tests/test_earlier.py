@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import pytest
-from octopus.chat.v1 import message_pb2
+from octopus.chat.v1 import chat_events_pb2, message_pb2
 from octopus.session.v1 import session_pb2
 
-from services.archive.earlier import with_content
+from mesh.bus import decode, parse
+from mesh.bus.earlier import with_content
+from mesh.testing.first_release import stored_by_the_first_release
 
 pytestmark = pytest.mark.unit
 
 
 def stored(hexadecimal: str) -> message_pb2.Message:
     return with_content(message_pb2.Message.FromString(bytes.fromhex(hexadecimal)))
+
+
+def test_an_entry_of_the_log_is_read_with_its_content_by_everybody() -> None:
+    rest = chat_events_pb2.LogEntry(tenant_id="qingshan", customer_id=7)
+    message = bytes.fromhex(ANSWER)
+    stored = rest.SerializeToString() + bytes([1 << 3 | 2, len(message)]) + message
+    headers = {"Octopus-Type": "octopus.chat.v1.LogEntry"}
+    for entry in (parse(chat_events_pb2.LogEntry, stored), decode(stored, headers, chat_events_pb2.LogEntry)):
+        assert entry.message.content.answer.text == "24 小时内发出。"
+        assert entry.tenant_id == "qingshan"
+
+
+def test_what_tests_write_is_what_the_first_release_wrote() -> None:
+    for recorded in (ANSWER, CHANGE):
+        message = bytes.fromhex(recorded)
+        entry = parse(chat_events_pb2.LogEntry, bytes([1 << 3 | 2, len(message)]) + message)
+        again = parse(chat_events_pb2.LogEntry, stored_by_the_first_release(entry))
+        assert again == entry
 
 
 def test_a_text_is_still_a_text() -> None:
