@@ -19,6 +19,7 @@ from services.chat.log_extent import LogExtent
 from services.chat.posting import Posting
 from services.chat.registry import ConnectionRegistry
 from services.chat.relay_servicer import RelayServicer
+from services.chat.rooms import SWEEP_S
 from services.chat.servicer import ChatServicer
 from services.chat.sessions import SessionClient
 from services.chat.store import Receipts
@@ -55,7 +56,7 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     relay = RelayServicer(streams, admission, f"{config.instance}.{uuid.uuid4().hex[:8]}")
     bus.on_reconnect(registry.repair)
     member.spawn("watch connections", streams.watch())
-    member.spawn("close idle rooms", registry.sweep())
+    member.periodic("close idle rooms", registry.rooms.sweep, every=SWEEP_S)
     member.on_stop(streams.drain)
     member.on_stop(relay.drain)
     await member.serve(

@@ -27,16 +27,13 @@ from services.chat.connection import Connection
 from services.chat.domain import UnknownSession
 from services.chat.follower import BROKEN, Follower
 from services.chat.log_extent import LogExtent
-from services.chat.replay import ReplayScheduler
-from services.chat.room import Reading, Room, participation
-from services.chat.tail import TailMemory
+from services.chat.room import participation
+from services.chat.rooms import Rooms
 
 _log = structlog.get_logger(__name__)
 
 # Connections whose sessions are asked for at once after the bus was away.
 _ASK_AT_ONCE: Final = 8
-# Seconds for which a room and its tail are kept when nobody uses them: whoever lost a stream is soon back.
-_LINGER_S: Final = 30.0
 
 UserKey = tuple[str, int]
 
@@ -80,23 +77,16 @@ class ConnectionRegistry:
         self._users: dict[UserKey, _User] = {}
         # What each stream follows or has followed, by session id; kept for the stream's life.
         self._followers: dict[Connection, dict[int, Follower]] = {}
-        self._rooms: dict[tuple[str, int], Room] = {}
-        self._subscriptions: dict[Room, Subscription] = {}
-        # Since when a room has been empty.
-        self._empty_since: dict[Room, float] = {}
-        self._extent = extent
         self._asking = asyncio.Semaphore(_ASK_AT_ONCE)
         self._attaching = attaching or AttachQueue()
         self._background = Background()
-        self._memory = TailMemory(tail_memory_bytes)
-        self._reading = Reading(
-            log=bus,
-            extent=extent.get,
-            memory=self._memory,
-            replays=ReplayScheduler(),
-            background=self._background,
-            page=replay_page,
+        self.rooms: Final = Rooms(
+            bus,
+            extent,
+            self._background,
+            replay_page=replay_page,
             resume_limit=resume_limit,
+            tail_memory_bytes=tail_memory_bytes,
         )
 
     @property
@@ -175,7 +165,7 @@ class ConnectionRegistry:
 
     async def session(self, principal: Principal, session_id: int) -> session_pb2.Session:
         """Return a session as it is now; from the room when there is one, else from the session service."""
-        room = self._rooms.get((principal.tenant_id, session_id))
+        room = self.rooms.get(principal.tenant_id, session_id)
         if room is not None:
             return room.session
         try:
@@ -193,7 +183,7 @@ class ConnectionRegistry:
             if refused.reason == errors_pb2.REASON_NOT_FOUND:
                 return None
             raise
-        room = self._rooms.get((principal.tenant_id, session_id))
+        room = self.rooms.get(principal.tenant_id, session_id)
         if room is not None:
             room.learn(session)
         return session
@@ -216,24 +206,13 @@ class ConnectionRegistry:
 
     def repair(self) -> None:
         """Make good what may have been missed while the bus was away."""
-        self._extent.forget()
-        for room in list(self._rooms.values()):
-            room.doubt()
+        self.rooms.doubt()
         for connection in self.connections:
             self._background.spawn(
                 self._refresh(connection),
                 name="refresh sessions",
                 on_failure=lambda connection=connection: connection.end(BROKEN),  # type: ignore[misc]  # bound per turn
             )
-
-    async def sweep(self) -> None:
-        """Close rooms that have been empty for a while, and forget tails that nobody uses. Runs until cancelled."""
-        while True:
-            await asyncio.sleep(_LINGER_S / 10)
-            before = asyncio.get_running_loop().time() - _LINGER_S
-            self._memory.expire(before)
-            for room in [room for room, since in self._empty_since.items() if since <= before]:
-                self._close(room)
 
     async def _refresh(self, connection: Connection) -> None:
         """Learn what notices may have been missed; asks until the session service answers or the stream has ended."""
@@ -250,62 +229,24 @@ class ConnectionRegistry:
 
     async def _join(self, connection: Connection, session: session_pb2.Session) -> None:
         """Let a stream follow a session, unless the stream has ended or its person takes part no more."""
-        room = await self._room(session)
+        room = await self.rooms.open(session)
         followers = self._followers.get(connection)
         if followers is None or not connection.open:
             if not room.followers:
-                self._leave_empty(room)
+                self.rooms.leave_empty(room)
             return
         follower = followers.get(session.id)
         if follower is None:
             follower = followers[session.id] = Follower(connection, 0)
         if participation(room.session).includes(connection.principal.user_id):
-            self._empty_since.pop(room, None)
+            self.rooms.keep(room)
             follower.join(room)
         elif not room.followers:
-            self._leave_empty(room)
-
-    async def _room(self, session: session_pb2.Session) -> Room:
-        """Return the room of a session, subscribed to its live subject."""
-        key = (session.tenant_id, session.id)
-        while True:
-            room = self._rooms.get(key)
-            if room is None:
-                break
-            room.learn(session)
-            await asyncio.wait([room.listening])
-            # It could not be opened, or was closed meanwhile.
-            if self._rooms.get(key) is room:
-                return room
-        room = self._rooms[key] = Room(session, self._reading, self._leave_empty)
-        try:
-            self._subscriptions[room] = await self._bus.subscribe(room.live_subject, room.hear)
-        except BaseException:
-            # Whoever waits for this room opens another one.
-            del self._rooms[key]
-            raise
-        finally:
-            room.listening.set_result(None)
-        return room
-
-    def _leave_empty(self, room: Room) -> None:
-        if room.over:
-            self._close(room)
-        elif room in self._subscriptions:
-            self._empty_since.setdefault(room, asyncio.get_running_loop().time())
-
-    def _close(self, room: Room) -> None:
-        self._empty_since.pop(room, None)
-        if self._rooms.get((room.tenant_id, room.session_id)) is room:
-            del self._rooms[room.tenant_id, room.session_id]
-        room.stop()
-        subscription = self._subscriptions.pop(room, None)
-        if subscription is not None:
-            self._background.spawn(subscription.unsubscribe(), name="leave room")
+            self.rooms.leave_empty(room)
 
     def _on_notice(self, user: _User, data: bytes) -> None:
         session = session_events_pb2.SessionNotice.FromString(data).session
-        room = self._rooms.get((session.tenant_id, session.id))
+        room = self.rooms.get(session.tenant_id, session.id)
         if room is not None:
             room.learn(session)
             # Notices may come in another order than the changes.

@@ -28,6 +28,7 @@ from mesh.bus import Bus, connect
 from mesh.bus.streams import LOG, window_of
 from mesh.errors import Refused
 from mesh.identity.files import Identity
+from mesh.process.periodic import periodic
 from mesh.rpc.admission import Admission
 from mesh.rpc.channel import connect as dial
 from mesh.rpc.metadata import as_service, with_token
@@ -43,6 +44,7 @@ from services.chat.log_extent import LogExtent
 from services.chat.posting import Posting
 from services.chat.registry import ConnectionRegistry
 from services.chat.relay_servicer import RelayServicer
+from services.chat.rooms import SWEEP_S
 from services.chat.servicer import ChatServicer
 from services.chat.sessions import SessionClient
 from services.chat.store import Receipts
@@ -325,7 +327,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             verifier = keys.verifier(revocations)
             admission = Admission("/octopus.chat.v1.ChatService/Converse", verifier, caller="bridge")
             relay = RelayServicer(streams, admission, f"chat-{len(addresses) + 1}")
-            for work in (streams.watch(), registry.sweep()):
+            for work in (streams.watch(), periodic("close idle rooms", registry.rooms.sweep, every=SWEEP_S)):
                 stack.callback(asyncio.create_task(work).cancel)
             addresses.append(
                 await stack.enter_async_context(

@@ -294,7 +294,7 @@ async def test_who_left_everything_is_remembered_by_nothing() -> None:
     await setting.registry.detach(agent)
     assert setting.registry.follower(agent, 1) is None
     assert not setting.registry.connections
-    assert not any(room.followers for room in setting.registry._rooms.values())
+    assert not any(room.followers for room in setting.registry.rooms._rooms.values())
 
 
 async def _until(condition: Callable[[], bool]) -> None:
