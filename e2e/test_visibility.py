@@ -34,7 +34,7 @@ class Readers:
         self._chat = chat_service_pb2_grpc.ChatServiceStub(shop.channel)
         self._session = session
 
-    async def sees(self, who: Identity, *, staff: bool = True) -> bool:
+    async def sees(self, who: Identity) -> bool:
         """Return whether a person sees the session; fails when the readers do not agree."""
         answers = {
             "GetSession": await _found(
@@ -48,11 +48,10 @@ class Readers:
                 )
             ),
         }
-        if staff:
-            page = await self._sessions.ListSessions(
-                session_service_pb2.ListSessionsRequest(customer_id=self._session.customer_id), metadata=who.metadata
-            )
-            answers["ListSessions"] = self._session.id in [each.id for each in page.sessions]
+        page = await self._sessions.ListSessions(
+            session_service_pb2.ListSessionsRequest(customer_id=self._session.customer_id), metadata=who.metadata
+        )
+        answers["ListSessions"] = self._session.id in [each.id for each in page.sessions]
         assert len(set(answers.values())) == 1, answers
         return answers["GetSession"]
 
@@ -134,7 +133,7 @@ async def test_every_reader_keeps_one_rule_through_the_life_of_a_session(octopus
             assert not await readers.takes_part(each)
         for each in foreigners:
             assert not await readers.sees(each)
-        assert not await readers.sees(stranger, staff=False)
+        assert not await readers.sees(stranger)
         assert not await readers.takes_part(stranger)
 
     async def overseers() -> None:
@@ -147,7 +146,7 @@ async def test_every_reader_keeps_one_rule_through_the_life_of_a_session(octopus
         await shopper.say(session.id, "我的订单 20261125 到哪了")
         # With the bot: no agent.
         await nobody_else(earlier, now, other)
-        assert await readers.sees(customer, staff=False)
+        assert await readers.sees(customer)
         assert await readers.takes_part(customer)
         await overseers()
 

@@ -132,3 +132,22 @@ async def test_the_chat_that_ended_last_stays_readable(browser: Browser, octopus
 
     await agent.reload()
     await expect(agent.get_by_test_id("conversation")).to_contain_text("七天内", timeout=SLOW_MS)
+
+
+async def test_the_chat_that_ended_last_is_there_after_a_log_in_on_another_device(
+    browser: Browser, octopus: Octopus, qingshan: Shop
+) -> None:
+    telephone = await qingshan.customer("王小明", "wang-xiaoming")
+    session = await qingshan.open_session(telephone)
+    said = f"在手机上问过的 {session.id}"
+    async with qingshan.present(telephone) as participant:
+        await participant.say(session.id, said)
+    await qingshan.end(telephone, session.id)
+
+    desktop = await open_page(browser, octopus, "/shop/qingshan/", DESKTOP)
+    await desktop.get_by_test_id("identity").click()
+    await expect(desktop.get_by_test_id("who")).to_contain_text("王小明", timeout=SLOW_MS)
+    await desktop.get_by_test_id("launcher").click()
+    await expect(desktop.locator("[data-kind=customer]").last).to_contain_text(said, timeout=SLOW_MS)
+    await desktop.get_by_test_id("start-again").click()
+    await expect(desktop.get_by_test_id("suggestion").first).to_be_visible()

@@ -9,7 +9,7 @@ from typing import Any, Final
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
-from services.session.domain import Agent, AgentStatus, EndReason, HandoffReason, Session, SessionState
+from services.session.domain import Agent, AgentStatus, EndReason, HandoffReason, Session, SessionState, Viewer
 
 # What changes when a session changes; `active_at` is bookkeeping and no part of it.
 _CHANGING: Final = (
@@ -41,8 +41,8 @@ SELECT: Final = (
     f"SELECT {_COLUMNS}, CASE WHEN s.state = 2 THEN {_POSITION} ELSE 0 END AS queue_position"
     " FROM cs_session s WHERE s.tenant_id = %(tenant)s"
 )
-# `Viewer.sees` for a member of staff who is no supervisor.
-VISIBLE: Final = "(s.agent_id = %(user)s OR s.state = 2 OR s.former_agents @> ARRAY[%(user)s]::bigint[])"
+_OF_CUSTOMER: Final = "s.customer_id = %(user)s"
+_OF_AGENT: Final = "s.agent_id = %(user)s OR s.state = 2 OR s.former_agents @> ARRAY[%(user)s]::bigint[]"
 SELECT_AGENT: Final = """
     SELECT a.tenant_id, a.user_id, a.display_name, a.status, a.capacity, a.version,
            a.token_generation, a.last_assigned_at,
@@ -53,6 +53,14 @@ UPDATE_AGENT: Final = """
     UPDATE cs_agent SET display_name = %(display_name)s, status = %(status)s, capacity = %(capacity)s,
            version = %(version)s, token_generation = %(token_generation)s, last_assigned_at = %(last_assigned_at)s
     WHERE tenant_id = %(tenant_id)s AND user_id = %(user_id)s"""
+
+
+def visible_to(viewer: Viewer) -> str:
+    """Return `Viewer.sees` as a condition on the session s, of the person %(user)s."""
+    if viewer.supervisor or viewer.service:
+        return "TRUE"
+    rules = [rule for rule, holds in ((_OF_CUSTOMER, viewer.shopper), (_OF_AGENT, viewer.agent)) if holds]
+    return f"({' OR '.join(rules)})" if rules else "FALSE"
 
 
 async def fetch(conn: AsyncConnection[Any], query: str, values: dict[str, object]) -> list[DictRow]:

@@ -13,7 +13,7 @@ from psycopg.rows import DictRow
 from mesh.stores.postgres import Database
 from services.session.domain import LIVE, Agent, Session, SessionState, Viewer
 from services.session.events import Announcer
-from services.session.rows import LIVE_SESSIONS, SELECT, SELECT_AGENT, VISIBLE, agent_of, fetch, session_of
+from services.session.rows import LIVE_SESSIONS, SELECT, SELECT_AGENT, agent_of, fetch, session_of, visible_to
 from services.session.unit_of_work import UnitOfWork
 
 
@@ -84,13 +84,13 @@ class Store:
     async def page(
         self, viewer: Viewer, *, before_id: int, limit: int, states: Sequence[SessionState], customer_id: int
     ) -> list[Session]:
-        """Return sessions that a member of staff may see, newest first, below `before_id` (0: from the newest).
+        """Return sessions that the viewer may see, newest first, below `before_id` (0: from the newest).
 
         `customer_id` 0 and no `states` mean all.
         """
         return await self._sessions(
             SELECT
-            + ("" if viewer.supervisor else f" AND {VISIBLE}")
+            + f" AND {visible_to(viewer)}"
             + (" AND s.id < %(before)s" if before_id else "")
             + (" AND s.state = ANY(%(states)s)" if states else "")
             + (" AND s.customer_id = %(customer)s" if customer_id else "")

@@ -9,7 +9,7 @@
 
 Seeing a session means its state and its history. Whoever may not see it is told NOT_FOUND. Taking part (to follow it
 live, to speak, to send signs) is less: chat leaves it to the customer and the agent who has it now. The list of
-sessions asks the same rule in SQL (`rows.VISIBLE`); a test compares the two.
+sessions asks the same rule in SQL (`rows.visible_to`); a test compares the two.
 """
 
 from __future__ import annotations

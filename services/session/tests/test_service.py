@@ -167,6 +167,7 @@ async def test_the_list_of_sessions_and_the_rule_of_who_sees_one_agree(
         running.person(tenant, SUPERVISOR, "ADMIN"),
         running.person(f"{tenant}-b", SUPERVISOR, "SUPERVISOR"),
     ]
+    shoppers = [running.customer(tenant, 2), running.person(tenant, 3, "VISITOR"), running.customer(f"{tenant}-b", 2)]
     await agents[0].SetAgentStatus(available())
     sessions = [await opened(running.customer(tenant, number)) for number in range(1, 8)]
     for number in range(2, 8):
@@ -180,7 +181,7 @@ async def test_the_list_of_sessions_and_the_rule_of_who_sees_one_agree(
     await agents[1].SetAgentStatus(available())
     await agents[1].EndSession(pb.EndSessionRequest(session_id=sessions[3].id))
     listed = []
-    for person in staff:
+    for person in (*staff, *shoppers):
         shown = {found.id for found in (await person.ListSessions(pb.ListSessionsRequest())).sessions}
         got = set()
         for session in sessions:
@@ -192,12 +193,32 @@ async def test_the_list_of_sessions_and_the_rule_of_who_sees_one_agree(
         assert shown == got
         listed.append([number for number, session in enumerate(sessions, 1) if session.id in shown])
     everything = list(range(1, 8))
-    first, second, third, *rest = listed
+    first, second, third, *rest = listed[: len(staff)]
     # Their own, now and before; for the second all that was offered after the first had gone; for the third nothing.
     assert first == [2, 3, 4, 5]
     assert second == [3, 4, 6, 7]
     assert third == []
     assert rest == [everything, everything, []]
+    # A customer's has ended; a visitor's waits; somebody with the same number in another shop has none.
+    assert listed[len(staff) :] == [[2], [3], []]
+
+
+async def test_a_customer_pages_through_their_own_sessions_newest_first(running: Service, tenant: str) -> None:
+    customer = running.customer(tenant, 1)
+    mine = []
+    for _ in range(3):
+        mine.append((await opened(customer)).id)
+        await customer.EndSession(pb.EndSessionRequest(session_id=mine[-1]))
+    other = await opened(running.customer(tenant, 2))
+    found: list[int] = []
+    token = ""
+    while not found or token:
+        page = await customer.ListSessions(pb.ListSessionsRequest(page_size=2, page_token=token))
+        found += [session.id for session in page.sessions]
+        token = page.next_page_token
+    assert found == mine[::-1]
+    of_another = pb.ListSessionsRequest(customer_id=other.customer_id)
+    assert not (await customer.ListSessions(of_another)).sessions
 
 
 async def requeue(part: Parts, session: session_pb2.Session) -> None:

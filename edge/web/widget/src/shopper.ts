@@ -34,7 +34,7 @@ export class Shopper {
   readonly refused = signal<Failure | null>(null);
   /** What is written and not sent. */
   readonly draft = signal("");
-  /** True while the session that this browser knows is not there yet: an empty greeting would say that it is gone. */
+  /** True while the last session is not there yet, if there may be one: an empty greeting would say that it is gone. */
   readonly looking = signal(false);
   readonly link = signal<Link | null>(null);
   /** The session that is shown: the open one, else the last. */
@@ -75,7 +75,7 @@ export class Shopper {
   async start(): Promise<void> {
     if (this.phase.peek() === "loading" || this.phase.peek() === "ready") return;
     this.phase.value = "loading";
-    this.looking.value = lasting.get(this.lastSession) !== null;
+    this.looking.value = this.mayHaveTalked;
     const start = ++this.starts;
     try {
       const keyring = await this.identify();
@@ -187,18 +187,22 @@ export class Shopper {
     return `octopus:${this.person}:last`;
   }
 
-  /** Show the session that ended last, when this browser knows one and none is open. */
+  /** A visitor is known to this browser alone; a customer may have talked on another device. */
+  private get mayHaveTalked(): boolean {
+    return this.identity !== null || lasting.get(this.lastSession) !== null;
+  }
+
+  /** Show the session that ended last, on whatever device, when there is one and none is open. */
   private async recall(link: Link): Promise<void> {
-    const kept = lasting.get(this.lastSession);
-    if (kept === null || this.conversation.peek()) return;
+    if (!this.mayHaveTalked || this.conversation.peek()) return;
     try {
-      const { session } = await this.api!.session.getSession({ sessionId: BigInt(kept) });
-      if (!session || this.conversation.peek()) return;
-      const conversation = link.learn(session);
+      const { sessions } = await this.api!.session.listSessions({ pageSize: 1 });
+      if (!sessions[0] || this.conversation.peek()) return;
+      const conversation = link.learn(sessions[0]);
       conversation.incomplete.value = true;
     } catch (error) {
-      // It may be deleted, or somebody else's; a greeting is all there is to show then.
-      if (troubleOf(error) === "refused") lasting.remove(this.lastSession);
+      // A greeting is all there is to show then.
+      console.warn("octopus: the last session could not be read", troubleOf(error));
     }
   }
 

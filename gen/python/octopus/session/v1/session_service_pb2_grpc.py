@@ -122,7 +122,8 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists the sessions of the shop that the caller may see (see GetSession), newest first.
+        """Lists the sessions of the shop that the caller may see (see GetSession), newest first: of visitors and customers
+        their own, also the ended ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

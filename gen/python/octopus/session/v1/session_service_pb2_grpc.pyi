@@ -34,7 +34,9 @@ class SessionServiceStub:
     agent. At most 100, oldest first; no more can be open for one person.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """Lists the sessions of the shop that the caller may see (see GetSession), newest first."""
+    """Lists the sessions of the shop that the caller may see (see GetSession), newest first: of visitors and customers
+    their own, also the ended ones.
+    """
     RequestHandoff: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RequestHandoffRequest, _session_service_pb2.RequestHandoffResponse]
     """Asks for a person: the session is assigned to the least loaded available agent with free capacity,
     or waits in order. Asking again changes nothing.
@@ -99,7 +101,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _aio.ServicerContext[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse],
     ) -> _abc.Awaitable[_session_service_pb2.ListSessionsResponse]:
-        """Lists the sessions of the shop that the caller may see (see GetSession), newest first."""
+        """Lists the sessions of the shop that the caller may see (see GetSession), newest first: of visitors and customers
+        their own, also the ended ones.
+        """
 
     @_abc_1.abstractmethod
     def RequestHandoff(
