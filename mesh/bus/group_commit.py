@@ -29,8 +29,9 @@ _log = structlog.get_logger(__name__)
 
 EXPECTED_LAST_HEADER: Final = "Nats-Expected-Last-Subject-Sequence"
 
-# A batch costs the server about as much as so many single messages: files of its own, written and removed.
-_WORTH_A_BATCH: Final = 12
+# A batch costs the server about as much as so many single messages: its files are written, and removed again, in memory
+# (`mesh.platform.components.nats_staging`; in a cluster the server does that itself).
+_WORTH_A_BATCH: Final = 5
 # What was shown and not synchronized is within the fence.
 _MOST_IN_A_BATCH: Final = HEIGHT
 _MOST_BYTES: Final = 1_000_000

@@ -17,6 +17,7 @@ from mesh.identity.files import Identity
 from mesh.manifest import manifests
 from mesh.platform.child import Command
 from mesh.platform.components.component import ComponentError, executable, get
+from mesh.platform.components.nats_staging import stage_in_memory
 from mesh.platform.durability import Durability
 from mesh.platform.folder import Folder
 from mesh.stores.keyring import Keyring, KeyringError, add_key
@@ -220,9 +221,13 @@ class Nats:
         raise OSError(f"NATS is not healthy: {wrong}")
 
     async def complete(self) -> None:
-        """Note with which key the files are sealed now. The streams are made by the control process."""
+        """Note with which key the files are sealed now, and stage batches in memory.
+
+        The streams are made by the control process.
+        """
         [key_id] = Keyring(self._folder.secrets / _KEYRING).encoded()
         write(self._folder.secrets / _SEALED_WITH, key_id, mode=0o600)
+        await stage_in_memory(self.folder)
 
 
 def _publish(name: str, rights: Rights) -> list[str]:
