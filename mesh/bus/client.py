@@ -25,7 +25,7 @@ Callback = Callable[[bytes, Mapping[str, str], str, str], None]
 
 _log = structlog.get_logger(__name__)
 _NO_HEADERS: Mapping[str, str] = {}
-_VERSION_LINE = len(b"NATS/1.0")
+_VERSION_LENGTH = len("NATS/1.0")
 _STREAM_LINE = f"\r\n{STREAM_HEADER}:".encode()
 _RETRY_AFTER_S = 0.25
 
@@ -105,6 +105,23 @@ class Client(NatsClient):
             with contextlib.suppress(NatsError):
                 await self._send_unsubscribe(sid)
 
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
+        """Queue a message as nats-py does, which checks and copies each header on its own: 3 times as long."""
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
+        if not headers or lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+            # Whoever wants another line in a header does not get it.
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        head = f"NATS/1.0\r\n{lines}\r\n".encode()
+        command = f"HPUB {subject} {reply} {len(head)} {len(head) + payload_size}\r\n".encode()
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(b"".join((command, head, payload, b"\r\n")))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
         callback = self._direct.get(sid)
         if callback is None:
@@ -144,17 +161,15 @@ class Client(NatsClient):
 
 def _headers_of(raw: bytes) -> dict[str, str]:
     """The headers of a message; a status such as `NATS/1.0 404 No Messages` becomes `Status` and `Description`."""
-    lines = raw[_VERSION_LINE:].split(b"\r\n")
+    version, *lines = raw.decode("utf-8", "replace").split("\r\n")
     headers: dict[str, str] = {}
-    status = lines[0].strip()
+    status = version[_VERSION_LENGTH:].strip()
     if status:
-        code, _, description = status.partition(b" ")
-        headers["Status"] = code.decode("ascii", "replace")
-        headers["Description"] = description.decode("utf-8", "replace")
-    for line in lines[1:]:
-        name, separator, value = line.partition(b":")
+        headers["Status"], _, headers["Description"] = status.partition(" ")
+    for line in lines:
+        name, separator, value = line.partition(":")
         if separator:
-            headers[name.strip().decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
+            headers[name.strip()] = value.strip()
     if raw.count(_STREAM_LINE) > 1:
         headers[TWICE_HEADER] = "1"
     return headers

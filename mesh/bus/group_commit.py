@@ -73,10 +73,12 @@ class GroupCommit:
         self._waiting.append(waiting)
         if self._task is None:
             self._task = asyncio.create_task(self._send_all(), name="group commit")
+        # A third of what `asyncio.timeout` costs, which every message would pay.
+        giving_up = asyncio.get_running_loop().call_later(timeout, _fail, [waiting], TimeoutError())
         try:
-            async with asyncio.timeout(timeout):
-                return await waiting.answer
+            return await waiting.answer
         finally:
+            giving_up.cancel()
             # Cancelled while it waited for its turn: `_take` leaves it out.
             waiting.answer.cancel()
 
