@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from octopus.chat.v1 import chat_events_pb2, frame_pb2, message_pb2
 from octopus.options.v1 import options_pb2
 from octopus.session.v1 import session_pb2
@@ -132,21 +131,17 @@ class Posting:
             if first is not None:
                 return _acknowledged_again(first, speaker)
 
-        seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-        message = message_pb2.Message(
-            id=self._ids.next(),
-            session_id=session.id,
-            sender=sender_of(principal),
-            client_message_id=post.client_message_id,
-            sent_at=Timestamp(seconds=seconds, nanos=nanos),
-            content=with_fallback(post.content),
-        )
+        # Filled in place: to build the parts and put them together takes twice as long.
         entry = chat_events_pb2.LogEntry(
-            message=message,
-            tenant_id=session.tenant_id,
-            customer_id=session.customer_id,
-            session_state=session.state,
+            tenant_id=session.tenant_id, customer_id=session.customer_id, session_state=session.state
         )
+        message = entry.message
+        message.id = self._ids.next()
+        message.session_id = session.id
+        message.client_message_id = post.client_message_id
+        message.sent_at.seconds, message.sent_at.nanos = divmod(time.time_ns(), 1_000_000_000)
+        message.sender.CopyFrom(sender_of(principal))
+        message.content.CopyFrom(with_fallback(post.content))
         subject = f"log.{session.tenant_id}.{session.id}"
         if own_posts is not None:
             own_posts.add(message.id)
