@@ -25,5 +25,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def kinds(module: pytest.Module) -> list[str]:
-    """The kinds that a module declares by its `pytestmark`."""
+    """Return the kinds that a module declares by its `pytestmark`."""
     return [mark.name for mark in module.own_markers if mark.name in KINDS]

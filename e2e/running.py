@@ -42,7 +42,7 @@ class Octopus:
 
     @property
     def edge(self) -> Edge:
-        """The way in."""
+        """Return the way in."""
         found = self.status()
         if not found["endpoints"]:
             raise NotRunningError(f"nothing runs in {self.root}; start it with `make up`")

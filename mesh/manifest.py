@@ -118,7 +118,7 @@ class Manifest(_Table):
 
     @property
     def is_service(self) -> bool:
-        """Whether it is one of the services, which have a contract in `proto/octopus/<name>`."""
+        """Return whether it is one of the services, which have a contract in `proto/octopus/<name>`."""
         return self.module.startswith("services.")
 
     @model_validator(mode="after")

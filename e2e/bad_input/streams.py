@@ -36,7 +36,7 @@ class Case:
 
 
 def post(session_id: int, text: str | None, **changed: Any) -> frame_pb2.ClientFrame:
-    """A message."""
+    """Return a message."""
     fields: dict[str, Any] = {"session_id": session_id, "client_message_id": secrets.token_hex(8)}
     if text is not None:
         fields["content"] = message_pb2.Content(text=message_pb2.Text(text=text))
@@ -133,5 +133,5 @@ async def closed(ws: ClientConnection) -> tuple[int, str]:
 
 
 def close_code(reason: str) -> tuple[int, str]:
-    """The close that carries a reason."""
+    """Return the close that carries a reason."""
     return 4000 + errors_pb2.Reason.Value(f"REASON_{reason}"), reason

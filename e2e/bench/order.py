@@ -41,7 +41,7 @@ class Order:
 
     @property
     def edge(self) -> Edge:
-        """The way in."""
+        """Return the way in."""
         return Edge(self.host, self.port, Path(self.ca))
 
     @staticmethod

@@ -48,7 +48,7 @@ class Storm:
 
     @property
     def ratio(self) -> float:
-        """The p99 of those who talk, as a multiple of the quiet one; the aim is below 2."""
+        """Return the p99 of those who talk, as a multiple of the quiet one; the aim is below 2."""
         return self.during.p99_ms / self.quiet.p99_ms
 
 

@@ -47,7 +47,7 @@ class Identity:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What a gRPC call carries."""
+        """Return what a gRPC call carries."""
         return (("authorization", f"Bearer {self.access_token}"),)
 
 

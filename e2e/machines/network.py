@@ -30,7 +30,7 @@ class Network:
 
     @property
     def subnet(self) -> str:
-        """The first three bytes of everybody's address."""
+        """Return the first three bytes of everybody's address."""
         return f"10.77.{self._number}"
 
     def on(self, machine: str, *argv: str) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class Machines:
         )  # fmt: skip
 
     def edge(self, machine: str) -> Edge:
-        """The way in on a machine."""
+        """Return the way in on a machine."""
         return Edge(self.network.address(machine), EDGE_PORT, self._public / "ca.pem")
 
     def logins(self) -> dict[str, Any]:

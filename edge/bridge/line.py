@@ -71,7 +71,7 @@ class Line:
 
     @property
     def good(self) -> bool:
-        """Whether new conversations belong here: it takes them, and has answered lately."""
+        """Return whether new conversations belong here: it takes them, and has answered lately."""
         return self.open and self._silent <= DOUBTED
 
     def carry(self, client: Client, token: str, traceparent: str, message: bytes) -> int:

@@ -1,12 +1,12 @@
-"""How many bytes the streams may hold, and what happens before there are too many.
+"""Bounds of the streams: how many bytes they may hold, and what is done before they are full.
 
-- From 75 % on, a stream is relieved of its oldest messages, down to 50 %, but only of those that every consumer has
+- From 75 % on, the oldest messages of a stream are deleted, down to 50 %, but only those that every consumer has
   acknowledged: the archive has them.
 - From 80 % on, a warning names the consumer that is behind. The metric is `octopus_bus_stream_fill_ratio`.
 - A full stream refuses new messages: their senders get STORAGE_FULL, and no stored message is deleted.
-- When the disk itself is nearly full, whoever fills it, the streams stop where they are until it has room again.
+- When the disk itself is nearly full, for whatever reason, the streams refuse new messages until it has room again.
 
-All of it ends by itself, within seconds of the cause.
+Each state ends within seconds after its cause has ended; no operator is needed.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ class Bounds:
     """The bounds of one server's streams."""
 
     def __init__(self, total: int = DEFAULT_BYTES, *, folder: Path | None = None, reserve: int = 512 * 2**20) -> None:
-        """`total` bytes for all streams. `folder` lies on the server's disk, of which `reserve` bytes stay free.
+        """`total` bytes for all streams. `folder` is on the server's disk, of which `reserve` bytes stay free.
 
-        Without `folder` the disk is not looked at: the server runs on another machine.
+        Without `folder` the disk is not checked: the server runs on another machine.
         """
         self._total = total
         self._folder = folder
@@ -45,7 +45,7 @@ class Bounds:
         self._warned: set[str] = set()
 
     async def of(self, jetstream: JetStreamContext, stream: Stream) -> int:
-        """Return the bound of a stream. Raises nats-py's errors."""
+        """Return the bound of a stream. Raise nats-py's errors."""
         usual = int(self._total * stream.share)
         if stream.discards or not await self._is_disk_full():
             return usual
@@ -56,7 +56,7 @@ class Bounds:
         return min(usual, max(held, 1))
 
     async def make_room(self, jetstream: JetStreamContext, name: str, consumers: list[str]) -> None:
-        """Relieve a stream of what every consumer has acknowledged, and warn. Raises nats-py's errors."""
+        """Delete what every consumer has acknowledged from a stream that fills up, and warn. Raise nats-py's errors."""
         info = await jetstream.stream_info(name)
         ratio = info.state.bytes / max(info.config.max_bytes or 0, 1)
         measure.stream_fill.labels(name).set(ratio)

@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Message)
 
 _log = structlog.get_logger(__name__)
 
-# Beyond this many unsent bytes a publication would wait for the server, which a signal is not worth.
+# With more unsent bytes than this, a publication would wait for the server; a signal is dropped instead.
 _SIGNALS_STOP_AT_BYTES = 1_000_000
 
 
@@ -38,7 +38,7 @@ class Subscription:
         self._forget = forget
 
     async def unsubscribe(self) -> None:
-        """End it; no callback comes after this returns. Harmless when it has ended already."""
+        """End the subscription; no callback runs after this returns. Do nothing when it has ended already."""
         self._forget()
         await self._client.unlisten(self._sid)
 
@@ -58,7 +58,7 @@ class Bus:
 
     @property
     def is_connected(self) -> bool:
-        """Whether NATS is there at this moment."""
+        """Return whether the connection to NATS is open."""
         return self._connected.is_set()
 
     async def publish(
@@ -79,7 +79,7 @@ class Bus:
 
         With `expected_last_subject_sequence` it is stored only while that is the sequence of the last message on the
         subject (0: none). Conflict when it is not; Full when the stream has no room; Unavailable after `timeout`;
-        Rejected when NATS refuses it for good.
+        Rejected when NATS would refuse it again.
         """
         return await self._publisher.publish(
             subject,
@@ -90,7 +90,7 @@ class Bus:
         )
 
     async def publish_raw(self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float = 5.0) -> PubAck:
-        """As `publish`, for serialized payloads; `headers` must hold `Nats-Msg-Id` and `Octopus-Type`."""
+        """Store a serialized payload like `publish`; `headers` must contain `Nats-Msg-Id` and `Octopus-Type`."""
         return await self._publisher.publish_raw(subject, data, headers, timeout=timeout)
 
     async def signal(self, subject: str, message: Message) -> None:
@@ -111,10 +111,10 @@ class Bus:
     ) -> Subscription:
         """Call `callback(payload, headers, subject)` for every message that is sent from now on, in order.
 
-        The callback runs in the loop that reads the connection: it hands on and returns, and does not block. Nothing is
-        dropped here, but NATS forgets what is sent while this process is disconnected, or cuts it off when it does not
-        read: `on_gap` is called after each reconnection, when messages may have been missed.
-        `mesh.bus.payload.decode` turns the payload into a message. What `mesh.bus.origin` doubts is left out.
+        The callback runs in the loop that reads the connection, so it must not block. Nothing is dropped here, but NATS
+        forgets what is sent while this process is disconnected, or cuts it off when it does not read: `on_gap` is
+        called after each reconnection, when messages may have been missed. `mesh.bus.payload.decode` turns the payload
+        into a message. Messages that `mesh.bus.origin` rejects are left out.
         """
         sid = await self._client.listen(subject, guarded(callback, self._doubts))
         forget = self.on_reconnect(on_gap) if on_gap else lambda: None
@@ -136,16 +136,16 @@ class Bus:
     ) -> None:
         """Run a durable consumer until cancelled; spawn it as a task.
 
-        `mesh.bus.consume` says what becomes of a message.
+        `mesh.bus.consume` lists the possible outcomes of a message.
 
         All instances of a service share the consumer by its `durable` name, which is the service's. The control process
-        makes it, as the service's manifest says: with other `subjects`, nothing is consumed and the log says why.
+        creates it from the service's manifest: with other `subjects`, nothing is consumed and the reason is logged.
 
         Up to `max_in_flight` messages are handled at once; with `key`, those with the same key one after the other and
         in the stream's order (within this instance: another instance may handle the next message of the key). What is
         not `wanted` is acknowledged where it arrives, at a fraction of the cost; the function must not raise. A handler
         that takes longer than `deadline` seconds (by default what `connect` was told) is cancelled, and its message
-        tried again. A cancelled consumer lets running handlers finish for 5 s and gives the rest back.
+        tried again. A cancelled consumer waits 5 s for running handlers and returns the rest to the server.
         """
         consumer = Consumer(
             self._client,
@@ -179,10 +179,10 @@ class Bus:
         max_deliveries: int = 8,
         deadline: float | None = None,
     ) -> None:
-        """As `consume`, with up to `batch` messages at once, gathered for at most `wait` seconds; one batch at a time.
+        """Consume like `consume`, one batch at a time: up to `batch` messages, collected for at most `wait` seconds.
 
-        A batch whose handler fails is handled again message by message, so a bad one does not take its neighbours
-        with it.
+        A batch whose handler fails is handled again message by message, so one bad message does not fail
+        the others.
         """
         consumer = Consumer(
             self._client,
@@ -203,41 +203,41 @@ class Bus:
             forget()
 
     async def read(self, subject: str, *, after_seq: int, limit: int) -> list[StoredMessage]:
-        """The stored messages of a subject after a sequence, in order: up to `limit`, and up to 4 MiB. May be empty."""
+        """Return the stored messages of a subject after a sequence, in order: up to `limit`, and up to 4 MiB."""
         return await read.read(self._replies, streams.stream_of(subject), subject, after_seq=after_seq, limit=limit)
 
     async def at(self, stream: str, seq: int) -> StoredMessage:
-        """The message with this sequence. NotStored when there is none (any more)."""
+        """Return the message with this sequence. NotStored when there is none (any more)."""
         return await read.at(self._replies, stream, seq)
 
     async def last(self, subject: str) -> StoredMessage | None:
-        """The last stored message of a subject, None when it has none."""
+        """Return the last stored message of a subject, None when it has none."""
         try:
             return await read.last(self._replies, streams.stream_of(subject), subject)
         except NotStored:
             return None
 
     async def extent_of(self, stream: str) -> StreamExtent:
-        """From the oldest message that the stream still holds (when it holds none, the next one) to the last it got."""
+        """Return the range from the stream's oldest message (when it is empty, the next one) to the last one stored."""
         return await read.extent(self._replies, stream)
 
     async def is_provisioned(self) -> bool:
-        """Say whether the control process has made the streams; false also while NATS does not answer."""
+        """Return whether the control process has created the streams; False as well while NATS does not answer."""
         try:
-            # It is made last.
+            # It is created last.
             await call(self._replies, f"STREAM.INFO.{streams.BUCKETS[0].stream}")
         except (NotStored, Unavailable):
             return False
         return True
 
     def kv(self, bucket: str) -> KeyValue:
-        """A key-value bucket of `mesh.bus.streams`. KeyError when it is not defined there."""
+        """Return a key-value bucket of `mesh.bus.streams`. KeyError when it is not defined there."""
         if bucket not in self._buckets:
             self._buckets[bucket] = KeyValue(self._client, self._replies, self._publisher, streams.bucket_of(bucket))
         return self._buckets[bucket]
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` each time the connection is back, subscriptions included; return how to end that."""
+        """Call `callback` after each reconnection, once subscriptions are restored; return a function that stops it."""
         token = object()
         self._on_reconnect[token] = callback
 
@@ -247,19 +247,19 @@ class Bus:
         return forget
 
     async def start(self) -> None:
-        """Take up work on a connected client; `connect` calls it."""
+        """Start on a connected client; called by `connect`."""
         await self._replies.start()
         self._connected.set()
         measure.connected.set(1)
 
     def lost(self) -> None:
-        """Note that the connection is gone; `connect` calls it."""
+        """Note that the connection was lost; called by `connect`."""
         self._connected.clear()
         measure.connected.set(0)
         self._replies.connection_lost()
 
     def back(self) -> None:
-        """Take up work again on a new connection; `connect` calls it."""
+        """Resume on a new connection; called by `connect`."""
         self._connected.set()
         measure.connected.set(1)
         self._publisher.reconnected()

@@ -1,7 +1,7 @@
-"""The NATS client as the bus needs it: never gives up, and delivers to plain functions in the read loop.
+"""The NATS client of the bus: reconnects without limit, and calls plain functions from the read loop.
 
-nats-py (2.16, pinned) closes for good on most errors that a server announces, and runs a task and a queue for each
-subscription. This is the only module that leans on its insides.
+nats-py (2.16, pinned) closes permanently on most errors that a server announces, and runs a task and a queue for each
+subscription. This is the only module that uses its internals.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ _RETRY_AFTER_S = 0.25
 
 
 class _Transport(TcpTransport):
-    """Sends what has gathered as one piece: over TLS, each piece costs a record, here and at the server."""
+    """Writes all pending chunks as one: over TLS, each chunk costs a record, here and at the server."""
 
     def __bool__(self) -> bool:
-        # nats-py would replace a transport that is not connected yet by one of its own.
+        # nats-py would replace a transport that is not connected yet with one of its own.
         return True
 
     def writelines(self, payload: list[bytes]) -> None:
@@ -42,7 +42,7 @@ class _Transport(TcpTransport):
         self.write(b"".join(payload))  # type: ignore[no-untyped-call]
 
     def abort(self) -> None:
-        """Close at once, without a word to the other side."""
+        """Close the connection without waiting for the peer."""
         if self._io_writer is not None:
             self._io_writer.transport.abort()
 
@@ -50,7 +50,7 @@ class _Transport(TcpTransport):
         """Upgrade the connection. See nats-py."""
         await super().connect_tls(*args)
         if self._io_writer is not None:
-            # Without it, asyncio complains about each connection that the server closes.
+            # Without it, asyncio logs a warning for each connection that the server closes.
             self._io_writer.transport.get_protocol()._over_ssl = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
@@ -66,19 +66,19 @@ class Client(NatsClient):
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
-        """The TLS context for the next connection; asked for anew each time, so that rotated certificates count."""
+        """Return the TLS context for the next connection, made anew each time so that rotated certificates are used."""
         if self._tls is None:
             raise NatsError("the server asks for TLS and this client was given no certificate")
         return self._tls()
 
     @property
     def server_id(self) -> str:
-        """The id of the server of this connection: another one after each restart of it."""
+        """Return the id of the server of this connection: it changes with each restart."""
         return str(self._server_info.get("server_id", ""))
 
     @property
     def in_cluster(self) -> bool:
-        """Whether the server is one of several, which may lag behind each other."""
+        """Return whether the server is part of a cluster, whose members may lag behind each other."""
         return bool(self._server_info.get("cluster"))
 
     async def listen(self, subject: str, callback: Callback) -> int:
@@ -97,7 +97,7 @@ class Client(NatsClient):
         return sid
 
     async def unlisten(self, sid: int) -> None:
-        """End a subscription made by `listen`. Harmless when it has ended already."""
+        """End a subscription made by `listen`. Do nothing when it has ended already."""
         if self._direct.pop(sid, None) is None:
             return
         self._subs.pop(sid, None)
@@ -132,19 +132,19 @@ class Client(NatsClient):
         try:
             callback(data, _headers_of(headers) if headers else _NO_HEADERS, subject.decode(), reply.decode())
         except Exception:  # noqa: BLE001  # logged in full
-            # One callback's mistake must not end the read loop that all others share.
+            # An error in one callback must not end the read loop that all of them share.
             _log.exception("bus callback failed", subject_class=subject.split(b".", 1)[0].decode())
 
     async def _process_err(self, err_msg: str) -> None:
         if PERMISSIONS_ERR in err_msg:
             await super()._process_err(err_msg)
         else:
-            # nats-py would close for good, e.g. on "slow consumer" or "maximum connections exceeded".
+            # nats-py would close permanently, e.g. on "slow consumer" or "maximum connections exceeded".
             await self._process_op_err(NatsError(f"nats: {err_msg}"))
 
     async def _attempt_reconnect(self) -> None:
         if isinstance(self._transport, _Transport):
-            # nats-py waits until it is closed, and over TLS a server that is frozen or cut off would have to agree:
+            # nats-py waits until the transport is closed; over TLS, with a server that is frozen or cut off, that takes
             # half a minute.
             self._transport.abort()
         while not self.is_closed:
@@ -160,7 +160,7 @@ class Client(NatsClient):
 
 
 def _headers_of(raw: bytes) -> dict[str, str]:
-    """The headers of a message; a status such as `NATS/1.0 404 No Messages` becomes `Status` and `Description`."""
+    """Return the headers of a message, with a status such as `NATS/1.0 404 No Messages` as `Status`, `Description`."""
     version, *lines = raw.decode("utf-8", "replace").split("\r\n")
     headers: dict[str, str] = {}
     status = version[_VERSION_LENGTH:].strip()

@@ -1,4 +1,4 @@
-"""How a member gets on the bus, and stays there."""
+"""Connect a member to NATS, and reconnect until it is closed."""
 
 import asyncio
 import ssl
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 # The name on the certificate of every NATS server, whatever address it is reached at.
 SERVER_NAME = "nats.octopus.local"
 
-# A server that does not answer two pings is taken for gone, within three intervals.
+# A server that does not answer two pings is considered lost, within three intervals.
 _PING_INTERVAL_S = 2
 _DIAL_WITHIN_S = 2
 _RECONNECT_WAIT_S = 0.25
@@ -41,19 +41,18 @@ async def connect(
     provisions: Bounds | None = None,
     handler_deadline: float = DEADLINE_S,
 ) -> AsyncIterator[Bus]:
-    """A bus on the NATS servers at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`, closed in the end.
+    """Open a bus on the NATS servers at `url`, e.g. `tls://127.0.0.1:4222`, for the member `name`; close it on exit.
 
     `url` names several servers of a cluster by commas, tried in this order. `server_name` is what their certificates
-    must say; None checks the host of each. `credentials_file` holds `user:password`, read now, for servers that do not
-    go by certificates.
-    `replicas` is on how many servers each stream lies.
+    must contain; None checks the host of each. `credentials_file` holds `user:password`, read now, for servers that do
+    not identify clients by certificate. `replicas` is the number of servers that store each stream.
 
-    `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is asked at each
-    new connection. With `provisions`, which only the control process may, streams, buckets and consumers are
-    made within these bounds and kept as they should be; everybody else waits until they are there.
-    `handler_deadline` is how many seconds a handler of a consumer may take unless that consumer says otherwise.
-    Raises Unavailable when the server cannot be reached within `timeout` seconds, or has no streams for a minute;
-    later, a lost connection is taken up again for as long as it takes.
+    `tls` makes the context that presents the member's certificate (`Identity.client_context`); it is called for each
+    new connection. With `provisions`, which only the control process may do, streams, buckets and consumers are
+    created within these bounds and kept up to date; every other member waits until they exist.
+    `handler_deadline` is how many seconds a handler of a consumer may take unless that consumer sets another limit.
+    Raise Unavailable when the server cannot be reached within `timeout` seconds, or has no streams for a minute;
+    later, a lost connection is retried without limit.
     """
     client = Client(tls)
     bus = Bus(client, handler_deadline=handler_deadline)
@@ -88,7 +87,7 @@ async def connect(
                 disconnected_cb=on_lost,
                 reconnected_cb=on_back,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # any number of seconds will do
+                reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # fractions of seconds work too
                 connect_timeout=_DIAL_WITHIN_S,
                 # In the order of the settings: the nearest first.
                 dont_randomize=True,
@@ -125,16 +124,16 @@ def _credentials(file: Path | None) -> dict[str, Any]:
 
 
 async def _provisioned(bus: Bus) -> None:
-    """Return when the control process has made the streams."""
+    """Return when the control process has created the streams."""
     said = False
     try:
         async with asyncio.timeout(_STREAMS_WITHIN_S):
             while not await bus.is_provisioned():
                 if not said:
-                    _log.info("waiting for the streams, which the control process makes")
+                    _log.info("waiting for the control process to create the streams")
                     said = True
                 await asyncio.sleep(_RECONNECT_WAIT_S)
     except TimeoutError as error:
         raise Unavailable(
-            f"NATS has no streams after {_STREAMS_WITHIN_S:.0f} s; the control process makes them: start it"
+            f"NATS has no streams after {_STREAMS_WITHIN_S:.0f} s; the control process creates them: start it"
         ) from error

@@ -1,17 +1,19 @@
-"""Durable consumers: every message of a stream is handled at least once, or ends among the dead letters.
+"""Durable consumers: every message of a stream is handled at least once, or moved to the dead letters.
 
-What becomes of a message, by how its handler ends:
+The outcome of a message, by how its handler ends:
 
 - it returns: acknowledged, and never delivered again;
 - it raises `Poison`, or the payload is not of the expected type: to the dead letters at once;
 - it raises an error that says "unavailable", "rate limited" or "storage full" (by `mesh.errors`): something it needs is
-  away. The message is kept and tried again, with growing pauses, for as long as it takes;
-- it raises anything else: given back, delivered again after a growing pause, and after `max_deliveries` attempts to the
-  dead letters. With a `key`, the pause is taken here instead, so that no later message of the key overtakes;
+  unreachable. The message is kept and retried with growing pauses, without limit;
+- it raises anything else: returned to the server, redelivered after a growing pause, and after `max_deliveries`
+  attempts to the dead letters. With a `key`, the pause is taken here instead, so that no later message of the key
+  overtakes;
 - it does not end before its deadline: cancelled, then as "unavailable" while no other message is handled either, else
   as "anything else". One that ignores its cancellation keeps only the messages of its own key waiting.
 
-Dead letters lie in the stream DEAD under `dead.<stream>.<durable>` with the original payload and headers, and why.
+Dead letters are in the stream DEAD under `dead.<stream>.<durable>`, with the original payload and headers and the
+reason.
 """
 
 import asyncio
@@ -38,9 +40,9 @@ M = TypeVar("M", bound=Message)
 
 _log = structlog.get_logger(__name__)
 
-# How long a handler may take, in seconds, unless its consumer says otherwise.
+# How long a handler may take, in seconds, unless its consumer sets another limit.
 DEADLINE_S: Final = 30.0
-# How long a stop waits for handlers that run, and then for those it cancels.
+# How long a stop waits for running handlers, and then for those it cancels.
 _DRAIN_S: Final = 5.0
 _CANCEL_S: Final = 1.0
 
@@ -138,7 +140,7 @@ class Consumer(Generic[M]):
         await self._run()
 
     async def run_batches(self, handler: BatchHandler[M], *, size: int, wait: float) -> None:
-        """Hand up to `size` messages at once to `handler`, at most `wait` seconds after the first of them came."""
+        """Hand up to `size` messages at once to `handler`, at most `wait` seconds after the first of them arrived."""
         waiting: Batch[M] = []
         some, enough = asyncio.Event(), asyncio.Event()
 
@@ -155,7 +157,7 @@ class Consumer(Generic[M]):
             while True:
                 await some.wait()
                 with suppress(TimeoutError):
-                    # One timer a batch: one a message would cost more than the message.
+                    # One timer for each batch: one for each message would cost more than the message.
                     async with asyncio.timeout(wait):
                         await enough.wait()
                 batch = waiting[:size]
@@ -180,7 +182,7 @@ class Consumer(Generic[M]):
             await self._drain()
 
     async def _drain(self) -> None:
-        """Wait for running handlers, and give back what nobody has begun."""
+        """Wait for running handlers, and return messages that are not started to the server."""
         self._stopping.set()
         if self._tasks:
             _, running = await asyncio.wait(self._tasks, timeout=_DRAIN_S)
@@ -199,7 +201,7 @@ class Consumer(Generic[M]):
             self._accept(pulled)
 
     def _open(self, pulled: Pulled) -> Delivery[M] | None:
-        """Decode a message; bury one that cannot be decoded, or has killed its consumers again and again."""
+        """Decode a message; one that cannot be decoded, or killed its consumers, goes to the dead letters."""
         try:
             self._check(pulled)
             message = payload.decode(pulled.data, pulled.headers, self._type)
@@ -210,7 +212,7 @@ class Consumer(Generic[M]):
 
     def _check(self, pulled: Pulled) -> None:
         if not consumed_rightly(pulled.headers):
-            raise Poison("an answer of JetStream, which somebody had sent to this subject")
+            raise Poison("an answer of JetStream, reflected to this subject")
         if pulled.attempts > self._max_deliveries:
             raise Poison(f"delivered {pulled.attempts} times without an answer")
 
@@ -223,6 +225,4 @@ class Consumer(Generic[M]):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error(
-                "consumer task failed, its message will be delivered again", durable=self._durable, exc_info=error
-            )
+            _log.error("consumer task failed, message will be redelivered", durable=self._durable, exc_info=error)

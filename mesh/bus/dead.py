@@ -1,6 +1,6 @@
-"""Dead letters: what a consumer gave up, with its payload, its headers, and the kind of failure.
+"""Dead letters: messages that could not be handled, with payload, headers, and the kind of failure.
 
-The text of an error is left out: it may quote the message. The consumer's log has the place where it was raised.
+The text of an error is left out: it may quote the message. The consumer's log says where it was raised.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ _TIMEOUT_S: Final = 10.0
 
 
 class DeadLetters:
-    """Those of one consumer, on the subject `dead.<stream>.<durable>`."""
+    """The dead letters of one consumer, on the subject `dead.<stream>.<durable>`."""
 
     def __init__(self, publisher: Publisher, stream: str, durable: str) -> None:
         self._publisher = publisher
@@ -29,9 +29,9 @@ class DeadLetters:
         self._subject = f"dead.{stream}.{durable}"
 
     async def store(self, pulled: Pulled, error: Exception) -> bool:
-        """Copy a message to the dead letters; return whether they have it."""
+        """Copy a message to the dead letters; return whether it was stored."""
         _log.error(
-            "message given up",
+            "message moved to dead letters",
             stream=self._stream,
             durable=self._durable,
             seq=pulled.seq,
@@ -44,13 +44,13 @@ class DeadLetters:
             await self._publisher.publish_raw(self._subject, pulled.data, headers, timeout=_TIMEOUT_S)
         except BusError:
             _log.exception(
-                "dead letter not stored, trying again", stream=self._stream, durable=self._durable, seq=pulled.seq
+                "dead letter not stored, retrying", stream=self._stream, durable=self._durable, seq=pulled.seq
             )
             return False
         return True
 
     def _headers(self, pulled: Pulled, error: Exception) -> dict[str, str]:
-        # NATS would act on its own headers again: the id of the message is kept under another name.
+        # NATS would interpret its own headers again, so the id of the message is kept under another name.
         headers = {name: value for name, value in pulled.headers.items() if not name.startswith("Nats-")}
         if original := pulled.headers.get(MESSAGE_ID_HEADER):
             headers["Octopus-Message-Id"] = original
@@ -63,7 +63,7 @@ class DeadLetters:
 
 
 def _reason_of(error: Exception) -> str:
-    """Return the error's class, and the reason it stands for where that says more than INTERNAL."""
+    """Return the error's class, and its reason unless that is INTERNAL."""
     refused = refused_from(error)
     name = type(error).__name__
     return name if refused.reason == errors_pb2.REASON_INTERNAL else f"{name}: {refused.reason_name}"

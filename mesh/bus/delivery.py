@@ -1,4 +1,4 @@
-"""What a handler gets."""
+"""The messages that handlers receive."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass

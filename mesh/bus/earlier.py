@@ -1,7 +1,7 @@
-"""What earlier releases stored, read as if it had been written today.
+"""Decode messages that earlier releases stored.
 
-The log keeps messages for days and the history keeps them for good and sealed, so what is stored is not rewritten.
-Everybody who reads the log does it by `parse`, here or through `payload.decode`.
+The log keeps messages for days and the history keeps them sealed and without limit, so stored messages are not
+rewritten. Every reader of the log decodes with `parse`, here or through `payload.decode`.
 
 - In the first release, the kinds of a message stood in the message itself, not in its `content`.
 """
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from octopus.chat.v1 import chat_events_pb2, message_pb2
 
-# Numbers of the fields in `Message` then, and of the same kinds in `Content` now. All hold a message.
+# Numbers of the fields in `Message` then, and of the same kinds in `Content` now. All are messages.
 _KINDS: Final = {8: 2, 9: 3, 10: 4}
 _LENGTH_DELIMITED: Final = 2
 _FAQ_ID, _QUESTION = 1, 2
@@ -32,7 +32,7 @@ def parse(message_type: type[M], raw: bytes) -> M:
 
 
 def with_content(message: message_pb2.Message) -> message_pb2.Message:
-    """Return the message with its content where it stands today. It is changed in place. Raise DecodeError."""
+    """Move a message's content to where the current release has it, in place, and return it. Raise DecodeError."""
     if message.HasField("content"):
         return message
     for number, data in _unknown(message):

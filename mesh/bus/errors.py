@@ -1,14 +1,14 @@
-"""What can go wrong on the bus.
+"""Errors of the bus.
 
     BusError                       the root; catch it to catch all of them
     ├── Unavailable                NATS cannot be reached or does not answer in time; try again    (UNAVAILABLE)
     ├── Full                       the stream is full; nothing was stored                          (STORAGE_FULL)
     ├── Conflict                   the subject's last sequence is not the expected one             (VERSION_CONFLICT)
-    ├── Rejected                   the server refuses the request for good: a bug or a limit       (INTERNAL)
+    ├── Rejected                   the server would refuse the request again: a bug or a limit     (INTERNAL)
     ├── NotStored                  no such message, key or stream                                  (INTERNAL)
-    └── Poison                     a message no retry can help; raised by handlers and decoders    (INTERNAL)
+    └── Poison                     a message that no retry can handle; from handlers and decoders  (INTERNAL)
 
-`reason` names the value of `octopus.errors.v1.Reason` (without prefix) under which RPC shows the error.
+`reason` names the value of `octopus.errors.v1.Reason` (without prefix) that RPC clients receive.
 """
 
 from typing import ClassVar
@@ -27,7 +27,7 @@ class Unavailable(BusError):
 
 
 class Full(BusError):
-    """The stream holds as much as it may; the message was not stored, and none that is stored was given up for it.
+    """The stream is full; the message was not stored, and no stored message was deleted.
 
     `retry_after` is in seconds.
     """
@@ -39,7 +39,7 @@ class Full(BusError):
 class Conflict(BusError):
     """The last sequence of the subject is not the one that the publisher expected; nothing was stored.
 
-    `last_seq` is the sequence that the subject really has, or None where the server does not tell.
+    `last_seq` is the subject's actual last sequence, or None where the server does not report it.
     """
 
     reason: ClassVar[str] = "VERSION_CONFLICT"
@@ -54,8 +54,8 @@ class Rejected(BusError):
 
 
 class NotStored(BusError):
-    """The message, key or stream that was asked for is not there."""
+    """The message, key or stream does not exist."""
 
 
 class Poison(BusError):
-    """A message that no retry can help. A consumer's handler raises it to send the message to the dead letters."""
+    """A message that no retry can handle. A consumer's handler raises it to move the message to the dead letters."""

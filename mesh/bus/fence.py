@@ -1,10 +1,10 @@
-"""A fence in a stream: after a restart of NATS, sequences that were shown before it are not given again.
+"""A fence in a stream: after a restart of NATS, sequences that readers have seen are not assigned again.
 
-The messages of an atomic batch are shown to readers before the server has synchronized its files. When the power goes
-just then they are lost, unacknowledged, and the server would give their sequences to other messages: a client that
-resumes after the last sequence it saw would miss those, and a consumer would take them for acknowledged. So whoever
-publishes batches first looks whether the stream has a fence of the server that runs now: as many messages as one batch
-can hold, on a subject that nobody reads.
+The messages of an atomic batch are visible to readers before the server has synchronized its files. A power cut at that
+moment loses them, unacknowledged, and the server would assign their sequences to other messages: a client that resumes
+after the last sequence it saw would miss those, and a consumer would consider them acknowledged. So a publisher of
+batches first checks whether the stream has a fence of the running server: as many messages as one batch can hold, on a
+subject that has no readers.
 """
 
 import os
@@ -23,17 +23,17 @@ _BATCHES_DISABLED: Final = 10174
 
 
 class Batches(Enum):
-    """What a stream says to a batch that is put up as a fence."""
+    """A stream's answer to a batch that is published as a fence."""
 
     STAND = auto()
-    # For now, e.g. because the stream is full.
+    # Temporarily, e.g. because the stream is full.
     REFUSED = auto()
-    # The stream takes no batches.
+    # The stream does not accept batches.
     DISABLED = auto()
 
 
 class Fence:
-    """The fence of one stream, as one process sees it."""
+    """The fence of one stream, as known to one process."""
 
     def __init__(self, client: Client, replies: Replies, stream: str) -> None:
         self._client = client
@@ -42,12 +42,12 @@ class Fence:
         self._server = ""
 
     async def stand(self, timeout: float) -> Batches:
-        """See to it that the stream has a fence of the running server. Raises TimeoutError, Unavailable."""
+        """Put a fence of the running server into the stream unless there is one. Raise TimeoutError, Unavailable."""
         server = self._client.server_id
         if server == self._server:
             return Batches.STAND
         batch = {"Nats-Batch-Id": os.urandom(16).hex()}
-        # By its message id the server knows a second fence, and refuses it.
+        # The server detects a second fence by its message id, and refuses it.
         first = {"Nats-Msg-Id": f"fence.{server}"}
         for number in range(1, HEIGHT):
             headers = {**batch, **(first if number == 1 else {}), "Nats-Batch-Sequence": str(number)}

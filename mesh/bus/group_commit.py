@@ -1,12 +1,12 @@
-"""Group commit: what waits to be stored while NATS synchronizes its files travels together and is synchronized once.
+"""Group commit: messages that wait while NATS synchronizes its files are sent together and synchronized once.
 
 A server that synchronizes before it acknowledges does so for each message, but once for an atomic batch (NATS 2.15,
-ADR-50). So while one group is under way the next one gathers: a few messages are sent one by one, many as one batch.
-Atomicity itself is not wanted: when the server refuses a batch, e.g. because one of its message ids is stored already,
-its messages are sent one by one, and each gets its own answer.
+ADR-50). So while one group is in flight the next one is collected: a few messages are sent one by one, many as one
+batch. Atomicity itself is not needed: when the server refuses a batch, e.g. because one of its message ids is stored
+already, its messages are sent one by one, and each gets its own answer.
 
-A batch may be shown to readers before it is synchronized, and its sequences would be given again after a power cut:
-`mesh.bus.fence` sees to it that they are not.
+A batch is visible to readers before it is synchronized, and its sequences could be assigned again after a power cut:
+`mesh.bus.fence` prevents that.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ _log = structlog.get_logger(__name__)
 
 EXPECTED_LAST_HEADER: Final = "Nats-Expected-Last-Subject-Sequence"
 
-# A batch costs the server about as much as so many single messages: its files are written, and removed again, in memory
+# A batch costs the server about as much as this many single messages: it writes and removes files of its own, in memory
 # (`mesh.platform.components.nats_staging`; in a cluster the server does that itself).
 _WORTH_A_BATCH: Final = 5
-# What was shown and not synchronized is within the fence.
+# Messages that are visible and not synchronized fit within the fence.
 _MOST_IN_A_BATCH: Final = HEIGHT
 _MOST_BYTES: Final = 1_000_000
 _NO_RESPONDERS: Final = "503"
@@ -47,10 +47,10 @@ class _Waiting:
 
 
 class GroupCommit:
-    """The messages of one process on their way into one stream."""
+    """The messages of one process that are being stored in one stream."""
 
     def __init__(self, client: Client, replies: Replies, stream: str, *, wait: float) -> None:
-        """`wait` is after how many seconds without an answer a message is given up."""
+        """`wait` is the number of seconds after which a message without an answer fails."""
         self._client = client
         self._replies = replies
         self._stream = stream
@@ -58,17 +58,17 @@ class GroupCommit:
         self._fence = Fence(client, replies, stream)
         self._waiting: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
-        # Whether the server takes batches; found out by the first one on each connection.
+        # Whether the server accepts batches; determined by the first one on each connection.
         self._batches = True
         self._batch_prefix = os.urandom(8).hex()
         self._batch_number = 0
 
     def reconnected(self) -> None:
-        """Note that the server may be another one."""
+        """Reset what is known of the server: it may be another one."""
         self._batches = True
 
     async def request(self, subject: str, data: bytes, headers: dict[str, str], timeout: float) -> Reply:
-        """Send a message with the others, and return the server's answer to it. Raises as `Replies.request`."""
+        """Send a message with the others, and return the server's answer to it. Raise what `Replies.request` raises."""
         waiting = _Waiting(subject, data, headers)
         self._waiting.append(waiting)
         if self._task is None:
@@ -79,7 +79,7 @@ class GroupCommit:
             return await waiting.answer
         finally:
             giving_up.cancel()
-            # Cancelled while it waited for its turn: `_take` leaves it out.
+            # Cancelled while it was queued: `_take` skips it.
             waiting.answer.cancel()
 
     async def _send_all(self) -> None:
@@ -93,7 +93,7 @@ class GroupCommit:
             self._task = None
 
     def _take(self) -> list[_Waiting]:
-        """Take what goes next: in order, and nothing behind a message that expects to be the first on its subject."""
+        """Return the next group: in order, and nothing behind a message that expects to be the first on its subject."""
         group: list[_Waiting] = []
         subjects: set[str] = set()
         size = 0
@@ -119,7 +119,7 @@ class GroupCommit:
         answer = await self._fence.stand(self._wait)
         if answer is Batches.DISABLED:
             self._batches = False
-            _log.info("bus takes no batches, messages are sent one by one", stream=self._stream)
+            _log.info("bus does not accept batches, sending messages one by one", stream=self._stream)
         return answer is Batches.STAND
 
     async def _send_one(self, waiting: _Waiting) -> None:
@@ -132,7 +132,7 @@ class GroupCommit:
                 waiting.answer.set_result(reply)
 
     async def _send_batch(self, group: list[_Waiting]) -> bool:
-        """Send a group as one batch; return False when the server refused it, and nothing of it is stored."""
+        """Send a group as one batch; return False when the server refused it and stored none of it."""
         self._batch_number += 1
         batch = {"Nats-Batch-Id": f"{self._batch_prefix}{self._batch_number}"}
         async with asyncio.timeout(self._wait):
@@ -143,7 +143,7 @@ class GroupCommit:
         headers = {**last.headers, **batch, "Nats-Batch-Sequence": str(len(group)), "Nats-Batch-Commit": "1"}
         reply = await self._replies.request(last.subject, last.data, headers, self._wait)
         if reply.status == _NO_RESPONDERS:
-            raise Unavailable("no stream takes this subject")
+            raise Unavailable("no stream stores this subject")
         answer = orjson.loads(reply.data)
         if "error" in answer:
             measure.batches_refused.inc()

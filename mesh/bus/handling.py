@@ -1,4 +1,4 @@
-"""One run of a handler: bounded in time, whatever the handler does about being cancelled."""
+"""Run a handler with a deadline that holds even when the handler ignores its cancellation."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -17,7 +17,7 @@ class HandlerTimeout(BusError):
 
 
 class HandlerStuck(HandlerTimeout):
-    """A handler did not end before its deadline, and goes on although it was cancelled.
+    """A handler did not end before its deadline, and still runs although it was cancelled.
 
     `task` is the handler; its end can be waited for.
     """
@@ -28,16 +28,16 @@ class HandlerStuck(HandlerTimeout):
 
 
 async def bounded(work: Coroutine[Any, Any, None], *, seconds: float) -> None:
-    """Run a handler to its end.
+    """Run a handler until it ends.
 
-    Raises what it raises, HandlerTimeout when it was cancelled after `seconds`, and HandlerStuck when it ignores that.
+    Raise what it raises, HandlerTimeout when it was cancelled after `seconds`, and HandlerStuck when it ignores that.
     """
     task = asyncio.ensure_future(work)
     try:
         if not await _ended(task, seconds):
             task.cancel()
             if not await _ended(task, _GRACE_S):
-                raise HandlerStuck(f"the handler goes on although it was cancelled after {seconds} s", task)
+                raise HandlerStuck(f"the handler still runs although it was cancelled after {seconds} s", task)
     finally:
         # When the caller is cancelled, the handler is too.
         task.cancel()

@@ -1,7 +1,7 @@
-"""The messages that a consumer has been given and not yet answered for, and the answers.
+"""The messages that were delivered to a consumer and are not answered yet, and the answers.
 
-The server redelivers a message that is not acknowledged or in progress for `ACK_WAIT_S`, so `keep_alive` sends news of
-everything that is held.
+The server redelivers a message that is not acknowledged or in progress for `ACK_WAIT_S`, so `keep_alive` reports
+everything that is held as in progress.
 """
 
 import asyncio
@@ -37,21 +37,21 @@ class Held:
         self._durable = durable
         self._on_room = on_room
         self._held: dict[str, Pulled] = {}
-        # Those behind a handler that ignores its cancellation: they take no room from others.
+        # Those behind a handler that ignores its cancellation: they do not count towards the limit.
         self._parked: set[str] = set()
         self._unwanted: deque[Pulled] = deque()
 
     @property
     def working(self) -> int:
-        """How many messages take room."""
+        """Return how many messages count towards the limit."""
         return len(self._held) - len(self._parked)
 
     def add(self, pulled: Pulled) -> None:
-        """Take a message that was delivered."""
+        """Add a message that was delivered."""
         self._held[pulled.ack_subject] = pulled
 
     def park(self, messages: Iterable[Pulled]) -> None:
-        """Give the room of these messages to others; they stay held."""
+        """Stop counting these messages towards the limit; they stay held."""
         self._parked.update(each.ack_subject for each in messages)
         self._on_room()
 
@@ -60,36 +60,36 @@ class Held:
         self._parked.difference_update(each.ack_subject for each in messages)
 
     async def acknowledge(self, pulled: Pulled) -> None:
-        """Say that a message is done with."""
+        """Acknowledge a message."""
         await self._answer(pulled, b"+ACK")
 
     async def give_back(self, pulled: Pulled, *, pause: float = 0.0) -> None:
-        """Have a message delivered again, after `pause` seconds, to whoever has room."""
+        """Have a message redelivered after `pause` seconds, to any instance."""
         await self._answer(pulled, nak(pause) if pause else b"-NAK")
 
     async def give_all_back(self) -> None:
-        """Have everything that is held delivered again."""
+        """Have everything that is held redelivered."""
         for pulled in list(self._held.values()):
             await self.give_back(pulled)
 
     async def bury(self, pulled: Pulled, error: Exception) -> None:
-        """Move a message to the dead letters. When they do not take it, it is given back."""
+        """Move a message to the dead letters; when that fails, have it redelivered."""
         stored = await self._dead.store(pulled, error)
         await self._answer(pulled, b"+TERM" if stored else nak(LONGEST_PAUSE_S))
 
     def pass_over(self, pulled: Pulled) -> bool:
-        """Note a message that nobody wants; return whether `acknowledge_unwanted` has to be started."""
+        """Note a message that is not wanted; return whether `acknowledge_unwanted` has to be started."""
         self._unwanted.append(pulled)
         return len(self._unwanted) == 1
 
     async def acknowledge_unwanted(self) -> None:
-        """Acknowledge what was passed over: one task for all that came together."""
+        """Acknowledge unwanted messages: one task for all that arrived together."""
         while self._unwanted:
             await self.acknowledge(self._unwanted[0])
             self._unwanted.popleft()
 
     async def keep_alive(self) -> None:
-        """Tell the server that held messages are being worked on, until cancelled."""
+        """Report held messages as in progress, until cancelled."""
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
             with suppress(NatsError, OSError):
@@ -98,7 +98,7 @@ class Held:
                         await self._client.publish(ack_subject, b"+WPI")
 
     async def _answer(self, pulled: Pulled, verdict: bytes) -> None:
-        """Tell the server what became of a message. If that is lost, the message is delivered again."""
+        """Send the answer for a message. If it is lost, the message is redelivered."""
         self._held.pop(pulled.ack_subject, None)
         self._parked.discard(pulled.ack_subject)
         measure.handled_as(self._durable, _OUTCOMES[verdict[:4]]).inc()

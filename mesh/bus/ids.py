@@ -1,11 +1,11 @@
 """Snowflake ids: 41 bits of milliseconds since 2026, 10 bits of worker, 12 bits of sequence. Always positive int64.
 
 A worker number is leased in the bucket `workers`. A lease is the right to issue ids with times *before* its end, and
-the next holder of the number begins *at* that end. So uniqueness hangs on the bucket's compare-and-set alone: a
+the next holder of the number begins *at* that end. So uniqueness depends on the bucket's compare-and-set alone: a
 process that was stopped for an hour, a clock that was set back, or two clocks that differ cannot make a duplicate.
 
-Why not `sonyflake`: its `next_id` sleeps, and with it the whole event loop, for as long as the clock was set back;
-and it takes no lower and upper bound of time, which the lease needs.
+`sonyflake` does not fit: its `next_id` blocks the event loop for as long as the clock was set back, and it has no lower
+and upper bound of time, which the lease needs.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _RETRY_S = 0.5
 
 
 class LeaseLost(BusError):
-    """No ids can be issued: the lease of the worker number has ended, because NATS could not be reached for long.
+    """No ids can be issued: the lease of the worker number has ended, because NATS was unreachable for too long.
 
     Ids are issued again when NATS is back.
     """
@@ -51,18 +51,18 @@ class IdSource:
         self._clock = clock or _now_ms
         self._worker = 0
         self._sequence = 0
-        # The millisecond of the last id, and the first one that is not ours.
+        # The millisecond of the last id, and the first one after the lease.
         self._at = 0
         self._until = 0
 
     @property
     def worker(self) -> int:
-        """The leased worker number."""
+        """Return the leased worker number."""
         return self._worker
 
     @property
     def reached_ms(self) -> int:
-        """No id has this time or a later one yet; milliseconds since 1970."""
+        """Return the first time, in milliseconds since 1970, that no id has reached."""
         return self._at + 1
 
     def next(self) -> int:
@@ -112,9 +112,9 @@ async def lease(
 ) -> AsyncIterator[IdSource]:
     """Lease a worker number, renew it in the background, and give it back at the end of the context.
 
-    `holder` is the instance's name, for people who look into the bucket. The lease lasts `seconds` and is renewed three
-    times as often; of the worker numbers, only those below `numbers` are used. LeaseLost when all of them are leased,
-    Unavailable when NATS cannot be reached.
+    `holder` is the instance's name, for operators who inspect the bucket. The lease lasts `seconds` and is renewed
+    three times as often; of the worker numbers, only those below `numbers` are used. LeaseLost when all of them are
+    leased, Unavailable when NATS cannot be reached.
     """
     source = IdSource()
     held = _Lease(workers, f"{holder}/{os.getpid()}", source, seconds, numbers)

@@ -1,7 +1,7 @@
 """Requests to JetStream's API.
 
-Not by nats-py's: on Python 3.11 its `asyncio.wait_for` may swallow a cancellation that comes together with the answer,
-and a task that is cancelled once would never end.
+nats-py's own requests are not used: on Python 3.11 its `asyncio.wait_for` may swallow a cancellation that arrives
+together with the answer, and a task that is cancelled once would never end.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ TIMEOUT_S = 5.0
 async def call(replies: Replies, operation: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
     """Call `$JS.API.<operation>` and return its answer.
 
-    NotStored for 404, Unavailable when JetStream does not answer, Rejected for what it refuses.
+    Raise NotStored for 404, Unavailable when JetStream does not answer, Rejected when it refuses the request.
     """
     payload = b"" if request is None else orjson.dumps(request)
     try:
@@ -39,7 +39,7 @@ async def call(replies: Replies, operation: str, request: dict[str, Any] | None 
 
 
 def refusal(what: str, reply: Reply) -> NotStored | Unavailable | Rejected:
-    """The error that a notice stands for."""
+    """Return the error that a notice represents."""
     description = f"{what}: {reply.status} {reply.headers.get('Description', '')}".rstrip()
     if reply.status == "404":
         return NotStored(description)

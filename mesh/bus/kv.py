@@ -1,4 +1,4 @@
-"""Key-value buckets: the small shared state of the mesh (who runs, who may sign, who leases what)."""
+"""Key-value buckets: the small shared state of the mesh, such as running instances, public keys and leases."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _EXPECTED_LAST_HEADER = "Nats-Expected-Last-Subject-Sequence"
 _OPERATION_HEADER = "KV-Operation"
 _TIMEOUT_S = 5.0
 _RETRY_S = 0.5
-# How often everything is read without a reason.
+# How often everything is read again, because the server does not report a bucket that lost its data.
 _READ_AGAIN_S = 10.0
 # How many keys are read at once.
 _PAGE = 500
 
 
 class Entry(NamedTuple):
-    """A key and what it holds; `value` is None when the key is gone. A later change has a higher `revision`."""
+    """A key and its value, None when it was deleted or has expired. A later change has a higher `revision`."""
 
     key: str
     value: bytes | None
@@ -53,7 +53,7 @@ class KeyValue:
         self._watches: set[_Watch] = set()
 
     async def get(self, key: str) -> Entry | None:
-        """What the key holds; None when there is no such key, or it was deleted or has expired."""
+        """Return the key's entry; None when there is no such key, or it was deleted or has expired."""
         try:
             stored = await read.last(self._replies, self._bucket.stream, self._bucket.subject(key))
         except NotStored:
@@ -63,15 +63,15 @@ class KeyValue:
         return Entry(key, stored.data, stored.seq)
 
     async def put(self, key: str, value: bytes, *, timeout: float = _TIMEOUT_S) -> int:
-        """Set the key whatever it holds; return the new revision."""
+        """Set the key unconditionally; return the new revision."""
         return await self._store(key, value, {}, timeout)
 
     async def create(self, key: str, value: bytes) -> int:
-        """Set a key that is not there; return its revision. Conflict when it is there."""
+        """Create a key; return its revision. Raise Conflict when it exists."""
         try:
             return await self.update(key, value, revision=0)
         except Conflict:
-            # What is left of a deleted key counts as a revision too.
+            # The marker of a deleted key has a revision too.
             with contextlib.suppress(NotStored):
                 stored = await read.last(self._replies, self._bucket.stream, self._bucket.subject(key))
                 if _is_gone(stored.headers) or not stored_rightly(stored.headers):
@@ -79,15 +79,15 @@ class KeyValue:
             raise
 
     async def update(self, key: str, value: bytes, *, revision: int) -> int:
-        """Set a key that nobody has touched since `revision`; return the new one. Conflict when somebody has."""
+        """Set a key whose last change is `revision`; return the new one. Raise Conflict if it was changed since."""
         return await self._store(key, value, {_EXPECTED_LAST_HEADER: str(revision)}, _TIMEOUT_S)
 
     async def delete(self, key: str, *, timeout: float = _TIMEOUT_S) -> None:
-        """Delete the key; harmless when it is not there."""
+        """Delete the key; do nothing when it does not exist."""
         await self._store(key, b"", {_OPERATION_HEADER: "DEL"}, timeout)
 
     async def entries(self) -> list[Entry]:
-        """Everything that the bucket holds now."""
+        """Return all entries of the bucket."""
         found: dict[str, Entry] = {}
         async with contextlib.aclosing(self.watch()) as updates:
             async for update in updates:
@@ -98,10 +98,10 @@ class KeyValue:
         return list(found.values())
 
     async def watch(self, keys: str = ">") -> AsyncGenerator[Entry | None, None]:
-        """What the keys hold now, then None ("that is all for now"), then every change, until the iterator is closed.
+        """Yield the current entries of the keys, then None, then every change, until the iterator is closed.
 
-        Survives a lost connection and a restart of NATS: it reads everything anew, tells what has changed or gone in
-        the meantime, and ends that with another None.
+        After a lost connection or a restart of NATS everything is read again: what was changed or deleted meanwhile is
+        yielded, and another None.
         """
         watch = _Watch(self._client, self._replies, self._bucket, keys)
         self._watches.add(watch)
@@ -113,21 +113,21 @@ class KeyValue:
             self._watches.discard(watch)
 
     def reconnected(self) -> None:
-        """Have every watch read anew."""
+        """Have every watch read everything again."""
         for watch in self._watches:
             watch.restart()
 
     async def _store(self, key: str, value: bytes, headers: dict[str, str], timeout: float) -> int:
-        # With an id of its own, an attempt that is repeated because its answer was lost is not taken for a conflict.
+        # With a message id, an attempt that is repeated because its answer was lost does not end in a conflict.
         headers = {**headers, MESSAGE_ID_HEADER: uuid.uuid4().hex}
         ack = await self._publisher.publish_raw(self._bucket.subject(key), value, headers, timeout=timeout)
         return ack.seq
 
 
 class _Watch:
-    """Watch a bucket: read the present values, then receive each change as the server publishes it.
+    """Watch a bucket: read the current values, then receive each change as the server publishes it.
 
-    Without a consumer of its own, which could be made to send messages where its maker may not publish.
+    It does not create a consumer, which could send messages to subjects on which its creator may not publish.
     """
 
     def __init__(self, client: Client, replies: Replies, bucket: Bucket, keys: str) -> None:
@@ -138,13 +138,13 @@ class _Watch:
         self._prefix = len(bucket.told(""))
         self._stored_prefix = len(bucket.subject(""))
         self._epoch = 0
-        # The revision of the last change that was told.
+        # The revision of the last change that was received.
         self._heard = 0
         self._arrived: asyncio.Queue[tuple[int, Entry | None]] = asyncio.Queue()
         self._doubts = Doubts()
 
     def restart(self) -> None:
-        """Have `run` read everything anew: changes may have been missed."""
+        """Have `run` read everything again: changes may have been missed."""
         self._epoch += 1
         self._arrived.put_nowait((self._epoch, None))
 
@@ -205,7 +205,7 @@ class _Watch:
         value = None if _is_gone(headers) else data
         entry = Entry(subject[self._prefix :], value, int(headers["Nats-Sequence"]))
         if entry.revision <= self._heard:
-            # The bucket counts anew: it has lost what it held.
+            # Revisions start again: the bucket has lost its data.
             self.restart()
         self._heard = entry.revision
         self._arrived.put_nowait((self._epoch, entry))
@@ -216,7 +216,7 @@ def _is_gone(headers: Mapping[str, str]) -> bool:
 
 
 class _Snapshot(NamedTuple):
-    """What the keys held in an epoch, and the keys of which that is unknown."""
+    """The entries of an epoch, and the keys whose value is unknown."""
 
     epoch: int
     held: list[Entry]
@@ -224,26 +224,26 @@ class _Snapshot(NamedTuple):
 
 
 class _Picture:
-    """What a watch has reported, so that it reports only differences."""
+    """What a watch has yielded, so that it yields only differences."""
 
     def __init__(self) -> None:
-        # The revision of each key that is there, and the newest revision of all.
+        # The revision of each existing key, and the newest revision of all.
         self._told: dict[str, int] = {}
         self._newest = 0
 
     def replace(self, held: list[Entry], doubted: set[str]) -> list[Entry]:
-        """Take all that the bucket holds; return what is news. What is known of `doubted` keys stays."""
+        """Replace all entries by those that were read; return the differences. Entries of `doubted` keys stay."""
         there = {each.key: each for each in held if each.value is not None}
         kept = {key: revision for key, revision in self._told.items() if key in doubted}
         news = [Entry(key, None, self._told[key]) for key in self._told if key not in there and key not in kept]
         news += [each for each in there.values() if self._told.get(each.key) != each.revision]
         self._told = kept | {key: each.revision for key, each in there.items()}
-        # A server that lost its data begins to count anew.
+        # A server that lost its data starts its revisions again.
         self._newest = max((each.revision for each in held), default=0)
         return news
 
     def take(self, entry: Entry) -> bool:
-        """Take one change; return whether it is news. Those that were read already are not."""
+        """Apply a change; return whether it is new. Changes that were read already are not."""
         if entry.revision <= self._newest:
             return False
         self._newest = entry.revision

@@ -1,8 +1,8 @@
-"""The right of one instance to do a job, which another instance takes over when the holder is gone or frozen.
+"""Leases: one instance does a job, and another instance takes over when the holder is gone or frozen.
 
-A lease is a key in the bucket `leases`, `<service>.<job>`, that the server forgets when nobody renews it. The holder
-stops earlier than that by its own clock, so two instances do not hold a lease at the same time. A step that was under
-way when its process froze may still end late: work done under a lease must bear being done twice.
+A lease is a key in the bucket `leases`, `<service>.<job>`, that expires when it is not renewed. The holder
+stops earlier than that by its own clock, so two instances do not hold a lease at the same time. A step that was running
+when its process froze may still end late: work done under a lease must be idempotent.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ _log = structlog.get_logger(__name__)
 
 
 class Lease:
-    """One instance's claim to a job. `hold` waits for it, keeps it, and gives it back."""
+    """One instance's claim to a job. `hold` acquires, renews and releases it."""
 
     def __init__(self, leases: KeyValue, key: str, instance: str) -> None:
-        """Take the bucket, the key, and the instance's name, which is for people who look into the bucket."""
+        """Take the bucket, the key, and the instance's name, for operators who inspect the bucket."""
         self._leases = leases
         self._key = key
-        # Its own: a process that comes back under the same name is another holder.
+        # Unique: a process that restarts under the same name is another holder.
         self._holder = f"{instance}/{uuid.uuid4().hex}".encode()
         self._revision = 0
         self._until = 0.0
 
     @property
     def held(self) -> bool:
-        """Whether the lease is ours now. Ask before each step: a process may have been frozen since the last one."""
+        """Return whether the lease is held. Check before each step: the process may have been frozen in between."""
         return time.monotonic() < self._until
 
     async def hold(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work while the lease is held and cancel it when the lease is lost, again and again until cancelled.
+        """Run the work while the lease is held and cancel it when the lease is lost; repeat until cancelled.
 
-        Return when the work returns, and raise what it raises; the lease is given back then.
+        Return when the work returns, and raise what it raises; the lease is released then.
         """
         while True:
             await self._take()
-            _log.info("lease taken", lease=self._key)
+            _log.info("lease acquired", lease=self._key)
             working = asyncio.ensure_future(work())
             renewing = asyncio.create_task(self._renew(), name=f"lease {self._key}")
             try:
@@ -69,7 +69,7 @@ class Lease:
                 await self._release()
 
     async def _take(self) -> None:
-        outage = Outage(_log, "lease cannot be asked for, retrying", "lease can be asked for again", lease=self._key)
+        outage = Outage(_log, "lease not acquired, retrying", "lease can be acquired again", lease=self._key)
         while True:
             began = time.monotonic()
             try:
@@ -82,7 +82,7 @@ class Lease:
                         outage.succeeded()
                         return
             except Conflict:
-                # Another instance was faster.
+                # Another instance acquired it first.
                 outage.succeeded()
             except (BusError, TimeoutError) as error:
                 outage.failed(error)
@@ -116,7 +116,7 @@ class Lease:
             try:
                 self._revision = await self._leases.update(self._key, self._holder, revision=self._revision)
             except Conflict:
-                # Perhaps an attempt of ours was stored and its answer lost.
+                # A previous attempt may have been stored and its answer lost.
                 entry = await self._leases.get(self._key)
                 if entry is None or entry.value != self._holder:
                     raise
@@ -124,7 +124,7 @@ class Lease:
         self._until = began + LEASE_SECONDS
 
     async def _release(self) -> None:
-        """Give the lease back while it is ours, so that the next holder need not wait for its end."""
+        """Release the lease if it is held, so that the next holder does not wait for its end."""
         left = self._until - time.monotonic()
         self._until = 0.0
         if left <= 0:
@@ -133,4 +133,4 @@ class Lease:
             async with asyncio.timeout(min(left, 1.0)):
                 await self._leases.delete(self._key)
         except (BusError, TimeoutError) as error:
-            _log.warning("lease not given back", lease=self._key, error=repr(error))
+            _log.warning("lease not released", lease=self._key, error=repr(error))

@@ -1,13 +1,13 @@
-"""Whether a message is what its subject says: published by somebody who may, or told by the server itself.
+"""Check that a message was published to its subject by a member that may, or sent by the server itself.
 
-NATS (2.15) does not check the reply subject of a request to JetStream. A member could so have a stored message, or an
-answer of the API, sent to a subject on which it may not publish, as a public key for example. It cannot choose what the
-server writes into such an answer:
+NATS (2.15) does not check the reply subject of a request to JetStream. A member could use that to have a stored
+message, or an answer of the API, sent to a subject on which it may not publish, as a public key for example. It cannot
+choose what the server writes into such an answer:
 
-- what is read from a stream bears `Nats-Stream` and `Nats-Subject`, the place where it was stored. A member publishes
-  without them, and what the server republishes names the stream that belongs to the subject;
-- once stored again, it bears two of each when it is read or republished;
-- other answers bear nothing that our publishers write.
+- a message read from a stream has `Nats-Stream` and `Nats-Subject`, the place where it was stored. A member publishes
+  without them, and a message that the server republishes has the stream that belongs to the subject;
+- once stored again, it has two of each when it is read or republished;
+- other answers have none of the headers that our publishers write.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,21 +36,21 @@ _TOLD: Final = {bucket.told(""): bucket for bucket in BUCKETS}
 
 
 def stored_rightly(headers: Mapping[str, str]) -> bool:
-    """Say whether a message that was read from a stream was published to it, not reflected into it."""
+    """Return whether a message that was read from a stream was published to it, not reflected into it."""
     return TWICE_HEADER not in headers and (
         TYPE_HEADER in headers or MESSAGE_ID_HEADER in headers or MARKER_HEADER in headers
     )
 
 
 def consumed_rightly(headers: Mapping[str, str]) -> bool:
-    """Say the same of a message that a durable consumer got: it comes as it was stored."""
+    """Return the same for a message from a durable consumer, which has the headers with which it was stored."""
     return STREAM_HEADER not in headers
 
 
 def sent_rightly(subject: str, headers: Mapping[str, str], reply: str) -> bool:
-    """Say whether a message heard on a subject was published there, or republished from where it should be."""
+    """Return whether a message received on a subject was published there, or republished from the right stream."""
     if reply.startswith("$JS."):
-        # From a consumer, which was made to send it here.
+        # From a consumer that was created to send it here.
         return False
     stream, source = _source(subject)
     if not stream:
@@ -71,7 +71,7 @@ def _source(subject: str) -> tuple[str, str]:
 
 
 class Doubts:
-    """Log messages that are refused: the first, and from then on each tenfold number of them."""
+    """Log refused messages: the first, the tenth, the hundredth and so on."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -91,7 +91,7 @@ class Doubts:
 def guarded(
     callback: Callable[[bytes, Mapping[str, str], str], None], doubts: Doubts
 ) -> Callable[[bytes, Mapping[str, str], str, str], None]:
-    """Return a callback of a subscription that hears only what was sent rightly."""
+    """Return a callback that is called only for messages of valid origin."""
 
     def hear(data: bytes, headers: Mapping[str, str], subject: str, reply: str) -> None:
         if sent_rightly(subject, headers, reply):

@@ -1,8 +1,8 @@
 """The outbox: a row and the event about it in one transaction.
 
-`Outbox.add` writes the event into a table of the service, beside the change it tells of. A relay publishes what it
-finds there, in the order of the ids, and deletes what the stream has. A crash anywhere in between publishes again with
-the same message id, which the stream stores once.
+`Outbox.add` writes the event into a table of the service, in the transaction of the change. A relay publishes the rows
+in the order of their ids, and deletes those that the stream has stored. After a crash in between, rows are published
+again with the same message id, which the stream stores once.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ from mesh.telemetry.outage import Outage
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
-# The relay at work shows the database so often that it lives, and looks for rows of whose commit it was not told.
+# How often the active relay uses its connection, so that it is not closed, and reads rows without a notification.
 _SIGN_OF_LIFE_S = 1.0
-# Of one that is frozen, or whose machine is gone, the database ends the connection after this, and with it the lock.
+# After this without use, the database closes the connection of a relay that is frozen or gone, and frees the lock.
 _SILENT_S = 4.0
 _RETRY_S = 0.5
-# How often those that wait look whether the relay at work has gone.
+# How often the other relays try to take the lock.
 _TAKE_OVER_S = 1.0
 _PUBLISH_TIMEOUT_S = 10.0
-# NATS takes 1 MiB in one message, headers included.
+# NATS accepts 1 MiB in one message, headers included.
 _MAX_BYTES = 1_000_000
 _END_WHEN_SILENT = sql.SQL("SET idle_session_timeout = {}").format(sql.Literal(f"{_SILENT_S:.0f}s"))
 
@@ -74,11 +74,11 @@ class Outbox:
         self._listen = sql.SQL("LISTEN {}").format(table_name)
 
     async def add(self, conn: Connection, subject: str, message: Message, message_id: str) -> None:
-        """Have `message` published to `subject` once the caller's transaction is committed, and never if it is not.
+        """Publish `message` to `subject` once the caller's transaction is committed, and never if it is rolled back.
 
         `conn` is inside `Database.tenant`. Messages on one subject are published in the order of these calls, across
         transactions as well if those exclude one another, e.g. by a lock on the row that they change. ValueError when
-        no stream stores the subject, or the message is larger than NATS takes.
+        no stream stores the subject, or the message is larger than NATS accepts.
         """
         stream_of(subject)
         data = message.SerializeToString()
@@ -95,9 +95,9 @@ class Outbox:
     async def relay(self, bus: Bus) -> NoReturn:
         """Publish what is in the outbox until cancelled; spawn it as a task in every instance of the service.
 
-        One of them is at work, holding a lock in the database; the others wait to take over, also from one that is
-        frozen. That one may still publish what it had read: the stream stores each message id once. PostgreSQL or NATS
-        may go away and come back.
+        One of them is active and holds a lock in the database; the others wait to take over, also from one that is
+        frozen. That one may still publish rows it had read: the stream stores each message id once. Outages of
+        PostgreSQL and NATS are retried.
         """
         outage = Outage(_log, "outbox relay interrupted, retrying", "outbox relay continued", table=self._name)
         while True:
@@ -106,11 +106,11 @@ class Outbox:
                 async with self._db.dedicated() as conn:
                     await conn.execute(_END_WHEN_SILENT)
                     while not await self._alone(conn):  # noqa: ASYNC110  # the server does not notify when the lock is free
-                        # Asked again instead of waited for in the database: a statement that waits for hours
+                        # Polled instead of waited for in the database: a statement that waits for hours
                         # keeps every table from being vacuumed.
                         await asyncio.sleep(_TAKE_OVER_S)
                     await conn.execute(self._listen)
-                    _log.info("outbox relay at work", table=self._name)
+                    _log.info("outbox relay active", table=self._name)
                     outage.succeeded()
                     await self._work(conn, bus)
             except (BusError, StoreError, psycopg.Error, OSError) as error:
@@ -118,7 +118,7 @@ class Outbox:
                 await asyncio.sleep(_RETRY_S)
 
     async def _alone(self, conn: Connection) -> bool:
-        """Take the lock that one relay holds, as long as this connection lives; return whether it was free."""
+        """Take the relay's lock, which is held until the connection ends; return whether it was free."""
         cursor = await conn.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (self._name,))
         row = await cursor.fetchone()
         return row is not None and bool(row[0])
@@ -132,14 +132,14 @@ class Outbox:
             await _notified(conn)
 
     async def _publish_batch(self, bus: Bus) -> bool:
-        """Publish the oldest rows and delete them; return whether there may be more. BusError when some stay."""
+        """Publish the oldest rows and delete them; return whether there may be more. Raise BusError when some stay."""
         async with self._db.every_tenant() as conn, conn.cursor(row_factory=class_row(_Row)) as cursor:
             rows = await (await cursor.execute(self._select, (_BATCH,))).fetchall()
         lanes: dict[str, list[_Row]] = defaultdict(list)
         for row in rows:
             lanes[row.subject].append(row)
         done: list[_Row] = []
-        # Subjects side by side, and each subject's rows one after the other.
+        # Subjects in parallel, the rows of one subject in sequence.
         results = await asyncio.gather(
             *(_publish_lane(bus, lane, done) for lane in lanes.values()), return_exceptions=True
         )
@@ -161,7 +161,7 @@ class Outbox:
 
 @asynccontextmanager
 async def _signs_of_life(conn: Connection) -> AsyncIterator[None]:
-    """Keep the connection, and so the lock, while the block works without it, e.g. waits for the bus."""
+    """Use the connection now and then, so that it and the lock are kept while the block waits for the bus."""
 
     async def show() -> None:
         while True:
@@ -173,13 +173,13 @@ async def _signs_of_life(conn: Connection) -> AsyncIterator[None]:
         yield
     finally:
         showing.cancel()
-        # A connection that was lost shows in what follows.
+        # A lost connection raises at its next use.
         await asyncio.gather(showing, return_exceptions=True)
 
 
 async def _notified(conn: Connection) -> None:
-    """Return when something was added, or it is time to look anyway and to show a sign of life."""
-    # psycopg's own waiting would wake up ten times a second.
+    """Return when a row was added, or when it is time to read anyway."""
+    # psycopg's own wait would poll ten times a second.
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(conn.fileno(), readable.set)
@@ -190,7 +190,7 @@ async def _notified(conn: Connection) -> None:
         pass
     finally:
         loop.remove_reader(conn.fileno())
-    # What they say is the same, so all that have come are taken for one. A connection that broke shows here.
+    # Notifications are all alike, so those that have arrived count as one. A broken connection raises here.
     async for _ in conn.notifies(timeout=0):
         pass
     await conn.execute("SELECT 1")

@@ -1,4 +1,4 @@
-"""What travels: protobuf bytes, with the message's full name in the header `Octopus-Type`."""
+"""Payloads: protobuf bytes, with the message's full name in the header `Octopus-Type`."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -10,7 +10,7 @@ from mesh.bus.errors import Poison
 
 TYPE_HEADER = "Octopus-Type"
 MESSAGE_ID_HEADER = "Nats-Msg-Id"
-# The server's own: where a message was stored.
+# Set by the server: where a message was stored.
 STREAM_HEADER = "Nats-Stream"
 SUBJECT_HEADER = "Nats-Subject"
 # Set by `mesh.bus.client` on a message that names two streams.
@@ -20,12 +20,12 @@ M = TypeVar("M", bound=Message)
 
 
 def type_of(message: Message | type[Message]) -> str:
-    """The full name of a message's type, e.g. `octopus.chat.v1.LogEntry`."""
+    """Return the full name of a message's type, e.g. `octopus.chat.v1.LogEntry`."""
     return message.DESCRIPTOR.full_name
 
 
 def decode(raw: bytes, headers: Mapping[str, str], message_type: type[M]) -> M:
-    """The message in `raw`. Poison when the header names another type, is missing, or the bytes do not parse."""
+    """Return the message in `raw`. Raise Poison for another type in the header, none, or bytes that do not parse."""
     stated = headers.get(TYPE_HEADER)
     expected = type_of(message_type)
     if stated != expected:

@@ -1,8 +1,8 @@
-"""What the control process makes on the bus: streams, buckets, and the durable consumers of the manifests.
+"""Provision NATS: the control process creates streams, buckets, and the durable consumers of the manifests.
 
-Nobody else may: a stream can copy messages anywhere, and a consumer can send them anywhere, past everybody's rights.
-Consumers that no manifest names any more are deleted, see `mesh.bus.retire`.
-Everything is checked again every few seconds, because a server may have come back without its data.
+No other member may: a stream can copy messages anywhere, and a consumer can send them anywhere, past all permissions.
+Consumers that are no longer in a manifest are deleted, see `mesh.bus.retire`.
+Everything is checked every few seconds, because a server may have restarted without its data.
 """
 
 import asyncio
@@ -24,8 +24,9 @@ from mesh.telemetry.outage import Outage
 
 _log = structlog.get_logger(__name__)
 
-# How long the server waits for news of a message before it gives it to somebody else, in seconds. News is sent three
-# times as often, so a handler may take its time, and what a killed process held is soon somebody else's.
+# Seconds after which the server redelivers a message that is neither answered nor reported as in progress. It is
+# reported three times as often, so slow handlers keep their messages, and those of a killed process are soon
+# redelivered.
 ACK_WAIT_S: Final = 6.0
 # How many messages all instances of a service may hold together.
 _MOST_PENDING: Final = 10_000
@@ -35,14 +36,14 @@ _RETRY_S: Final = 0.25
 
 @dataclass(frozen=True)
 class Durable:
-    """The durable consumer of one program in one stream; it bears the program's name."""
+    """The durable consumer of one program in one stream, named like the program."""
 
     stream: str
     name: str
     subjects: tuple[str, ...]
 
     def config(self) -> api.ConsumerConfig:
-        """The settings as NATS wants them."""
+        """Return the consumer's configuration."""
         return api.ConsumerConfig(
             name=self.name,
             durable_name=self.name,
@@ -50,7 +51,7 @@ class Durable:
             deliver_policy=api.DeliverPolicy.ALL,
             ack_policy=api.AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT_S,
-            # Counted by the consumer: the server would drop the message silently.
+            # Counted by the consumer: the server would drop the message without a dead letter.
             max_deliver=-1,
             max_ack_pending=_MOST_PENDING,
             metadata={MADE_BY: CONTROL},
@@ -58,7 +59,7 @@ class Durable:
 
 
 def durables() -> tuple[Durable, ...]:
-    """Return the consumers that the manifests ask for."""
+    """Return the consumers that the manifests define."""
     return tuple(
         Durable(stream, program.name, subjects)
         for program in manifests().values()
@@ -68,10 +69,10 @@ def durables() -> tuple[Durable, ...]:
 
 
 async def provision(client: Client, bounds: Bounds, replicas: int = 1, *, retired: Retired | None = None) -> None:
-    """Create what is missing, update what differs, make room, and delete what is `retired`. Raises nats-py's errors.
+    """Create what is missing, update what differs, make room, and delete what is `retired`. Raise nats-py's errors.
 
-    Each stream lies on `replicas` servers of the cluster: with three, one may be lost without losing what was
-    acknowledged.
+    Each stream is stored on `replicas` servers of the cluster: with three, one may be lost without losing
+    acknowledged messages.
     """
     jetstream = client.jetstream()
     for stream in STREAMS:
@@ -85,7 +86,7 @@ async def provision(client: Client, bounds: Bounds, replicas: int = 1, *, retire
             await bounds.make_room(jetstream, stream.name, named)
         if retired is not None:
             await retired.delete(jetstream, stream.name, named)
-    # Members take the last bucket for the sign that everything is there.
+    # Members wait for this bucket, so it is created last.
     for bucket in reversed(BUCKETS):
         await _stream(jetstream, replace(bucket.config(), num_replicas=replicas))
 
@@ -126,7 +127,7 @@ async def _stream(jetstream: JetStreamContext, config: api.StreamConfig) -> None
         try:
             await jetstream.add_stream(config)
         except APIError as refused:
-            # Another control process may have made it between the two calls, perhaps an older version of it.
+            # Another control process, possibly an older version, may have created it between the two calls.
             try:
                 existing = (await jetstream.stream_info(name)).config
             except NotFoundError:
@@ -152,14 +153,14 @@ async def _consumer(jetstream: JetStreamContext, durable: Durable) -> None:
 
 
 def differs(actual: api.StreamConfig | api.ConsumerConfig, wanted: api.StreamConfig | api.ConsumerConfig) -> bool:
-    """Say whether a stream or consumer lacks what is wanted of it; what the server fills in does not count."""
+    """Return whether a configuration lacks what is wanted; values that the server adds are ignored."""
     present = actual.as_dict()
     expected = wanted.as_dict()
     expected.pop("metadata", None)
-    # The server adds notes of its own.
+    # The server adds metadata of its own.
     if (wanted.metadata or {}).items() - (actual.metadata or {}).items():
         return True
     if present.get("filter_subject"):
-        # How the server shows a single one.
+        # The server returns a single one in this field.
         present["filter_subjects"] = [present["filter_subject"]]
     return any(present.get(key) != value for key, value in expected.items() if value not in (None, 0, -1, False, ""))

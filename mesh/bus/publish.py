@@ -1,8 +1,8 @@
-"""Publishing to streams: many at once, each confirmed, none stored twice.
+"""Publish to streams: many messages at once, each confirmed, none stored twice.
 
-A publication is confirmed by the server's acknowledgement (PubAck) after it is stored. When the acknowledgement does
-not come, the message is sent again with the same message id, and the server keeps one: within the stream's duplicate
-window a message is stored exactly once, through reconnections and restarts of NATS.
+A publication is confirmed by the server's acknowledgement (PubAck) after it is stored. When it does not arrive, the
+message is sent again with the same message id, and the server keeps one: within the stream's duplicate window a message
+is stored exactly once, through reconnections and restarts of NATS.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _ASK_PART = 0.2
 # How many messages may wait for their acknowledgement; the server itself queues 10,000 per stream.
 _MAX_PENDING = 4096
 
-# How far after the expected message one looks for one's own.
+# How many messages after the expected one are searched for the own message.
 _LOOK_BACK = 256
 
 _WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -41,14 +41,14 @@ _WRONG_LAST_SEQUENCE = (10071, 10164)
 _NOT_STORED = 10077
 _NO_RESPONDERS = "503"
 
-_FULL = "the store of messages is full and takes none until it has room; try again later"
+_FULL = "the store of messages is full and accepts none until it has room; try again later"
 
 
 class PubAck(NamedTuple):
-    """The server has the message.
+    """The server has stored the message.
 
-    `seq` is its sequence in the stream. `duplicate` says that a message with this id was there before, and `seq` is
-    that one's; it may have been stored by an earlier attempt of this same call.
+    `seq` is its sequence in the stream. `duplicate` is True when a message with this id was stored before, and `seq` is
+    that one's; it may have been stored by an earlier attempt of the same call.
     """
 
     seq: int
@@ -56,7 +56,7 @@ class PubAck(NamedTuple):
 
 
 class _TryAgainError(BusError):
-    """An attempt that failed for a reason that may pass."""
+    """An attempt that failed for a temporary reason."""
 
 
 class Publisher:
@@ -73,7 +73,7 @@ class Publisher:
         self._slots = asyncio.Semaphore(_MAX_PENDING)
 
     def reconnected(self) -> None:
-        """Note that the server may be another one."""
+        """Reset what is known of the server: it may be another one."""
         for group in self._groups.values():
             group.reconnected()
 
@@ -98,7 +98,7 @@ class Publisher:
             return await self.publish_raw(subject, data, headers, timeout=timeout)
 
     async def publish_raw(self, subject: str, data: bytes, headers: dict[str, str], *, timeout: float) -> PubAck:
-        """Publish bytes with ready headers, which must hold a message id. Errors as `Bus.publish`."""
+        """Publish bytes with headers that contain a message id. Raise what `Bus.publish` raises."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -137,7 +137,7 @@ class Publisher:
             ) from error
 
     async def _own_conflict(self, subject: str, headers: dict[str, str], conflict: Conflict) -> PubAck:
-        """Find out whether this very message moved the subject on: NATS looks at the sequence before the id."""
+        """Check whether this message itself changed the subject: NATS compares the sequence before the id."""
         expected = int(headers[EXPECTED_LAST_HEADER])
         since = await read.read(self._replies, stream_of(subject), subject, after_seq=expected, limit=_LOOK_BACK)
         for stored in since:
@@ -147,7 +147,7 @@ class Publisher:
 
     async def _attempt(self, subject: str, data: bytes, headers: dict[str, str], deadline: float) -> PubAck:
         loop = asyncio.get_running_loop()
-        # Without a connection nats-py would keep the message and send it later, when nobody may want it any more.
+        # Without a connection nats-py would keep the message and send it later, possibly after the caller's timeout.
         if not self._connected.is_set():
             try:
                 async with asyncio.timeout_at(deadline):
@@ -160,7 +160,7 @@ class Publisher:
         try:
             reply = await self._requests(subject).request(subject, data, headers, wait)
         except MaxPayloadError as error:
-            raise Rejected(f"{len(data)} bytes are more than NATS takes in one message") from error
+            raise Rejected(f"{len(data)} bytes are more than NATS accepts in one message") from error
         except TimeoutError as error:
             await self._raise_if_unwritable(subject, wait, ask)
             raise _TryAgainError("no acknowledgement") from error
@@ -168,7 +168,7 @@ class Publisher:
             raise _TryAgainError(str(error)) from error
         if reply.status == _NO_RESPONDERS:
             await self._raise_if_unwritable(subject, float("inf"), ask)
-            raise _TryAgainError("no stream takes this subject; JetStream is starting, or the stream was not created")
+            raise _TryAgainError("no stream stores this subject; JetStream is starting, or the stream was not created")
         return _ack(reply)
 
     async def _raise_if_unwritable(self, subject: str, unanswered: float, timeout: float) -> None:
@@ -176,7 +176,7 @@ class Publisher:
             raise Full(_FULL)
 
     def _requests(self, subject: str) -> GroupCommit | Replies:
-        # A bucket's keys, notices and dead letters are few.
+        # Keys of buckets, notices and dead letters are few.
         return self._groups.get(measure.kind_of(subject), self._replies)
 
 
@@ -188,7 +188,7 @@ def _ack(reply: Reply) -> PubAck:
     code, description = error.get("err_code", 0), str(error.get("description", ""))
     if code in _WRONG_LAST_SEQUENCE:
         number = re.search(r"(\d+)$", description)
-        raise Conflict("the subject has moved on since it was read", last_seq=int(number[1]) if number else None)
+        raise Conflict("the subject has changed since it was read", last_seq=int(number[1]) if number else None)
     if is_out_of_room(code, description) or (code == _NOT_STORED and "maximum" in description):
         raise Full(_FULL)
     if error.get("code") in (429, 500, 503):

@@ -1,7 +1,7 @@
-"""The feed of a durable pull consumer: asks the server for messages and hands them on as they come.
+"""The feed of a durable pull consumer: requests messages from the server and passes them on as they arrive.
 
-One request is open at a time, for as many messages as the consumer has room for. At rest it is a long poll:
-the server answers when there is something, or after half a minute, and says every few seconds that it is alive.
+One request is open at a time, for as many messages as the consumer has room for. When idle it is a long poll:
+the server answers when there is a message, or after half a minute, and sends a heartbeat every few seconds.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
-# After how long without anything a request is taken for lost.
+# Seconds without a message or heartbeat after which a request is considered lost.
 _SILENCE_S = 2.5 * _HEARTBEAT_S
 _RETRY_S = 0.5
 _NANO = 1_000_000_000
@@ -31,7 +31,7 @@ _NANO = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A message as a consumer got it. `attempts` is 1 at its first delivery."""
+    """A message as delivered to a consumer. `attempts` is 1 at its first delivery."""
 
     data: bytes
     headers: Mapping[str, str]
@@ -43,7 +43,7 @@ class Pulled:
 
 
 class Feed:
-    """Pulls from one durable consumer, which the control process has made."""
+    """Pulls from one durable consumer, which the control process has created."""
 
     def __init__(
         self,
@@ -72,11 +72,11 @@ class Feed:
         self._stir = asyncio.Event()
 
     def stir(self) -> None:
-        """Say that there may be room again."""
+        """Check again whether there is room."""
         self._stir.set()
 
     def restart(self) -> None:
-        """Forget the open request: the connection was replaced, and the server with its requests may have been too."""
+        """Forget the open request: the connection was replaced, and the server may have been restarted."""
         self._due = 0
         self._known = False
         self._stir.set()
@@ -107,14 +107,14 @@ class Feed:
             await self._client.unlisten(sid)
 
     async def _check(self) -> None:
-        """Raise NotStored until the control process has made the consumer, Rejected when it is another one."""
+        """Raise NotStored until the control process has created the consumer, Rejected when its subjects differ."""
         config = (await call(self._replies, f"CONSUMER.INFO.{self._stream}.{self._durable}"))["config"]
         filters = sorted(config.get("filter_subjects") or [config.get("filter_subject", ">")])
         if filters != self._subjects:
             raise Rejected(f"the manifest asks for {filters}, the program for {self._subjects}")
 
     async def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Until there is something to do: room, the end of the request, or too long a silence."""
+        """Wait for room, the end of the request, or a missing heartbeat."""
         while not self._stir.is_set():
             silent_at = self._heard + _SILENCE_S if self._due else None
             try:
@@ -122,7 +122,7 @@ class Feed:
                     await self._stir.wait()
             except TimeoutError:
                 if loop.time() >= self._heard + _SILENCE_S:
-                    _log.warning("consumer heard nothing, asking anew", stream=self._stream, durable=self._durable)
+                    _log.warning("consumer heartbeat missed", stream=self._stream, durable=self._durable)
                     self.restart()
 
     async def _ask(self, room: int) -> None:
@@ -147,13 +147,13 @@ class Feed:
             return
         status = headers.get("Status", "")
         if status == "100" or subject != f"{self._inbox}.{self._request}":
-            # A heartbeat, or the end of a request that was given up before.
+            # A heartbeat, or the end of an earlier request.
             return
         self._due = 0
         if status in ("404", "408"):
             self._stir.set()
             return
-        # 409: the consumer was deleted, the server shuts down, ...; 503: nobody knows the consumer.
+        # 409: the consumer was deleted, the server shuts down, ...; 503: the consumer does not exist.
         self._known = False
         if "Batch Completed" in headers.get("Description", ""):
             self._known = True

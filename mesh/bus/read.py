@@ -1,8 +1,8 @@
-"""Reading a stream by subject and sequence, without a consumer: JetStream's direct get, in batches (NATS 2.11).
+"""Read a stream by subject and sequence, without a consumer: JetStream's direct get, in batches (NATS 2.11).
 
-In a cluster any server answers a direct get, also one that lags behind. So the end of what it has is compared with what
-the stream's leader has, and read again until it is the same: who resumes misses nothing that was acknowledged before.
-(NATS 2.15 knows no `min_last_seq` of ADR-53 for that.)
+In a cluster any server answers a direct get, also one that lags behind. So the end of its answer is compared with the
+stream's leader, and read again until it is the same: a reader that resumes gets every message that was acknowledged
+before. (NATS 2.15 does not have `min_last_seq` of ADR-53.)
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from mesh.bus.replies import Replies, Reply
 
 # The largest answer to one read, in bytes; the rest is for the next read. Keeps a resume from filling the send buffer.
 _MAX_BYTES = 4 * 1024 * 1024
-# After how many seconds a server that lagged behind is asked again.
+# Seconds after which a server that lagged behind is read again.
 _LAG_S = 0.02
 
 
-# Nothing that can be decoded.
+# Not a valid message.
 _UNREADABLE = b"\xff"
 
 
 class StoredMessage(NamedTuple):
-    """A message as the stream holds it. What `mesh.bus.origin` doubts has `data` that cannot be decoded."""
+    """A stored message. When `mesh.bus.origin` rejects it, its `data` cannot be decoded."""
 
     seq: int
     subject: str
@@ -39,17 +39,17 @@ class StoredMessage(NamedTuple):
 
     @property
     def following(self) -> int:
-        """How many messages of its subject followed when it was read; only for messages from `Bus.read`."""
+        """Return how many messages of its subject followed when it was read; only for messages from `Bus.read`."""
         return int(self.headers["Nats-Num-Pending"])
 
 
 class StreamExtent(NamedTuple):
-    """From where to where a stream goes: what was stored before `first_seq` has left it."""
+    """The range of a stream: messages before `first_seq` were deleted."""
 
     first_seq: int
-    # When the message with this sequence was stored; of a stream that is empty, the last one it had.
+    # When the message with this sequence was stored; in an empty stream, the last one it had.
     time: datetime
-    # The sequence of the last message that was stored, whether it is still there or not.
+    # The sequence of the last message that was stored, also after it was deleted.
     last_seq: int
 
 
@@ -109,7 +109,7 @@ async def last(replies: Replies, stream: str, subject: str) -> StoredMessage:
 
 
 async def _current(replies: Replies, stream: str, request: dict[str, object], seq: int) -> StoredMessage:
-    """Return a message as soon as a server has it that has this sequence, which the leader has."""
+    """Return the message with a sequence that the leader has, once the answering server has it too."""
     if not replies.may_be_stale or not seq:
         return await _one(replies, stream, request)
     found: list[StoredMessage] = []
@@ -133,7 +133,7 @@ async def _newest(replies: Replies, stream: str, subject: str) -> int:
 
 
 async def _until_current(stream: str, ask: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until the answer is yes. Raise Unavailable after some seconds."""
+    """Call until the result is True. Raise Unavailable after some seconds."""
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_result(lambda done: not done),
         wait=tenacity.wait_fixed(_LAG_S),
@@ -142,13 +142,13 @@ async def _until_current(stream: str, ask: Callable[[], Awaitable[bool]]) -> Non
     try:
         await retrying(ask)
     except tenacity.RetryError as error:
-        raise Unavailable(f"no server that answers has all of the stream {stream}") from error
+        raise Unavailable(f"no server that answers has the whole stream {stream}") from error
 
 
 async def extent(replies: Replies, stream: str) -> StreamExtent:
     """See `Bus.extent_of`."""
     state = (await call(replies, f"STREAM.INFO.{stream}"))["state"]
-    # An empty stream still knows when its last message was stored: whatever came until then has left it.
+    # An empty stream reports when its last message was stored: everything until then was deleted.
     stored_at = state["first_ts"] if state["messages"] else state["last_ts"]
     return StreamExtent(int(state["first_seq"]), _time(stored_at), int(state["last_seq"]))
 
@@ -183,6 +183,6 @@ def _stored(reply: Reply) -> StoredMessage:
 
 
 def _time(stamp: str) -> datetime:
-    """An RFC 3339 time with up to nine digits of a second, of which Python keeps six."""
+    """Parse an RFC 3339 time with up to nine digits of a second, of which Python keeps six."""
     whole, _, fraction = stamp.rstrip("Z").partition(".")
     return datetime.fromisoformat(whole).replace(microsecond=int(fraction[:6].ljust(6, "0")), tzinfo=UTC)

@@ -1,7 +1,7 @@
 """Answers to this process's requests, all on one subscription: `<inbox>.<n>`, one number for each request.
 
-The inbox lies under `_INBOX.<identity>`, so that the server's permissions can keep every member out of the
-answers of the others.
+The inbox lies under `_INBOX.<identity>`, so that the server's permissions keep members from
+reading each other's answers.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from mesh.bus.errors import Unavailable
 
 
 class Reply(NamedTuple):
-    """One answer. `headers["Status"]` is set on the server's own notices, e.g. "503" when nobody listens."""
+    """One answer. `headers["Status"]` is set in the server's own notices, e.g. "503" without a subscriber."""
 
     data: bytes
     headers: Mapping[str, str]
 
     @property
     def status(self) -> str:
-        """The status of a notice, "" for ordinary answers."""
+        """Return the status of a notice, "" for ordinary answers."""
         return self.headers.get("Status", "")
 
 
@@ -28,7 +28,7 @@ Collector = Callable[[Reply], None]
 
 
 class Replies:
-    """Matches answers with the requests that wait for them. A lost connection ends all waiting at once."""
+    """Matches answers with pending requests. A lost connection fails all of them at once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -38,25 +38,25 @@ class Replies:
         self._collecting: dict[str, tuple[Collector, asyncio.Future[None]]] = {}
 
     async def start(self) -> None:
-        """Subscribes; call once when the client is connected, before the first request."""
+        """Subscribe; call once when the client is connected, before the first request."""
         self._inbox = self._client.new_inbox()
         await self._client.listen(f"{self._inbox}.*", self._on_reply)
 
     @property
     def may_be_stale(self) -> bool:
-        """Whether the server that answers a direct get may lack what was stored already."""
+        """Return whether the server that answers a direct get may lag behind the leader."""
         return self._client.in_cluster
 
     async def request(self, subject: str, payload: bytes, headers: dict[str, str] | None, timeout: float) -> Reply:
         """Send one request and return the first answer, notices included.
 
-        TimeoutError; Unavailable when the connection breaks.
+        Raise TimeoutError, or Unavailable when the connection is lost.
         """
         token = self._token()
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future
         try:
-            # Sending itself can wait: for a server that does not read.
+            # Sending blocks while the server does not read.
             async with asyncio.timeout(timeout):
                 await self._client.publish(subject, payload, f"{self._inbox}.{token}", headers)
                 return await future
@@ -64,7 +64,7 @@ class Replies:
             self._waiting.pop(token, None)
 
     async def collect(self, subject: str, payload: bytes, collector: Callable[[Reply], bool], timeout: float) -> None:
-        """Send one request and feed its answers to `collector` until that returns True. TimeoutError, Unavailable."""
+        """Send one request and pass its answers to `collector` until it returns True. Raise as `request`."""
         token = self._token()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -81,11 +81,11 @@ class Replies:
             self._collecting.pop(token, None)
 
     def connection_lost(self) -> None:
-        """Fail everything that waits: its answer may have been lost with the connection."""
+        """Fail all pending requests: their answers may have been lost with the connection."""
         ended: list[asyncio.Future[Any]] = [*self._waiting.values(), *(done for _, done in self._collecting.values())]
         for future in ended:
             if not future.done():
-                future.set_exception(Unavailable("the connection to NATS broke before the answer came"))
+                future.set_exception(Unavailable("the connection to NATS was lost before the answer arrived"))
 
     def _token(self) -> str:
         self._next += 1

@@ -1,13 +1,13 @@
-"""Deleting the consumers of programs that are gone: those that no manifest names any more.
+"""Delete consumers of programs that were removed: those that are no longer in a manifest.
 
 During an upgrade an old version of a program, or of the control process, may run beside the new one, and the new one
-may be taken back. So a consumer is deleted only when all of this holds:
+may be rolled back. So a consumer is deleted only when all of this holds:
 
-- it is one of ours, which the control process made; what an operator made stays;
-- it was made an hour ago or earlier: an older control process does not know what a newer one has just made;
-- for a minute, nobody has asked it for messages, and none that it handed out waits for an acknowledgement;
-- what it was given last is not in the stream any more: nothing is lost with it, and if it is made again, it gets
-  exactly the messages that it would have got. That is so when it was idle for as long as the stream keeps messages.
+- the control process created it; consumers that an operator created stay;
+- it was created an hour ago or earlier: an older control process does not know what a newer one has just created;
+- for a minute, no client has pulled from it, and no message that it delivered waits for an acknowledgement;
+- the message that it delivered last is no longer in the stream: nothing is lost with it, and if it is created again, it
+  gets the same messages. That is so when it was idle for as long as the stream keeps messages.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from nats.js.errors import NotFoundError
 
 _log = structlog.get_logger(__name__)
 
-# The mark of a consumer that the control process made.
+# The mark of a consumer that the control process created.
 MADE_BY: Final = "octopus.made-by"
 CONTROL: Final = "control"
 
 
 class Retired:
-    """The consumers that no manifest names, as one control process sees them."""
+    """The consumers that are in no manifest, as known to one control process."""
 
     def __init__(self, *, made_before_s: float = 3600.0, unused_for_s: float = 60.0) -> None:
-        """Delete what was made `made_before_s` seconds ago and seen unused for `unused_for_s` seconds."""
+        """Delete consumers created `made_before_s` seconds ago and seen unused for `unused_for_s` seconds."""
         self._made_before = timedelta(seconds=made_before_s)
         self._unused_for = unused_for_s
-        # Since when each was seen unused.
+        # Since when each has been seen unused.
         self._unused: dict[tuple[str, str], float] = {}
 
     async def delete(self, jetstream: JetStreamContext, stream: str, named: Collection[str]) -> None:
@@ -44,7 +44,7 @@ class Retired:
         if not others:
             return
         state = (await jetstream.stream_info(stream)).state
-        # An empty stream has forgotten everything.
+        # An empty stream has deleted everything.
         first_seq = state.first_seq if state.messages else state.last_seq + 1
         for each in others:
             key = (stream, each.name)
@@ -57,7 +57,7 @@ class Retired:
             try:
                 await jetstream.delete_consumer(stream, each.name)
             except NotFoundError:
-                # Another control process was faster.
+                # Another control process has deleted it.
                 pass
             else:
                 _log.info("retired consumer deleted", stream=stream, durable=each.name)
@@ -77,7 +77,7 @@ def _is_ours(consumer: api.ConsumerInfo) -> bool:
     config = consumer.config
     if config.metadata and MADE_BY in config.metadata:
         return config.metadata[MADE_BY] == CONTROL
-    # As they were made before there was a mark.
+    # As they were created before there was a mark.
     return (
         config.durable_name == consumer.name
         and config.ack_policy == api.AckPolicy.EXPLICIT

@@ -1,4 +1,4 @@
-"""How a consumer goes on after a handler failed: which errors pass by themselves, and how long to wait."""
+"""What a consumer does after a handler failed: which errors are temporary, and how long to wait."""
 
 from typing import Final, NamedTuple
 
@@ -15,14 +15,14 @@ _PASSING: Final = frozenset({reasons.REASON_UNAVAILABLE, reasons.REASON_RATE_LIM
 
 
 class Judgement(NamedTuple):
-    """`passing`: what the handler needs is unreachable, and the message is not at fault. `pause` in seconds."""
+    """`passing`: the failure is temporary, and the message is not its cause. `pause` in seconds."""
 
     passing: bool
     pause: float
 
 
 def judge(error: Exception, failures: int) -> Judgement:
-    """Return what to do about the error of a handler that has failed so often."""
+    """Return what to do about an error of a handler that has failed `failures` times."""
     if isinstance(error, Poison):
         return Judgement(passing=False, pause=0.0)
     refused = refused_from(error)
@@ -37,5 +37,5 @@ def pause(failures: int) -> float:
 
 
 def nak(seconds: float) -> bytes:
-    """Return the answer that gives a message back, to be delivered again after a pause."""
+    """Return the answer that has a message redelivered after a pause."""
     return b"-NAK " + orjson.dumps({"delay": int(seconds * 1_000_000_000)})

@@ -1,6 +1,6 @@
-"""Bringing one message, or one batch, to its end: handled, tried again, given back, or buried.
+"""Settle a message or a batch: handle it, retry it, have it redelivered, or move it to the dead letters.
 
-`mesh.bus.consume` says what becomes of a message.
+`mesh.bus.consume` lists the possible outcomes of a message.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ M = TypeVar("M", bound=Message)
 _log = structlog.get_logger(__name__)
 
 
-# How often a batch may run out of time before its messages are tried one by one, and how many of those in a row may.
+# How often a batch may time out before its messages are tried one by one, and how many of those in a row may.
 _BATCH_TIMEOUTS: Final = 3
 _SINGLE_TIMEOUTS: Final = 2
 
@@ -64,15 +64,15 @@ class Settling(Generic[M]):
         self._timeouts = 0
 
     async def alone(self, pulled: Pulled, delivery: Delivery[M], handler: Handler[M]) -> None:
-        """Handle a message that no other waits for; after a failure that is its own, it is given back."""
+        """Handle a message that no other waits for; after a failure of its own it is redelivered."""
         await self._settle(pulled, delivery, handler)
 
     async def in_turn(self, pulled: Pulled, delivery: Delivery[M], handler: Handler[M], lane: Lane[M]) -> None:
-        """Handle a message that those in `lane` wait for: every pause is taken here, and it is not given back."""
+        """Handle a message that those in `lane` wait for: pauses are taken here, and it is not redelivered."""
         await self._settle(pulled, delivery, handler, lane=lane)
 
     async def together(self, batch: Batch[M], handler: BatchHandler[M]) -> None:
-        """Handle a batch; when it fails for a reason that does not pass, message by message."""
+        """Handle a batch; after a failure that is not temporary, handle it message by message."""
         pauses = timeouts = 0
         while batch:
             try:
@@ -96,9 +96,9 @@ class Settling(Generic[M]):
             return
 
     async def _one_by_one(self, batch: Batch[M], handler: BatchHandler[M]) -> Batch[M]:
-        """Handle a batch message by message, so that a bad one does not take its neighbours with it.
+        """Handle a batch message by message, so that one bad message does not fail the others.
 
-        Returns those that are left when two in a row timed out: then it is not the messages that are to blame.
+        Return the remaining ones when two in a row timed out: then the messages are not the cause.
         """
 
         async def one(delivery: Delivery[M]) -> None:
@@ -124,7 +124,7 @@ class Settling(Generic[M]):
         lane: Lane[M] | None = None,
         blamed: bool = False,
     ) -> None:
-        """Handle a message to its end. With `blamed`, running out of time is always the message's own failure."""
+        """Handle a message until it is settled. With `blamed`, a timeout always counts as the message's own failure."""
         failures = pulled.attempts - 1
         pauses = 0
         while True:
@@ -140,7 +140,7 @@ class Settling(Generic[M]):
                 passing, wait = judge(error, pauses)
                 if isinstance(error, HandlerTimeout):
                     self._timeouts += 1
-                    # When no other message was handled meanwhile, something that all of them need is unreachable.
+                    # When no other message was handled in the meantime, something that all of them need is unreachable.
                     passing = not blamed and self._last_success < began
                 if isinstance(error, HandlerStuck) and lane is None:
                     passing = False
@@ -164,7 +164,7 @@ class Settling(Generic[M]):
                 return
 
     async def _outlast(self, stuck: HandlerStuck, pulled: Pulled, lane: Lane[M] | None) -> None:
-        """Keep a key in order while a handler of it goes on although cancelled: others get the room meanwhile."""
+        """Keep a key in order while a cancelled handler of it still runs, without counting its messages."""
         stuck.task.add_done_callback(_retrieve)
         if lane is None:
             return
@@ -183,7 +183,7 @@ class Settling(Generic[M]):
             yield
 
     async def _stopped_within(self, seconds: float) -> bool:
-        """Wait; return whether the consumer was stopped meanwhile, and what it holds is to be given back."""
+        """Wait; return whether the consumer was stopped in the meantime."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
@@ -191,7 +191,7 @@ class Settling(Generic[M]):
 
     def _report(self, error: Exception, pulled: Pulled, wait: float, *, passing: bool, **more: object) -> None:
         _log.warning(
-            "message not handled, trying again",
+            "message not handled, retrying",
             stream=self._stream,
             durable=self._durable,
             seq=pulled.seq,
@@ -205,6 +205,6 @@ class Settling(Generic[M]):
 
 
 def _retrieve(task: "asyncio.Task[None]") -> None:
-    """Take the result of a handler that nobody waits for any more."""
+    """Retrieve the result of a handler that is no longer awaited."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""The streams and buckets of the platform, each defined here once; `mesh.bus.provision` makes them."""
+"""The streams and buckets of the platform; `mesh.bus.provision` creates them."""
 
 from dataclasses import dataclass
 
@@ -31,20 +31,20 @@ class Stream:
     max_age: float
     # How long the server remembers message ids.
     duplicate_window: float
-    # (source pattern, destination pattern): each stored message is sent on, with its sequence in the headers.
+    # (source pattern, destination pattern): each stored message is republished, with its sequence in the headers.
     republish: tuple[str, str] | None = None
     # Whether many messages may be stored at once.
     grouped: bool = False
-    # In memory, with at most so many bytes: what is lost without harm when NATS restarts.
+    # In memory, with at most this many bytes; its messages may be lost when NATS restarts.
     memory_bytes: int = 0
-    # Its part of the bytes that the bus may keep in files.
+    # Its share of the bytes that the bus may keep in files.
     share: float = 0.0
-    # Whether a full stream gives up its oldest messages; otherwise it refuses new ones.
+    # Whether a full stream deletes its oldest messages; otherwise it refuses new ones.
     discards: bool = False
     description: str = ""
 
     def config(self, max_bytes: int) -> api.StreamConfig:
-        """The settings as NATS wants them, with at most so many bytes."""
+        """Return the stream's configuration, with at most this many bytes."""
         republish = api.RePublish(src=self.republish[0], dest=self.republish[1]) if self.republish else None
         return api.StreamConfig(
             name=self.name,
@@ -68,25 +68,25 @@ class Bucket:
     """A key-value bucket with one value per key. Times in seconds."""
 
     name: str
-    # After how long a key that was not renewed is forgotten; 0 keeps it.
+    # Seconds after which a key that was not renewed expires; 0 keeps it.
     ttl: float = 0
     description: str = ""
 
     @property
     def stream(self) -> str:
-        """The name of the stream that holds the bucket."""
+        """Return the name of the stream that stores the bucket."""
         return f"KV_{self.name}"
 
     def subject(self, key: str) -> str:
-        """The subject that holds a key."""
+        """Return the subject that stores a key."""
         return f"$KV.{self.name}.{key}"
 
     def told(self, key: str) -> str:
-        """The subject on which the server publishes each change of a key."""
+        """Return the subject on which the server publishes each change of a key."""
         return f"kv.{self.name}.{key}"
 
     def config(self) -> api.StreamConfig:
-        """The settings as NATS wants them: those of every client's key-value buckets."""
+        """Return the configuration of the bucket's stream, as all clients of NATS use it for key-value buckets."""
         return api.StreamConfig(
             name=self.stream,
             description=self.description,
@@ -101,9 +101,9 @@ class Bucket:
             deny_delete=True,
             allow_direct=True,
             allow_msg_ttl=True,
-            # Watchers hear what is stored on subjects that nobody but the server may publish to.
+            # Watchers receive changes on subjects that only the server may publish to.
             republish=api.RePublish(src=self.subject(">"), dest=self.told(">")),
-            # The server publishes a marker when a key expires; without it, a watcher would have to guess.
+            # The server publishes a marker when a key expires; watchers depend on it.
             subject_delete_marker_ttl=_MINUTE_S if self.ttl else None,
         )
 
@@ -126,7 +126,7 @@ STREAMS: tuple[Stream, ...] = (
         share=0.25,
         max_age=7 * _DAY_S,
         duplicate_window=2 * _HOUR_S,
-        description="What has happened: event.<service>.<tenant>.<id>.",
+        description="Events: event.<service>.<tenant>.<id>.",
     ),
     Stream(
         NOTICE,
@@ -135,7 +135,7 @@ STREAMS: tuple[Stream, ...] = (
         discards=True,
         max_age=10 * _MINUTE_S,
         duplicate_window=10 * _MINUTE_S,
-        description="What one person should know now: notice.<tenant>.<user>.",
+        description="Notices to one person: notice.<tenant>.<user>.",
     ),
     Stream(
         DEAD,
@@ -144,7 +144,7 @@ STREAMS: tuple[Stream, ...] = (
         discards=True,
         max_age=30 * _DAY_S,
         duplicate_window=2 * _HOUR_S,
-        description="Messages that a consumer gave up: dead.<stream>.<durable>.",
+        description="Messages that a consumer could not handle: dead.<stream>.<durable>.",
     ),
 )
 
@@ -152,23 +152,23 @@ BUCKETS: tuple[Bucket, ...] = (
     Bucket("registry", ttl=3, description="Running instances: <service>.<instance id>, renewed every second."),
     Bucket("traffic", description="How traffic is split between versions: <service>."),
     Bucket("keys", description="The public keys of access tokens: jwks."),
-    Bucket(LEASES, ttl=3, description="Which instance does a job that only one may do: <service>.<job>."),
+    Bucket(LEASES, ttl=3, description="Leases of jobs that one instance does: <service>.<job>."),
     Bucket(
         "revocations",
         ttl=REVOCATION_S,
-        description="Whose tokens were taken back, as long as such a token may live: <tenant>.<user>.",
+        description="Revocations of tokens, kept for the life of a token: <tenant>.<user>.",
     ),
     Bucket("workers", description="Leases of Snowflake worker ids: worker.<number>."),
 )
 
 
 def window_of(name: str) -> float:
-    """Return for how many seconds a stream remembers message ids. KeyError when it is not defined here."""
+    """Return the duplicate window of a stream, in seconds. Raise KeyError when it is not defined here."""
     return {stream.name: stream.duplicate_window for stream in STREAMS}[name]
 
 
 def stream_of(subject: str) -> str:
-    """The name of the stream that stores a subject. ValueError when none does."""
+    """Return the name of the stream that stores a subject. Raise ValueError when none does."""
     head, _, rest = subject.partition(".")
     if head == "$KV":
         return bucket_of(rest.partition(".")[0]).stream
@@ -188,7 +188,7 @@ def _matches(pattern: list[str], subject: list[str]) -> bool:
 
 
 def bucket_of(name: str) -> Bucket:
-    """The bucket of that name. KeyError when it is not defined here."""
+    """Return the bucket of that name. Raise KeyError when it is not defined here."""
     for bucket in BUCKETS:
         if bucket.name == name:
             return bucket

@@ -1,4 +1,4 @@
-"""Traces across the bus: the W3C `traceparent` header carries the sender's span to whoever handles the message."""
+"""Traces across the bus: the W3C `traceparent` header carries the sender's span to the handler of the message."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,18 +19,18 @@ def inject(headers: dict[str, str]) -> None:
 
 
 def extract(headers: Mapping[str, str]) -> Context:
-    """The sender's context out of the headers; an empty one when there is none."""
+    """Return the sender's context from the headers; an empty one when there is none."""
     return _propagator.extract(headers, context=Context())
 
 
 def recorded() -> bool:
-    """Whether the current trace is recorded: most are not, and then a span would be made for nobody."""
+    """Return whether the current trace is recorded: most are not, and then no span is made."""
     return trace.get_current_span().is_recording()
 
 
 @contextmanager
 def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
-    """Around a publication in a trace that is recorded: a span of its own, which the headers carry."""
+    """Run the block, a publication in a recorded trace, in a span of its own, and put it into the headers."""
     with _tracer.start_as_current_span(f"publish {kind_of(subject)}", kind=trace.SpanKind.PRODUCER):
         inject(headers)
         yield
@@ -38,7 +38,7 @@ def sending(subject: str, headers: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def handling(consumer: str, headers: Mapping[str, str], *, seq: int) -> Iterator[None]:
-    """Around the handling of one message: a span that continues the sender's trace."""
+    """Run the block, which handles one message, in a span that continues the sender's trace."""
     with _tracer.start_as_current_span(
         f"process {consumer}",
         context=extract(headers),

@@ -1,9 +1,9 @@
-"""Finding out that a stream cannot be written, which NATS does not tell those who publish to it.
+"""Detect a stream that cannot be written, which NATS does not report to its publishers.
 
-A stream whose file could not be written, because its disk is full for example, takes no message and sends no
-acknowledgement (NATS 2.15); only its server's health names the reason. But it answers what is asked about it: so when a
-message is not acknowledged, and the stream says that it has stored nothing since, it cannot be written. A server that
-is slow, frozen or unreachable does not answer, and one that lacks the majority of a cluster says so.
+A stream whose file could not be written, because its disk is full for example, stores no message and sends no
+acknowledgement (NATS 2.15); only its server's health has the reason. But it answers requests for its state: when a
+message is not acknowledged, and the state shows that nothing was stored since, the stream cannot be written. A server
+that is slow, frozen or unreachable does not answer, and one without the majority of its cluster reports that.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ from nats.errors import Error as NatsError
 from mesh.bus.errors import Unavailable
 from mesh.bus.replies import Replies
 
-# A peer of a cluster that has not been heard for so long is taken for gone.
+# Seconds without contact after which a peer of a cluster is considered lost.
 _AWAY_NS: Final = 2_000_000_000
-# JetStream was switched off for lack of room, or has none for what is asked.
+# JetStream was disabled for lack of room, or has no room for the request.
 _NO_ROOM: Final = (10023, 10028, 10039, 10047, 10076)
 
 
 def is_out_of_room(code: int, description: str) -> bool:
-    """Say whether an error of JetStream means that it has no room."""
+    """Return whether an error of JetStream means that it has no room."""
     return code in _NO_ROOM or "no space left" in description or "insufficient" in description
 
 
 class Streams:
-    """What the streams say of themselves. Those who ask about one at the same time ask once."""
+    """The state of the streams; concurrent checks of one stream share one request."""
 
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
         self._asking: dict[str, asyncio.Task[float]] = {}
 
     async def is_unwritable(self, stream: str, *, unanswered: float, timeout: float) -> bool:
-        """Say whether a stream stores nothing, after a message went `unanswered` for so many seconds.
+        """Return whether a stream stores nothing, after a message was `unanswered` for this many seconds.
 
-        False as well when it does not say within `timeout` seconds.
+        False as well when it does not answer within `timeout` seconds.
         """
         asking = self._asking.get(stream)
         if asking is None:
@@ -51,7 +51,7 @@ class Streams:
             return False
 
     async def _quiet_for(self, stream: str, timeout: float) -> float:
-        """Return for how many seconds a stream has stored nothing although it could be asked to; 0 when unknown."""
+        """Return for how many seconds a stream that answers has stored nothing; 0 when unknown."""
         try:
             reply = await self._replies.request(f"$JS.API.STREAM.INFO.{stream}", b"", None, timeout)
         except (TimeoutError, Unavailable, NatsError, OSError):
@@ -60,7 +60,7 @@ class Streams:
 
 
 def quiet_for(info: dict[str, Any]) -> float:
-    """Return for how many seconds a stream has stored nothing, by what it says of itself; 0 when that has a reason.
+    """Return for how many seconds a stream has stored nothing, by its own state; 0 when that has another reason.
 
     Reasons are a cluster without a majority, and any error but the lack of room.
     """

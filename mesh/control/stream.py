@@ -107,7 +107,7 @@ class Stream:
         return responses
 
     def _must_wait(self, type_url: str) -> bool:
-        """Whether a route would come before the client has the cluster it leads to.
+        """Return whether a route would come before the client has the cluster it leads to.
 
         Only for those that take all clusters. The others name clusters after they have seen the routes.
         """
@@ -143,7 +143,7 @@ class Stream:
         return [Response(type_url, snapshot.version, subscription.nonce, _sorted(content.values()))]
 
     def _renew_endpoints(self, type_url: str, clusters: _Subscription, changed: dict[str, Resource]) -> None:
-        """A client that takes a changed cluster waits for its endpoints again, the same or not."""
+        """Return a client that takes a changed cluster waits for its endpoints again, the same or not."""
         endpoints = self._subscriptions.get(ENDPOINTS)
         if type_url == CLUSTER and endpoints is not None:
             for name in changed.keys() & clusters.sent.keys():

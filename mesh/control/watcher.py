@@ -117,7 +117,7 @@ class Watcher:
             forget()
 
     async def _hears(self) -> bool:
-        """Whether the server answers: a connection may look open long after its other end is gone."""
+        """Return whether the server answers: a connection may look open long after its other end is gone."""
         if not self._bus.is_connected:
             return False
         try:

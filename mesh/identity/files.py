@@ -60,17 +60,17 @@ class Identity:
 
     @property
     def ca(self) -> Path:
-        """The authority's certificate."""
+        """Return the authority's certificate."""
         return self.folder / "ca.pem"
 
     @property
     def cert(self) -> Path:
-        """The leaf, a path that stays the same through rotations."""
+        """Return the leaf, a path that stays the same through rotations."""
         return self.folder / self.name / "cert.pem"
 
     @property
     def key(self) -> Path:
-        """The leaf's private key, readable by its owner only."""
+        """Return the leaf's private key, readable by its owner only."""
         return self.folder / self.name / "key.pem"
 
     def certificate(self) -> x509.Certificate:

@@ -48,12 +48,12 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None before the start and after the end."""
+        """Return its process id, None before the start and after the end."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended: its code, minus the signal's number when one ended it, None while it runs."""
+        """Return how it ended: its code, minus the signal's number when one ended it, None while it runs."""
         return None if self._process is None else self._process.poll()
 
     def start(self) -> None:

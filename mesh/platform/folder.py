@@ -26,7 +26,7 @@ class Folder:
 
     @property
     def edge(self) -> Path:
-        """The public certificate: `ca.pem` is what outside clients trust."""
+        """Return the public certificate: `ca.pem` is what outside clients trust."""
         return self.root / "edge"
 
     @property
@@ -41,12 +41,12 @@ class Folder:
 
     @property
     def log(self) -> Path:
-        """What each process wrote, `<process>.log`."""
+        """Return what each process wrote, `<process>.log`."""
         return self.root / "log"
 
     @property
     def state(self) -> Path:
-        """What the supervisor runs: ports, processes, readiness."""
+        """Return what the supervisor runs: ports, processes, readiness."""
         return self.root / "state.json"
 
     @property
@@ -55,7 +55,7 @@ class Folder:
         return self.root / "lock"
 
     def data(self, component: str) -> Path:
-        """Where a component keeps what must survive a restart."""
+        """Return where a component keeps what must survive a restart."""
         return self.root / "data" / component
 
     def make(self) -> None:

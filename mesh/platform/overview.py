@@ -62,7 +62,7 @@ def flow(programs: Mapping[str, Manifest]) -> BusFlow:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether a message could match both subject patterns."""
+    """Return whether a message could match both subject patterns."""
     left, right = one.split("."), other.split(".")
     for a, b in zip(left, right, strict=False):
         if ">" in (a, b):

@@ -67,7 +67,7 @@ class Plan:
 
     @property
     def origin(self) -> str:
-        """Where browsers find the platform."""
+        """Return where browsers find the platform."""
         return f"https://localhost:{self.edge_port}"
 
     def components(self) -> list[Planned]:

@@ -84,7 +84,7 @@ class ServiceConfig(BaseModel):
 
     @property
     def reached_at(self) -> str:
-        """The name or address that others are told."""
+        """Return the name or address that others are told."""
         return self.advertised_host or self.host
 
     @model_validator(mode="after")

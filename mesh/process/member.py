@@ -127,7 +127,7 @@ class Member:
         return await self._stack.enter_async_context(resource)
 
     def channel(self, service: str) -> grpc.aio.Channel:
-        """The channel to a service. Raise `ConfigError` when there is neither a control plane nor an address."""
+        """Return the channel to a service. Raise `ConfigError` when there is neither a control plane nor an address."""
         key = f"channel {service}"
         if key not in self._opened:
             address = None if self.config.xds else self.config.addresses.get(service)
@@ -147,7 +147,7 @@ class Member:
     async def postgres(
         self, *, vectors: bool = False, max_connections: int = 10, statement_timeout_s: float = 5.0
     ) -> Database:
-        """The database, as this service's role; `mesh.stores.postgres.connect` explains the rest.
+        """Return the database, as this service's role; `mesh.stores.postgres.connect` explains the rest.
 
         Raise `ConfigError` when the settings name no database.
         """

@@ -75,19 +75,19 @@ class Channel(grpc.aio.Channel):
         self._service = service
 
     def unary_unary(self, method: str, *args: Any, **options: Any) -> Any:
-        """A call with one request and one answer."""
+        """Return a call with one request and one answer."""
         return _OneAnswer(self._channel.unary_unary(method, *args, **options), method)
 
     def stream_unary(self, method: str, *args: Any, **options: Any) -> Any:
-        """A call with many requests and one answer."""
+        """Return a call with many requests and one answer."""
         return _OneAnswer(self._channel.stream_unary(method, *args, **options), method)
 
     def unary_stream(self, method: str, *args: Any, **options: Any) -> Any:
-        """A call with one request and many answers."""
+        """Return a call with one request and many answers."""
         return _Stream(self._channel.unary_stream(method, *args, **options), method)
 
     def stream_stream(self, method: str, *args: Any, **options: Any) -> Any:
-        """A call with many requests and many answers."""
+        """Return a call with many requests and many answers."""
         return _Stream(self._channel.stream_stream(method, *args, **options), method)
 
     async def close(self, grace: float | None = None) -> None:

@@ -122,7 +122,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
 
 
 def _has_rules(message: Descriptor, seen: set[str]) -> bool:
-    """Whether a message, or one within it, has rules of protovalidate."""
+    """Return whether a message, or one within it, has rules of protovalidate."""
     if message.full_name in seen:
         return False
     seen.add(message.full_name)

@@ -75,7 +75,7 @@ def wants_invalid(handler: Callable[..., Any]) -> bool:
 
 
 def reader(decode: Callable[[bytes], Message], *, checked: bool = True) -> Callable[[bytes], Message | Invalid]:
-    """A deserialiser that also validates. It never raises: gRPC would answer UNKNOWN and log the bytes."""
+    """Return a deserialiser that also validates. It never raises: gRPC would answer UNKNOWN and log the bytes."""
 
     def read(data: bytes) -> Message | Invalid:
         try:

@@ -140,7 +140,7 @@ class Database:
                 await self._pool.putconn(conn)
 
     async def _begin(self, begin: LiteralString, tenant: str) -> Connection:
-        """A connection with an open transaction. One that died in the pool shows it here and is replaced."""
+        """Return a connection with an open transaction. One that died in the pool shows it here and is replaced."""
         deadline = asyncio.get_running_loop().time() + budget.seconds(_WAIT_S)
         # One round trip for all. The simple protocol takes no parameters, and the tenant was checked.
         statement = sql.SQL(begin + "; SELECT set_config('octopus.tenant', {}, true)").format(sql.Literal(tenant))
@@ -256,7 +256,7 @@ class _translated:  # noqa: N801  # used like a function
 
 
 def _cause(error: psycopg.Error) -> str:
-    """The kind of error; the server's own text may quote values of rows."""
+    """Return the kind of error; the server's own text may quote values of rows."""
     return error.sqlstate or type(error).__name__
 
 

@@ -64,11 +64,11 @@ class _PasswordFile(CredentialProvider):
         self._path = path
 
     def get_credentials(self) -> tuple[str, str]:
-        """The user name and its password."""
+        """Return the user name and its password."""
         return self._user, self._path.read_text().strip()
 
     async def get_credentials_async(self) -> tuple[str, str]:
-        """The same, without holding up the loop."""
+        """Return the same, without holding up the loop."""
         return await asyncio.to_thread(self.get_credentials)
 
 

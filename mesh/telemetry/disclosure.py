@@ -42,7 +42,7 @@ _FRAMES: Final = 20
 
 
 def disclose(value: Any, name: str = "") -> Any:
-    """The value as it may be written under this name, ready for JSON."""
+    """Return the value as it may be written under this name, ready for JSON."""
     if name in _PRIVATE_WORDS or name.rpartition("_")[2] in _PRIVATE_WORDS:
         return HIDDEN
     match value:
@@ -65,7 +65,7 @@ def disclose(value: Any, name: str = "") -> Any:
 
 
 def disclose_error(error: BaseException) -> dict[str, Any]:
-    """An error's type, where it happened, what it says when that is safe, and the errors that led to it."""
+    """Return an error's type, where it happened, what it says when that is safe, and the errors that led to it."""
     told: dict[str, Any] = {"type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")}
     if message := _message(error):
         told["message"] = message

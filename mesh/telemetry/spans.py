@@ -75,7 +75,7 @@ def outcome(span: Span, code: grpc.StatusCode, *, server: bool = True) -> None:
 
 
 def trace_id() -> str:
-    """The current trace as 32 hexadecimal digits, or nothing outside of any."""
+    """Return the current trace as 32 hexadecimal digits, or nothing outside of any."""
     context = trace.get_current_span().get_span_context()
     return trace.format_trace_id(context.trace_id) if context.is_valid else ""
 

@@ -37,7 +37,7 @@ async def tracing(config: ServiceConfig) -> AsyncIterator[TracerProvider]:
 
 
 def provider(config: ServiceConfig) -> TracerProvider:
-    """What makes spans for a process with these settings; the caller shuts it down."""
+    """Return what makes spans for a process with these settings; the caller shuts it down."""
     resource = Resource(
         {
             "service.namespace": "octopus",

@@ -54,7 +54,7 @@ class Controlled:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None while it does not run."""
+        """Return its process id, None while it does not run."""
         return None if self._child is None else self._child.pid
 
     async def start(self) -> None:
@@ -119,12 +119,12 @@ class ControlledPostgres(Controlled):
 
     @property
     def conninfo(self) -> str:
-        """Where it is, without credentials."""
+        """Return where it is, without credentials."""
         return self._postgres.conninfo
 
     @property
     def data(self) -> Path:
-        """Its data folder, with its settings."""
+        """Return its data folder, with its settings."""
         return self._postgres.data
 
     def owner(self) -> dict[str, str]:
@@ -166,7 +166,7 @@ class ControlledValkey(Controlled):
 
     @property
     def url(self) -> str:
-        """Where it is, without credentials."""
+        """Return where it is, without credentials."""
         return self._valkey.url
 
     async def wipe(self) -> None:
@@ -191,7 +191,7 @@ class ControlledNats(Controlled):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Return where it is."""
         return self._nats.url
 
     @property
@@ -286,12 +286,12 @@ class Platform:
 
     @property
     def nats_url(self) -> str:
-        """Where NATS is."""
+        """Return where NATS is."""
         return self.nats.url
 
     @property
     def valkey_url(self) -> str:
-        """Where Valkey is, without credentials."""
+        """Return where Valkey is, without credentials."""
         return self.valkey.url
 
     @overload

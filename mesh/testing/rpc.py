@@ -42,7 +42,7 @@ class Keys:
         self.private = Ed25519PrivateKey.generate()
 
     def jwks(self) -> str:
-        """The public half, as the user service publishes it."""
+        """Return the public half, as the user service publishes it."""
         key = json.loads(OKPAlgorithm.to_jwk(self.private.public_key()))
         return json.dumps({"keys": [{**key, "kid": self.key_id, "alg": ALGORITHM, "use": "sig"}]})
 
@@ -53,7 +53,7 @@ class Keys:
         return verifier
 
     def token(self, tenant: str, user_id: int, *roles: str, lifetime: float = 900, **claims: Any) -> str:
-        """An access token; `roles` without the prefix ROLE_, `lifetime` in seconds, `claims` added or replaced."""
+        """Return an access token; `roles` lack the prefix ROLE_, `lifetime` is in seconds, `claims` add or replace."""
         now = time.time()
         content = {
             "iss": ISSUER,

@@ -103,5 +103,5 @@ class ArchiveStore:
 
 
 def _context(message: Archived) -> bytes:
-    """What a body is bound to: moved to another row, it does not open."""
+    """Return what a body is bound to: moved to another row, it does not open."""
     return f"cs_message.body {message.tenant_id} {message.session_id} {message.seq}".encode()

@@ -64,7 +64,7 @@ class AttachQueue:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a turn."""
+        """Return how many wait for a turn."""
         return self._waiting
 
     @asynccontextmanager

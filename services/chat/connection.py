@@ -131,12 +131,12 @@ class Connection:
 
     @property
     def open(self) -> bool:
-        """Whether more frames are taken."""
+        """Return whether more frames are taken."""
         return self._ending is None
 
     @property
     def waiting(self) -> bool:
-        """Whether there are frames to take."""
+        """Return whether there are frames to take."""
         return bool(self._queue)
 
     @property
@@ -146,7 +146,7 @@ class Connection:
 
     @property
     def cut_off(self) -> bool:
-        """Whether the stream ends at once, with an error instead of a goodbye."""
+        """Return whether the stream ends at once, with an error instead of a goodbye."""
         return self._cut_off
 
     def push(self, frame: frame_pb2.ServerFrame) -> None:
@@ -196,7 +196,7 @@ class Connection:
 
     @property
     def half_full(self) -> bool:
-        """Whether the buffer is half full: who has more to say waits, see `settle`."""
+        """Return whether the buffer is half full: who has more to say waits, see `settle`."""
         return len(self._queue) * 2 > self._max_frames or self._buffered * 2 > self._max_bytes
 
     async def settle(self) -> None:

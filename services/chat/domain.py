@@ -101,7 +101,7 @@ class Participation:
     accepted: bool = False
 
     def includes(self, user_id: int) -> bool:
-        """Whether the person takes part in the session."""
+        """Return whether the person takes part in the session."""
         return user_id != 0 and user_id in (self.customer_id, self.agent_id)
 
 
@@ -157,7 +157,7 @@ class Allowance:
         self.left -= 1
 
     def full_at(self, now: float) -> bool:
-        """Whether the bucket has refilled, so that forgetting it changes nothing."""
+        """Return whether the bucket has refilled, so that forgetting it changes nothing."""
         return self.left + (now - self.at) * self.per_second >= self.burst
 
 

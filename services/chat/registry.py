@@ -91,11 +91,11 @@ class ConnectionRegistry:
 
     @property
     def connections(self) -> list[Connection]:
-        """All open connections."""
+        """Return all open connections."""
         return [connection for user in self._users.values() for connection in user.connections]
 
     def connections_of(self, tenant_id: str, user_id: int) -> list[Connection]:
-        """All open connections of one user."""
+        """Return all open connections of one user."""
         user = self._users.get((tenant_id, user_id))
         return [] if user is None else list(user.connections)
 

@@ -106,27 +106,27 @@ class Room:
 
     @property
     def session_id(self) -> int:
-        """The session's id."""
+        """Return the session's id."""
         return self.session.id
 
     @property
     def tenant_id(self) -> str:
-        """The session's shop."""
+        """Return the session's shop."""
         return self.session.tenant_id
 
     @property
     def log_subject(self) -> str:
-        """Where the session's entries are stored."""
+        """Return where the session's entries are stored."""
         return f"log.{self.session.tenant_id}.{self.session.id}"
 
     @property
     def live_subject(self) -> str:
-        """Where stored entries and passing signals of the session are heard."""
+        """Return where stored entries and passing signals of the session are heard."""
         return f"live.{self.session.tenant_id}.{self.session.id}.*"
 
     @property
     def over(self) -> bool:
-        """Whether the session has ended."""
+        """Return whether the session has ended."""
         return self.session.state == session_pb2.SESSION_STATE_ENDED
 
     def learn(self, session: session_pb2.Session) -> None:
@@ -171,7 +171,7 @@ class Room:
 
     @property
     def current(self) -> bool:
-        """Whether the tail ends where the log ends."""
+        """Return whether the tail ends where the log ends."""
         return self._opened and self._reader is None and self._wanted_from is None
 
     def doubt(self) -> None:

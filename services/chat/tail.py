@@ -137,7 +137,7 @@ class Tail:
 
     @property
     def first_seq(self) -> int:
-        """The position of the first entry held; 0 without any."""
+        """Return the position of the first entry held; 0 without any."""
         return self._entries[0].seq if self._entries else 0
 
     def append(self, entry: Entry) -> bool:

@@ -23,7 +23,7 @@ class Component(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in the process table."""
+        """Return its name in the process table."""
 
     async def prepare(self) -> None:
         """Write its settings and, the first time, its data folder. Raise ComponentError."""

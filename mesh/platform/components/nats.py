@@ -109,12 +109,12 @@ class Nats:
 
     @property
     def url(self) -> str:
-        """Where members connect."""
+        """Return where members connect."""
         return f"tls://127.0.0.1:{self.port}"
 
     @property
     def folder(self) -> Path:
-        """Where it keeps its files."""
+        """Return where it keeps its files."""
         return self._folder.data(self.name)
 
     def stream_bytes(self) -> int:

@@ -89,7 +89,7 @@ class Postgres:
 
     @property
     def conninfo(self) -> str:
-        """Where it is, without credentials; `Identity.libpq` has those."""
+        """Return where it is, without credentials; `Identity.libpq` has those."""
         return f"host=127.0.0.1 port={self.port} dbname={DATABASE}"
 
     def owner_parameters(self) -> dict[str, str]:

