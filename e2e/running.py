@@ -121,6 +121,7 @@ _MANY_FROM_ONE_ADDRESS = tuple(
         "control.credentials_per_minute",
         "control.tokens_per_minute",
         "control.streams_per_minute",
+        "control.connections_per_second",
         "user.visitors_per_minute_per_address",
         "user.visitors_per_minute_per_shop",
     )

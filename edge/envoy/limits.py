@@ -12,9 +12,11 @@ from datetime import timedelta
 from typing import Final
 
 from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.listener import v3 as listeners
 from envoy_data_plane.envoy.config.route import v3 as routes
 from envoy_data_plane.envoy.extensions.common.ratelimit import v3 as ratelimit
 from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit import v3 as local
+from envoy_data_plane.envoy.extensions.filters.listener.local_ratelimit import v3 as sockets
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.type import v3 as envoy_type
 from octopus.options.v1 import options_pb2
@@ -23,6 +25,11 @@ from edge.envoy.config import EdgeConfig
 from mesh.control.resources import pack
 
 FILTER: Final = "envoy.filters.http.local_ratelimit"
+
+CONNECTIONS: Final = "envoy.filters.listener.local_ratelimit"
+
+# How often a second the bucket of connections is filled: often, so that they do not come in bursts.
+_CONNECTION_FILLS: Final = 10
 
 # Who is refused may try again when the bucket has been filled a little, so many seconds later at most.
 RETRY_AFTER_S: Final = 5.0
@@ -71,6 +78,27 @@ def limiter(config: EdgeConfig) -> hcm.HttpFilter:
                 # gRPC clients read RESOURCE_EXHAUSTED, which a limit is, and not UNAVAILABLE.
                 rate_limited_as_resource_exhausted=True,
                 always_consume_default_token_bucket=False,
+            )
+        ),
+    )
+
+
+def connections(per_second: int) -> listeners.ListenerFilter:
+    """Return the filter that closes connections beyond a rate before their TLS handshake; twice the rate may burst.
+
+    After an outage everybody connects at once. Handshakes are most of what that costs, and those who talk would wait
+    behind them in Envoy's own loops, whatever those inside do.
+    """
+    return listeners.ListenerFilter(
+        name=CONNECTIONS,
+        typed_config=pack(
+            sockets.LocalRateLimit(
+                stat_prefix="connections",
+                token_bucket=envoy_type.TokenBucket(
+                    max_tokens=2 * per_second,
+                    tokens_per_fill=per_second // _CONNECTION_FILLS,
+                    fill_interval=timedelta(seconds=1 / _CONNECTION_FILLS),
+                ),
             )
         ),
     )

@@ -62,6 +62,7 @@ def listener(
     tokens: hcm.HttpFilter,
     table: routes.RouteConfiguration | str,
     limiter: hcm.HttpFilter,
+    connections: listeners.ListenerFilter,
     access_log: Path | None,
     trusted_proxies: int = 0,
 ) -> listeners.Listener:
@@ -111,6 +112,7 @@ def listener(
         tcp_keepalive=_PROBES,
         # Between two handshakes of many who connect at once, those who are connected get their turn.
         max_connections_to_accept_per_socket_event=1,
+        listener_filters=[connections],
         filter_chains=[
             listeners.FilterChain(
                 transport_socket=certificates.downstream(),

@@ -43,6 +43,7 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
                     tokens=filters.tokens_by_discovery(),
                     table=listener.NAME,
                     limiter=limits.limiter(config),
+                    connections=limits.connections(config.connections_per_second),
                     access_log=config.access_log,
                     trusted_proxies=config.trusted_proxies,
                 ),

@@ -158,6 +158,7 @@ class Edge:
             "public_folder": folder / "edge",
             "public_name": "public",
             "max_connections": 60,
+            "connections_per_second": 1_000,
             "identify_per_minute": IDENTIFY_PER_MINUTE,
             "credentials_per_minute": 1_000,
             "streams_per_minute": STREAMS_PER_MINUTE,

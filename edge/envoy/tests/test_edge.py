@@ -506,3 +506,43 @@ async def test_behind_a_proxy_of_ours_the_client_is_where_the_proxy_says(
             for _ in range(IDENTIFY_PER_MINUTE * 2):
                 await behind.call(IDENTIFY, x_forwarded_for="10.0.0.1, 198.51.100.200")
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_those_who_connect_all_at_once_are_closed_before_their_handshake_and_those_who_talk_go_on(
+    platform: Platform, signer: Signer, tmp_path: Path
+) -> None:
+    per_second = 10
+    crowded = Edge(platform, tmp_path, max_connections=1_000, connections_per_second=per_second)
+
+    async def shakes_hands() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", crowded.port, ssl=crowded.trust())
+        except ConnectionError:
+            return False
+        writer.close()
+        return True
+
+    async def talks() -> bool:
+        try:
+            async with Conversation(crowded, signer.token()):
+                return True
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+
+    async with crowded.stack:
+        await crowded.start()
+        await crowded.publish_keys(signer)
+        await crowded.service("chat", "chat-7")
+        await until(talks)
+        async with Conversation(crowded, signer.token()) as conversation:
+            began = time.monotonic()
+            taken = await asyncio.gather(*(shakes_hands() for _ in range(200)))
+            seconds = time.monotonic() - began
+            # What the bucket held, and what was filled in since.
+            assert sum(taken) <= 2 * per_second + per_second * seconds + 1
+            assert taken.count(False) > 100
+            await conversation.say(b"still talking")
+            # Who tries again gets in.
+            await until(shakes_hands)
+        async with crowded.http.get(f"http://127.0.0.1:{crowded.config.edge_metrics_port}/metrics") as metrics:
+            assert "rate_limited" in await metrics.text()

@@ -80,6 +80,7 @@ def inlined(config: EdgeConfig) -> Bootstrap:
             tokens=filters.tokens_inline(None, methods()),
             table=RouteConfiguration.parse(next(each.value for each in found if each.type_url == ROUTES)),
             limiter=limits.limiter(config),
+            connections=limits.connections(config.connections_per_second),
             access_log=config.access_log,
             trusted_proxies=config.trusted_proxies,
         )
@@ -105,6 +106,8 @@ async def validate(configuration: Bootstrap, folder: Path) -> tuple[int, str]:
         {"allowed_origins": ("*",)},
         {"allowed_origins": ("https://shop.example", "https://other.example")},
         {"trusted_proxies": 2, "identify_per_minute": 1, "credentials_per_minute": 7},
+        {"connections_per_second": 10},
+        {"connections_per_second": 1_000_000},
     ],
 )
 async def test_envoy_accepts_every_resource(tmp_path: Path, extra: dict[str, Any]) -> None:

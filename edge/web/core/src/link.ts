@@ -39,6 +39,8 @@ export type LinkState = "connecting" | "online" | "reconnecting" | "offline" | "
 
 const TYPING_EVERY_MS = 3_000;
 const PAUSES_MS = [300, 1_000, 2_000, 4_000, 8_000, 15_000];
+// How much shorter a pause may be by chance: thousands whose connections broke at once must not come back in waves.
+const SPREAD = 0.5;
 // WebSockets that never opened, one after the other, before gRPC-Web is tried.
 const BLOCKED_AFTER = 3;
 // An instance that takes a connection and does not answer is left soon; a platform under load gets longer each time.
@@ -106,9 +108,10 @@ export class Link {
       this.failures = wasOnline && !this.stalled.peek() ? 0 : this.failures + 1;
       // Who was told to come back later has been heard: nothing blocks the way.
       const told = wasOnline ? 0 : this.comeBackMs;
-      blocked = wasOnline || told > 0 || !navigator.onLine ? 0 : blocked + 1;
+      // Where gRPC-Web fails as well, WebSockets are not what is blocked: too many connect at once, or nobody is there.
+      blocked = wasOnline || told > 0 || !navigator.onLine || blocked >= BLOCKED_AFTER ? 0 : blocked + 1;
       this.state.value = navigator.onLine ? "reconnecting" : "offline";
-      await this.pause(Math.max(told, at(PAUSES_MS, this.failures) * (0.8 + 0.4 * Math.random())));
+      await this.pause(Math.max(told, at(PAUSES_MS, this.failures) * (1 - SPREAD * Math.random())));
     }
   }
 
