@@ -32,6 +32,11 @@ from services.chat.rooms import Rooms
 
 _log = structlog.get_logger(__name__)
 
+# How long somebody whose sessions this instance knows itself waits for the session service, in seconds.
+_KNOWN_WAIT_S: Final = 1.5
+# The session service, or its database, is unreachable.
+_AWAY: Final = frozenset({errors_pb2.REASON_UNAVAILABLE, errors_pb2.REASON_DEADLINE_EXCEEDED})
+
 # Connections whose sessions are asked for at once after the bus was away.
 _ASK_AT_ONCE: Final = 8
 
@@ -105,9 +110,12 @@ class ConnectionRegistry:
         `cursors` are the positions the device has, by session. Sessions named there that have ended meanwhile are
         replayed to their end. Returns the open sessions.
 
+        While the session service does not answer, those count that others follow on this instance: the log keeps their
+        rooms up to date. The rest is made good when it answers again.
+
         Raises:
             TooManyConnecting: it would take too long until this person's turn comes.
-            Refused: the session service does not answer.
+            Refused: the session service does not answer, and nothing of this person is known here.
 
         """
         principal = connection.principal
@@ -125,16 +133,37 @@ class ConnectionRegistry:
                         lambda data, _headers, _subject: self._on_notice(user, data),
                     )
             # Asked for after subscribing, so that no change falls between the two.
-            sessions = await self._sessions.list_open(principal)
-            for session in sessions:
-                await self._join(connection, session)
-            for session_id in cursors.keys() - {session.id for session in sessions}:
-                named = await self._own(principal, session_id)
-                if named is None:
-                    connection.push(_refusal_of_cursor(session_id))
-                else:
-                    await self._join(connection, named)
+            known = self.rooms.of(principal.tenant_id, principal.user_id)
+            try:
+                async with asyncio.timeout(_KNOWN_WAIT_S if known else None):
+                    sessions = await self._sessions.list_open(principal)
+                    await self._follow_all(connection, sessions, cursors)
+            except (Refused, TimeoutError) as error:
+                if not known or (isinstance(error, Refused) and error.reason not in _AWAY):
+                    raise
+                _log.warning("session service unreachable, sessions known here are followed", count=len(known))
+                sessions = known
+                for session in sessions:
+                    await self._join(connection, session)
+                self._background.spawn(
+                    self._refresh(connection, cursors),
+                    name="attach fully",
+                    on_failure=lambda: connection.end(BROKEN),
+                )
         return sessions
+
+    async def _follow_all(
+        self, connection: Connection, sessions: Sequence[session_pb2.Session], cursors: Mapping[int, int]
+    ) -> None:
+        """Let a stream follow a person's open sessions, and replay those that its cursors name besides."""
+        for session in sessions:
+            await self._join(connection, session)
+        for session_id in cursors.keys() - {session.id for session in sessions}:
+            named = await self._own(connection.principal, session_id)
+            if named is None:
+                connection.push(_refusal_of_cursor(session_id))
+            else:
+                await self._join(connection, named)
 
     async def _own(self, principal: Principal, session_id: int) -> session_pb2.Session | None:
         """Return a session in which the person takes part. To see one, as a colleague or supervisor may, is less."""
@@ -214,14 +243,21 @@ class ConnectionRegistry:
                 on_failure=lambda connection=connection: connection.end(BROKEN),  # type: ignore[misc]  # bound per turn
             )
 
-    async def _refresh(self, connection: Connection) -> None:
-        """Learn what notices may have been missed; asks until the session service answers or the stream has ended."""
+    async def _refresh(self, connection: Connection, cursors: Mapping[int, int] | None = None) -> None:
+        """Learn what notices may have been missed; asks until the session service answers or the stream has ended.
+
+        With `cursors`, also follow the sessions that they name.
+        """
         outage = Outage(_log, "sessions not refreshed, retrying", "sessions refreshed again")
         retry = retrying(outage, Refused, first=0.5, longest=10.0, ends=lambda: not connection.open)
-        sessions: Sequence[session_pb2.Session] | None = await retry(self._list_open, connection.principal)
-        for session in sessions or ():
-            connection.push(_update(session))
-            await self._join(connection, session)
+
+        async def refresh() -> None:
+            sessions = await self._list_open(connection.principal)
+            for session in sessions:
+                connection.push(_update(session))
+            await self._follow_all(connection, sessions, cursors or {})
+
+        await retry(refresh)
 
     async def _list_open(self, principal: Principal) -> Sequence[session_pb2.Session]:
         async with self._asking:

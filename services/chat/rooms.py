@@ -11,7 +11,7 @@ from mesh.bus import Bus, Subscription
 from services.chat.background import Background
 from services.chat.log_extent import LogExtent
 from services.chat.replay import ReplayScheduler
-from services.chat.room import Reading, Room
+from services.chat.room import Reading, Room, participation
 from services.chat.tail import TailMemory
 
 # Seconds for which a room and its tail are kept when nobody uses them: most clients that lost a stream reconnect soon.
@@ -55,6 +55,14 @@ class Rooms:
     def get(self, tenant_id: str, session_id: int) -> Room | None:
         """Return the room of a session, None when there is none."""
         return self._rooms.get((tenant_id, session_id))
+
+    def of(self, tenant_id: str, user_id: int) -> list[session_pb2.Session]:
+        """Return the sessions, as their rooms know them, in which a person takes part and that have not ended."""
+        return [
+            room.session
+            for room in self._rooms.values()
+            if room.tenant_id == tenant_id and not room.over and participation(room.session).includes(user_id)
+        ]
 
     def doubt(self) -> None:
         """Have every room read what it may have missed while the bus was unreachable."""

@@ -66,7 +66,14 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
         self.asked = 0
         self.answering = asyncio.Event()
         self.answering.set()
+        # Its database is unreachable, and it says so.
+        self.away = False
         self._bus = bus
+
+    async def _answer(self) -> None:
+        await self.answering.wait()
+        if self.away:
+            raise Refused(errors_pb2.REASON_UNAVAILABLE, "PostgreSQL is not there")
 
     def open(self, customer_id: int, agent_id: int = 0, state: str = "BOT") -> session_pb2.Session:
         """Open a session."""
@@ -108,7 +115,7 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
     ) -> session_service_pb2.ListOpenSessionsResponse:
         """Return the caller's open sessions."""
         self.asked += 1
-        await self.answering.wait()
+        await self._answer()
         user_id = current().user_id
         return session_service_pb2.ListOpenSessionsResponse(
             sessions=[
@@ -123,6 +130,7 @@ class KnownSessions(session_service_pb2_grpc.SessionServiceServicer):
         self, request: session_service_pb2.GetSessionRequest, context: Any
     ) -> session_service_pb2.GetSessionResponse:
         """Return a session the caller may see."""
+        await self._answer()
         session = self.sessions.get(request.session_id)
         caller = current()
         if session is None or not (
