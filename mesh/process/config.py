@@ -58,7 +58,9 @@ class ServiceConfig(BaseModel):
     # Service name to host:port. For tests and tools only; the mesh finds services by `xds`.
     addresses: dict[str, str] = Field(default_factory=dict)
     # Connection string without credentials, e.g. "host=127.0.0.1 port=5432 dbname=octopus"; with a standby
-    # "host=db1,db2 port=5432 dbname=octopus target_session_attrs=read-write".
+    # "host=db1,db2 port=5432 dbname=octopus target_session_attrs=read-write". A server that vanished is noticed within
+    # 11 s, unless it says otherwise with libpq's keepalives_idle=5 keepalives_interval=2 keepalives_count=3 (seconds
+    # and probes of an idle connection), tcp_user_timeout=5000 (milliseconds without an answer), connect_timeout=3.
     postgres: str | None = None
     # Who signed the servers' certificates. Absent: the mesh's own authority.
     postgres_ca: Path | None = None

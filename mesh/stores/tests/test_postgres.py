@@ -1,6 +1,8 @@
 """The database on a real PostgreSQL that is killed and restarted."""
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -39,6 +41,27 @@ async def db(migrated: Platform, table: None) -> AsyncIterator[Database]:
     identity = Identity(migrated.identity, "session")
     async with postgres.connect(migrated.postgres.conninfo, identity, statement_timeout_s=1) as database:
         yield database
+
+
+async def tcp_options(conninfo: str, identity: Identity) -> dict[str, int]:
+    """Return what the kernel was told of connections that are lost without a word."""
+    async with postgres.connect(conninfo, identity) as database:
+        options = {"TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"}
+        found = []
+        async with database.dedicated() as alone, database.tenant("a") as pooled:
+            for conn in (alone, pooled):
+                with socket.socket(fileno=os.dup(conn.pgconn.socket)) as line:
+                    found.append({each: line.getsockopt(socket.IPPROTO_TCP, getattr(socket, each)) for each in options})
+        assert found[0] == found[1]
+        return found[0]
+
+
+async def test_a_server_that_vanishes_without_a_word_is_noticed_by_tcp(migrated: Platform) -> None:
+    identity = Identity(migrated.identity, "session")
+    usual = await tcp_options(migrated.postgres.conninfo, identity)
+    assert usual == {"TCP_USER_TIMEOUT": 5000, "TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
+    set_otherwise = migrated.postgres.conninfo + " tcp_user_timeout=3000 keepalives_count=4"
+    assert await tcp_options(set_otherwise, identity) == usual | {"TCP_USER_TIMEOUT": 3000, "TCP_KEEPCNT": 4}
 
 
 async def insert(db: Database, tenant: str, number: int, *, as_tenant: str | None = None) -> None:
