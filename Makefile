@@ -96,7 +96,7 @@ syncs: install ## count NATS's synchronizations between what is sent and its ack
 
 # Network namespaces want root and iproute2. Not part of `make test`: it takes the machine for some minutes.
 machines: install ## cut off one of three machines, with NATS R3, two standbys and sentinels, while people talk
-	pytest -s e2e/machines/check_machines.py
+	pytest -s e2e/machines/check_network.py e2e/machines/check_machines.py
 
 bench: install web ## measure throughput, latency and memory through Envoy
 	python -m e2e.bench
