@@ -6,6 +6,7 @@ subscription. This is the only module that uses its internals.
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,6 +29,8 @@ _NO_HEADERS: Mapping[str, str] = {}
 _VERSION_LENGTH = len("NATS/1.0")
 _STREAM_LINE = f"\r\n{STREAM_HEADER}:".encode()
 _RETRY_AFTER_S = 0.25
+_DENIED = re.compile(r'publish to "([^"]+)"', re.IGNORECASE)
+_DENIED_KEPT = 100
 
 
 class _Transport(TcpTransport):
@@ -63,6 +66,8 @@ class Client(NatsClient):
         self._tls = tls
         self._direct: dict[int, Callback] = {}
         self._no_queue: asyncio.Queue[Msg] = asyncio.Queue()
+        # When the server last refused a publication to a subject, by `loop.time()`; it reports subjects in lower case.
+        self._denied: dict[str, float] = {}
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
@@ -137,10 +142,18 @@ class Client(NatsClient):
 
     async def _process_err(self, err_msg: str) -> None:
         if PERMISSIONS_ERR in err_msg:
+            if denied := _DENIED.search(err_msg):
+                while len(self._denied) >= _DENIED_KEPT:
+                    del self._denied[next(iter(self._denied))]
+                self._denied[denied[1].lower()] = asyncio.get_running_loop().time()
             await super()._process_err(err_msg)
         else:
             # nats-py would close permanently, e.g. on "slow consumer" or "maximum connections exceeded".
             await self._process_op_err(NatsError(f"nats: {err_msg}"))
+
+    def denied_since(self, subject: str, moment: float) -> bool:
+        """Return whether the server refused a publication to the subject at `moment`, by `loop.time()`, or later."""
+        return self._denied.get(subject.lower(), float("-inf")) >= moment
 
     async def _attempt_reconnect(self) -> None:
         if isinstance(self._transport, _Transport):

@@ -63,6 +63,7 @@ class Publisher:
     """Publishes on one connection."""
 
     def __init__(self, client: Client, replies: Replies, connected: asyncio.Event) -> None:
+        self._client = client
         self._replies = replies
         self._connected = connected
         self._streams = Streams(replies)
@@ -162,6 +163,9 @@ class Publisher:
         except MaxPayloadError as error:
             raise Rejected(f"{len(data)} bytes are more than NATS accepts in one message") from error
         except TimeoutError as error:
+            # A subject that this member may not publish to says nothing about the stream.
+            if self._client.denied_since(subject, deadline - left):
+                raise _TryAgainError("this member has no permission to publish it") from error
             await self._raise_if_unwritable(subject, wait, ask)
             raise _TryAgainError("no acknowledgement") from error
         except (Unavailable, NatsError, OSError) as error:
