@@ -252,6 +252,10 @@ class Bus:
         self._connected.set()
         measure.connected.set(1)
 
+    def failed(self, problem: str) -> None:
+        """Note what the server says is wrong; `connect` calls it."""
+        self._publisher.failed(problem)
+
     def lost(self) -> None:
         """Note that the connection was lost; called by `connect`."""
         self._connected.clear()

@@ -63,6 +63,7 @@ async def connect(
     async def on_error(error: Exception) -> None:
         problems.append(str(error) or repr(error))
         del problems[:-1]
+        bus.failed(problems[-1])
         _log.warning("bus", error=str(error) or repr(error))
 
     async def on_lost() -> None:

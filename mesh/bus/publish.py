@@ -40,6 +40,8 @@ _WRONG_LAST_SEQUENCE = (10071, 10164)
 # NATS distinguishes a full stream from other failures by the text alone.
 _NOT_STORED = 10077
 _NO_RESPONDERS = "503"
+_DENIED = re.compile(r'permissions violation for publish to "([^"]+)"', re.IGNORECASE)
+_MOST_DENIED = 1000
 
 _FULL = "the store of messages is full and accepts none until it has room; try again later"
 
@@ -67,11 +69,20 @@ class Publisher:
         self._replies = replies
         self._connected = connected
         self._streams = Streams(replies)
+        # Subjects, in lower case as nats-py reports them.
+        self._denied: set[str] = set()
         self._groups = {
             measure.kind_of(fence): GroupCommit(client, replies, stream, wait=_ACK_WAIT_S)
             for stream, fence in SUBJECTS.items()
         }
         self._slots = asyncio.Semaphore(_MAX_PENDING)
+
+    def failed(self, problem: str) -> None:
+        """Note what the server says is wrong: it does not answer a message that its sender may not publish."""
+        denied = _DENIED.search(problem)
+        # They are mistakes in our own manifests, so there are few.
+        if denied and len(self._denied) < _MOST_DENIED:
+            self._denied.add(denied[1].lower())
 
     def reconnected(self) -> None:
         """Reset what is known of the server: it may be another one."""
@@ -176,6 +187,8 @@ class Publisher:
         return _ack(reply)
 
     async def _raise_if_unwritable(self, subject: str, unanswered: float, timeout: float) -> None:
+        if subject.lower() in self._denied:
+            return
         if await self._streams.is_unwritable(stream_of(subject), unanswered=unanswered, timeout=timeout):
             raise Full(_FULL)
 

@@ -218,3 +218,12 @@ async def test_a_server_that_is_not_there_is_named(platform: Platform) -> None:
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1 cannot be reached"):
         async with connect("tls://127.0.0.1:1", "chat", tls=tls, timeout=1):
             pass
+
+
+async def test_a_message_that_one_may_not_publish_is_not_taken_for_a_full_stream(
+    platform: Platform, tenant: str
+) -> None:
+    # It may publish other subjects of the stream, and ask about the stream.
+    async with member(platform, "user") as user:
+        with pytest.raises(Unavailable):
+            await user.publish(f"event.session.{tenant}.1", entry(1), message_id=f"{tenant}-denied", timeout=0.5)
