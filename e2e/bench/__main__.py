@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import shutil
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from e2e.bench import crowd
@@ -16,6 +18,7 @@ from e2e.bench.report import At, Results, save, show
 from e2e.bench.storm import storm
 from e2e.people import Shop
 from e2e.running import Octopus, running
+from edge.envoy.config import EdgeConfig
 
 RESULTS = Path(__file__).parents[1] / "artifacts" / "bench.json"
 
@@ -23,6 +26,12 @@ RESULTS = Path(__file__).parents[1] / "artifacts" / "bench.json"
 _WAYS: tuple[Way, ...] = ("echo/stream", "grpc", "websocket", "echo/stream")
 # The limit on what one person may send is not what is measured.
 _SETTINGS = ("--set", "chat.rate_burst=1000000", "--set", "chat.rate_per_second=1000000")
+
+# In a storm, the limit on new connections is as it is by default.
+_STORM_SETTINGS = (
+    "--set",
+    f"control.connections_per_second={EdgeConfig.model_fields['connections_per_second'].default}",
+)
 
 # Of those who come back in a storm, so many have sessions of so many messages.
 _LONG_TALKS = 16
@@ -39,17 +48,23 @@ async def bench(octopus: Octopus, arguments: argparse.Namespace, results: Result
         if arguments.idle:
             print(f"{arguments.idle} idle WebSocket connections ...", flush=True)
             results.idle = await idle_connections(octopus, shop, arguments.idle)
-        async with echo(octopus) as echo_pid:
-            for _ in range(arguments.rounds):
-                for level in _levels(arguments):
-                    await _level(octopus, shop, arguments, results, echo_pid=echo_pid, level=level)
-        if arguments.storm:
-            print(f"a storm of {arguments.storm} reconnects while 16 pairs talk ...", flush=True)
-            talking = await crowd.gather(shop, 16)
-            people = await crowd.idle(shop, min(arguments.storm, 500))
-            long_talks = [await shop.open_session(person) for person in people[:_LONG_TALKS]]
-            await fill(octopus, long_talks, _LONG_TALK_MESSAGES)
-            results.storm = await storm(octopus.edge, talking, people, arguments.storm)
+        if levels := _levels(arguments):
+            async with echo(octopus) as echo_pid:
+                for _ in range(arguments.rounds):
+                    for level in levels:
+                        await _level(octopus, shop, arguments, results, echo_pid=echo_pid, level=level)
+
+
+async def weather(octopus: Octopus, arguments: argparse.Namespace, results: Results) -> None:
+    """Measure a storm of reconnects on a running platform; what is found is added to the results."""
+    async with octopus.edge.channel(own_connection=True) as channel:
+        shop = Shop(arguments.shop, octopus.logins()[arguments.shop], octopus.edge, channel)
+        talking = await crowd.gather(shop, 16)
+        people = await crowd.idle(shop, min(arguments.storm, 500))
+        long_talks = [await shop.open_session(person) for person in people[:_LONG_TALKS]]
+        await fill(octopus, long_talks, _LONG_TALK_MESSAGES)
+    print(f"a storm of {arguments.storm} reconnects while 16 pairs talk ...", flush=True)
+    results.storm = await storm(octopus.edge, talking, people, arguments.storm)
 
 
 def _levels(arguments: argparse.Namespace) -> list[tuple[int, int]]:
@@ -92,10 +107,12 @@ async def run(arguments: argparse.Namespace) -> None:
     """Start a platform unless one is given, measure it, and print the results."""
     results = Results(at=[])
     try:
-        if arguments.root is not None:
-            await bench(Octopus(arguments.root), arguments, results)
-        else:
-            await _on_a_new_platform(arguments, results)
+        if arguments.pairs or arguments.idle or arguments.rest:
+            async with _platform(arguments.root, *_SETTINGS) as octopus:
+                await bench(octopus, arguments, results)
+        if arguments.storm:
+            async with _platform(arguments.root, *_SETTINGS, *_STORM_SETTINGS) as octopus:
+                await weather(octopus, arguments, results)
     finally:
         # Also what was found before something broke.
         save(results, RESULTS)
@@ -103,14 +120,19 @@ async def run(arguments: argparse.Namespace) -> None:
         print(f"\n{RESULTS}")
 
 
-async def _on_a_new_platform(arguments: argparse.Namespace, results: Results) -> None:
+@asynccontextmanager
+async def _platform(root: Path | None, *options: str) -> AsyncIterator[Octopus]:
+    """Give the platform that runs in a folder, a new one without a folder."""
+    if root is not None:
+        yield Octopus(root)
+        return
     root = Path(tempfile.mkdtemp(prefix="octopus-bench-"))
     # PostgreSQL runs as another user when we are root.
     root.chmod(0o755)
     try:
         print("starting a platform ...", flush=True)
-        async with running(root, *_SETTINGS) as octopus:
-            await bench(octopus, arguments, results)
+        async with running(root, *options) as octopus:
+            yield octopus
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
@@ -118,7 +140,9 @@ async def _on_a_new_platform(arguments: argparse.Namespace, results: Results) ->
 def main() -> None:
     """Read the arguments."""
     parser = argparse.ArgumentParser(prog="python -m e2e.bench", description="Measures the platform through Envoy.")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[1, 64, 256], help="conversations at once")
+    parser.add_argument(
+        "--pairs", type=int, nargs="*", default=[1, 64, 256], help="conversations at once; none to leave this out"
+    )
     parser.add_argument("--ways", nargs="+", help="of echo/stream, echo/unary, grpc, websocket, websocket-json")
     parser.add_argument(
         "--window", type=int, default=4, help="messages under way at once, as a level of its own at 64 pairs"

@@ -64,7 +64,8 @@ def over_websocket(edge: Edge, *, json: bool = False) -> Opener:
         )
         stack.callback(transport.disconnect, graceful=False)
         if not isinstance(wire, _WebSocket):
-            raise TypeError(type(wire))
+            # picows forgets the listener of a connection that is closed already.
+            raise ConnectionError("closed as soon as it was open")
         await wire.send(frame_pb2.ClientFrame(hello=frame_pb2.Hello(access_token=identity.access_token)))
         return wire
 
