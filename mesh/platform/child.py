@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,15 @@ class Command:
     grace_s: float = 15.0
     # Whom it runs as; None keeps our user. Only root may set it.
     uid: int | None = None
+
+
+def leashed(argv: Sequence[str], *, uid: int | None, stop_signal: signal.Signals = signal.SIGTERM) -> tuple[str, ...]:
+    """Return the command on a leash: it ends with us, and runs as another user where one is named.
+
+    It changes the user by itself, after a plain exec: a fork of a process with gRPC's threads may abort.
+    """
+    user = "-1" if uid is None else str(uid)
+    return (sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(stop_signal)), user, *argv)
 
 
 class Child:
@@ -60,15 +69,11 @@ class Child:
         """Start it, in a session of its own so that a Ctrl-C at the terminal reaches us alone."""
         command = self.command
         command.log.parent.mkdir(parents=True, exist_ok=True)
-        leash = [
-            sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), str(int(command.stop_signal)),
-            str(-1 if command.uid is None else command.uid),
-        ]  # fmt: skip
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         with command.log.open("ab") as log:
             self._log_begin = log.tell()
             self._process = subprocess.Popen(
-                [*leash, *command.argv],
+                leashed(command.argv, uid=command.uid, stop_signal=command.stop_signal),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -34,6 +34,7 @@ from edge.bridge.config import BridgeConfig
 from edge.bridge.frames import JSON, PROTOBUF
 from mesh.errors import Refused
 from mesh.identity.files import Identity
+from mesh.platform.child import leashed
 from mesh.process.member import Member
 from mesh.rpc.admission import Admission
 from mesh.rpc.metadata import ACCEPTED, INSTANCE
@@ -250,7 +251,7 @@ def _post(text: str) -> bytes:
 
 
 async def _next(ws: ClientConnection) -> frame_pb2.ServerFrame:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         data = await ws.recv()
     assert isinstance(data, bytes)
     (frame,) = Response.FromString(data).frames
@@ -258,7 +259,7 @@ async def _next(ws: ClientConnection) -> frame_pb2.ServerFrame:
 
 
 async def _closed(ws: ClientConnection) -> tuple[int | None, str | None]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(ConnectionClosed):
             while True:
                 await ws.recv()
@@ -384,7 +385,7 @@ async def test_a_client_that_says_more_than_chat_takes_is_not_read_any_more(brid
         assert 2 < swallowed < 20
         for out in bridge.chat.out:
             out.put_nowait(RelayResponse(items=[relay_pb2.ToClient(connection=1, taken=4 * WINDOW)]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while bridge.chat.read <= 302 + swallowed:
                 await asyncio.sleep(0.01)
         sending.cancel()
@@ -473,11 +474,11 @@ async def test_all_clients_share_one_line(bridge: Bridge) -> None:
             ws = await stack.enter_async_context(bridge.open())
             welcome = (await bridge.hello(ws, bridge.token(sub=str(user_id)))).welcome
             assert welcome.user_id == user_id
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while bridge.chat.lines > 1:
                 await asyncio.sleep(0.01)
         assert len(bridge.chat.open) == 20
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while bridge.chat.open:
             await asyncio.sleep(0.01)
 
@@ -508,7 +509,7 @@ async def test_a_line_that_ends_closes_its_clients_and_they_come_back(bridge: Br
 async def test_a_silent_line_is_asked_for_a_sign_of_life(bridge: Bridge) -> None:
     async with bridge.open() as ws:
         await bridge.hello(ws)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while bridge.chat.asked < 3:
                 await asyncio.sleep(0.05)
         await _ping(ws)
@@ -550,9 +551,9 @@ async def _as_nobody(path: Path) -> int:
         f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); s.send(b'GET'); s.recv(9)[0]"
     )
     process = await asyncio.create_subprocess_exec(
-        "/usr/bin/python3", "-c", program, user=65534, group=65534, stderr=asyncio.subprocess.DEVNULL
+        *leashed(("/usr/bin/python3", "-c", program), uid=65534), stderr=asyncio.subprocess.DEVNULL
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await process.wait()
 
 

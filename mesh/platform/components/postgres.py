@@ -23,7 +23,7 @@ from mesh.atomic_file import write
 from mesh.identity.files import Identity
 from mesh.manifest import manifests
 from mesh.platform import ports
-from mesh.platform.child import Command
+from mesh.platform.child import Command, leashed
 from mesh.platform.components.component import ComponentError, missing, packaged
 from mesh.platform.folder import Folder, place_for_other_user
 
@@ -275,10 +275,9 @@ def _binaries(home: Path) -> Path | None:
 
 def _run(argv: tuple[str, ...], uid: int | None, env: dict[str, str], *, check: bool = True) -> None:
     """Run a program to its end, as another user when told. Raise ComponentError with its own words."""
-    who: dict[str, int | list[int]] = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
     result = subprocess.run(
-        argv, env={**os.environ, **env}, cwd="/", capture_output=True, text=True, check=False, **who  # type: ignore[call-overload]
-    )  # fmt: skip
+        leashed(argv, uid=uid), env={**os.environ, **env}, cwd="/", capture_output=True, text=True, check=False
+    )
     if check and result.returncode != 0:
         user = getpass.getuser() if uid is None else f"user {uid}"
         raise ComponentError(f"{argv[0]} failed as {user}: {result.stderr.strip()[-600:]}")

@@ -92,6 +92,6 @@ async def test_root_may_run_a_child_as_nobody_and_others_may_not(tmp_path: Path)
 
 
 async def until_up(child: Child) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while "up" not in child.last_words():
             await asyncio.sleep(0.01)
