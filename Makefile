@@ -80,8 +80,11 @@ format: .venv/installed ## put the code into its one format
 up: install web contracts ## run the whole platform on this machine
 	octopus up
 
+# Most tests wait for something most of the time, so two run side by side; a folder or a file runs in one process.
+WORKERS ?= $(if $(TESTS),0,2)
+
 test: install web browser contracts ## run every test
-	pytest $(TESTS)
+	pytest --numprocesses=$(WORKERS) $(TESTS)
 
 # Besides what `make install` brings, this wants Go 1.24 or newer and its module proxy.
 strangers: install web contracts ## try the contracts with grpcurl and a client in Go

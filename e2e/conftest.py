@@ -25,9 +25,9 @@ from mesh.testing.ports import free_port
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def octopus() -> Iterator[Octopus]:
-    """The platform with two copies of chat, session and bridge. Its logs are kept as artifacts.
+    """The platform with two copies of chat, session and bridge, for all tests of e2e. Its logs are kept as artifacts.
 
     With $OCTOPUS_E2E_ROOT, one that runs already and goes on running: quick while writing a test.
     """
@@ -67,7 +67,7 @@ async def qingshan(octopus: Octopus, channel: grpc.aio.Channel) -> AsyncIterator
     await shop.close_up()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def browser(octopus: Octopus, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GrpcWebClient]:
     """A gRPC-Web client, in a process of its own."""
     async with grpc_web_client(octopus.edge, tmp_path_factory.mktemp("grpcweb")) as client:

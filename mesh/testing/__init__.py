@@ -17,8 +17,8 @@ a temporary folder, and end with pytest even when it is killed:
 
 A server of a test's own listens on `mesh.testing.ports.free_port()`.
 
-All tests of a session share the components: use tenants, sessions and durables of your own, or wipe first
-(`await platform.nats.wipe()` deletes every stream and bucket).
+All tests of a session (of a worker, where there are several) share the components: use tenants, sessions and durables
+of your own, or wipe first (`await platform.nats.wipe()` deletes every stream and bucket).
 """
 
 from mesh.testing.platform import Platform
