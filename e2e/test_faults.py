@@ -23,7 +23,7 @@ from e2e.talks import BACK_WITHIN_S, ByEdge, Talk, all_speak_after, check_books,
 pytestmark = pytest.mark.e2e
 
 # Seconds of talk before and after the fault.
-BEFORE_S, AFTER_S = 1.0, 2.0
+BEFORE_S, AFTER_S = 1.0, 1.0
 # Seconds for which a process is frozen; twice that is below the time after which the supervisor restarts it.
 FROZEN_S = 5.0
 

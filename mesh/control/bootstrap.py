@@ -12,25 +12,26 @@ from mesh.identity.files import Identity
 # The name under which clusters refer to the member's own certificate and the mesh's authority.
 CERTIFICATE_PROVIDER: Final = "mesh"
 
-# How often gRPC looks whether the files were replaced.
-_REFRESH: Final = "10s"
+# How often gRPC looks whether the files were replaced, in seconds.
+REFRESH_S: Final = 10
 
 # The variable grpcio reads, once per process.
 VARIABLE: Final = "GRPC_XDS_BOOTSTRAP_CONFIG"
 
 
-def grpc_bootstrap(*, xds: str, identity: Path, name: str, instance: str) -> dict[str, Any]:
+def grpc_bootstrap(*, xds: str, identity: Path, name: str, instance: str, refresh_s: int = REFRESH_S) -> dict[str, Any]:
     """Return the bootstrap of one member.
 
     `xds` is the control plane's address, host:port; its certificate must name that host. `identity` is the folder of
-    certificates, `name` the member's name, and `instance` how the control plane's log calls this client.
+    certificates, looked at every `refresh_s` seconds, `name` the member's name, and `instance` how the control plane's
+    log calls this client.
     """
     own = Identity(identity, name)
     files = {
         "certificate_file": str(own.cert),
         "private_key_file": str(own.key),
         "ca_certificate_file": str(own.ca),
-        "refresh_interval": _REFRESH,
+        "refresh_interval": f"{refresh_s}s",
     }
     return {
         "xds_servers": [
@@ -45,6 +46,8 @@ def grpc_bootstrap(*, xds: str, identity: Path, name: str, instance: str) -> dic
     }
 
 
-def install(*, xds: str, identity: Path, name: str, instance: str) -> None:
+def install(*, xds: str, identity: Path, name: str, instance: str, refresh_s: int = REFRESH_S) -> None:
     """Make this process an xDS client. Call it before the first `xds:///` channel: grpcio looks once."""
-    os.environ[VARIABLE] = json.dumps(grpc_bootstrap(xds=xds, identity=identity, name=name, instance=instance))
+    os.environ[VARIABLE] = json.dumps(
+        grpc_bootstrap(xds=xds, identity=identity, name=name, instance=instance, refresh_s=refresh_s)
+    )

@@ -29,6 +29,7 @@ from mesh.platform.components.component import Component, until_ready
 from mesh.platform.components.nats import Nats
 from mesh.platform.components.postgres import Postgres
 from mesh.platform.components.valkey import Valkey
+from mesh.platform.durability import Durability
 from mesh.platform.folder import Folder
 from mesh.platform.migrations import migrate
 from mesh.process.config import ServiceConfig
@@ -261,8 +262,11 @@ class ControlledNats(Controlled):
 class Platform:
     """PostgreSQL, Valkey and NATS on free ports in one temporary folder, with everyone's certificates."""
 
-    def __init__(self) -> None:
-        """Make the folder and the certificates; start nothing."""
+    def __init__(self, durability: Durability = Durability.INTERVAL) -> None:
+        """Make the folder and the certificates; start nothing.
+
+        A killed server loses nothing either way; waiting for the disk each time would take much of the tests' time.
+        """
         _sweep()
         root = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         # PostgreSQL may run as another user, who has to reach its data.
@@ -276,7 +280,7 @@ class Platform:
         self.postgres = ControlledPostgres(Postgres(self.folder, taken[0], durable=False))
         self._valkey = Valkey(self.folder, taken[1])
         self.valkey = ControlledValkey(self._valkey)
-        self.nats = ControlledNats(Nats(self.folder, taken[2], taken[3]), self.folder.identity)
+        self.nats = ControlledNats(Nats(self.folder, taken[2], taken[3], durability=durability), self.folder.identity)
         self.components: tuple[Controlled, ...] = (self.postgres, self.valkey, self.nats)
 
     @property

@@ -47,7 +47,7 @@ IDENTIFY_PER_MINUTE = 5
 STREAMS_PER_MINUTE = 200
 
 
-async def until(true: Callable[[], Awaitable[bool]], within: float = 20) -> None:
+async def until(true: Callable[[], Awaitable[bool]], within: float = 40) -> None:
     """Waits until something is true; fails when that takes longer than `within` seconds."""
     ends = time.monotonic() + within
     while not await true():

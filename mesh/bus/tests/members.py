@@ -22,7 +22,7 @@ def entry(number: int, tenant: str = "qingshan") -> LogEntry:
     return LogEntry(tenant_id=tenant, message=Message(id=number))
 
 
-async def until(condition: Callable[[], bool], *, within: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], *, within: float = 40.0) -> None:
     """Returns as soon as the condition holds; fails the test when it does not in time."""
     async with asyncio.timeout(within):
         while not condition():

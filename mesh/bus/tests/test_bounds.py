@@ -84,7 +84,7 @@ async def test_a_full_log_refuses_clearly_keeps_what_it_has_and_goes_on_once_the
         message = entry(1, tenant)
         message.message.content.text.text = "x" * 2000
         await chat.publish(f"log.{tenant}.1", message, message_id=f"{tenant}-more", timeout=10)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8, "it waited for room until its own deadline"
     told = refused_from(refused.value)
     assert told.reason == errors_pb2.REASON_STORAGE_FULL
     assert told.retry_after is not None

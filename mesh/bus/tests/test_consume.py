@@ -50,7 +50,7 @@ async def fill(chat: Bus, tenant: str, numbers: range, session: str = "1") -> No
 
 async def dead(platform: Platform, subject: str, *, count: int) -> list[dict[str, str]]:
     """The headers of the dead letters, when there are so many; read by the operator, who may see them."""
-    async with member(platform, "operator") as operator, asyncio.timeout(10):
+    async with member(platform, "operator") as operator, asyncio.timeout(30):
         while len(letters := await operator.read(subject, after_seq=0, limit=100)) < count:
             await asyncio.sleep(0.01)
         return [dict(each.headers) for each in letters]
@@ -88,7 +88,7 @@ async def test_what_is_not_wanted_is_done_with_and_never_handled(
     )
     async with running(consuming):
         await until(lambda: len(seen) == 5)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await unsettled(platform):
                 await asyncio.sleep(0.01)
     assert sorted(seen) == [100, 200, 300, 400, 500]

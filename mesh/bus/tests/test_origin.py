@@ -53,7 +53,7 @@ async def ask(client: Client, api: str, request: Mapping[str, object], answer_to
 
 async def has(platform: Platform, stream: str, count: int) -> None:
     """Wait until a stream holds so many messages."""
-    async with asyncio.timeout(10), member(platform, "control") as bus:
+    async with asyncio.timeout(30), member(platform, "control") as bus:
         while (await bus.extent_of(stream)).last_seq < count:
             await asyncio.sleep(0.01)
 

@@ -1,7 +1,6 @@
 """The outbox between a real PostgreSQL and a real NATS, both of which are broken in the middle."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -9,6 +8,7 @@ import pytest
 from octopus.chat.v1.chat_events_pb2 import LogEntry
 
 from mesh.bus import Bus, StoredMessage, decode
+from mesh.bus import outbox as outbox_module
 from mesh.bus.outbox import Outbox
 from mesh.bus.tests.members import entry, member, until
 from mesh.identity.files import Identity
@@ -19,6 +19,7 @@ from mesh.testing import Platform
 pytestmark = pytest.mark.store
 
 TABLE = "cs_session_outbox"
+NEWS = 20
 
 
 @pytest.fixture
@@ -93,22 +94,18 @@ async def test_what_is_committed_is_published_soon_and_what_is_rolled_back_never
         await outbox.add(conn, subject, entry(2), f"{tenant}-2")
     await until_published(db)
 
-    delays = []
-    for number in range(3, 23):
-        async with db.tenant(tenant) as conn:
-            await outbox.add(conn, subject, entry(number), f"{tenant}-{number}")
-        began = time.perf_counter()
-        async with asyncio.timeout(10):
+    # Less than the pauses of a relay that only looks now and then would add up to.
+    async with asyncio.timeout(0.75 * NEWS * outbox_module._SIGN_OF_LIFE_S):
+        for number in range(3, 3 + NEWS):
+            async with db.tenant(tenant) as conn:
+                await outbox.add(conn, subject, entry(number), f"{tenant}-{number}")
             while not (last := await session.last(subject)) or numbers([last]) != [number]:
                 await asyncio.sleep(0.001)
-        delays.append(time.perf_counter() - began)
     await until_published(db)
     await stop(relay)
 
-    assert numbers(await stored(session, subject)) == list(range(2, 23))
+    assert numbers(await stored(session, subject)) == list(range(2, 3 + NEWS))
     assert await left(db) == 0
-    # Typically 5 ms.
-    assert sorted(delays)[len(delays) // 2] < 0.05
 
 
 async def test_every_row_is_in_the_stream_once_and_in_order_though_both_stores_are_killed(

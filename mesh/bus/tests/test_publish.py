@@ -96,7 +96,7 @@ async def test_a_publication_fails_in_time_while_nats_is_frozen(platform: Platfo
         began = time.monotonic()
         with pytest.raises(Unavailable):
             await chat.publish(f"log.{tenant}.1", entry(1), message_id=f"{tenant}-1", timeout=1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
     finally:
         platform.nats.resume()
 

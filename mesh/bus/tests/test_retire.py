@@ -79,7 +79,7 @@ async def test_what_an_operator_made_stays(control: Bus, operator: JetStreamCont
 
 async def test_a_consumer_that_an_old_version_asks_for_messages_stays(control: Bus, operator: JetStreamContext) -> None:
     asking = asyncio.create_task((await operator.pull_subscribe_bind(GONE.name, "LOG")).fetch(timeout=30))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not (await operator.consumer_info("LOG", GONE.name)).num_waiting:
             await asyncio.sleep(0.02)
     await check(control)

@@ -98,7 +98,7 @@ async def test_contexts_follow_files_that_somebody_else_renews_and_wait_for_the_
         identity.key.write_bytes(newer.key.read_bytes())
         assert await shown() == first
         identity.cert.write_bytes(newer.cert.read_bytes())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await shown() == first:
                 await asyncio.sleep(0.01)
     following.cancel()
@@ -266,7 +266,7 @@ async def test_rotation_replaces_a_leaf_at_half_its_life_and_connections_stand(t
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=calling, server_hostname="localhost")
         following = asyncio.create_task(client.follow(calling, every=0.01))
         rotating = asyncio.create_task(rotation.run(every=0.01))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not replaced or client.due():
                 await asyncio.sleep(0.01)
         writer.write(b"\n")

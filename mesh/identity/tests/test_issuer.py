@@ -45,7 +45,7 @@ async def test_the_process_issues_for_everybody_and_ends_when_it_is_told_to(tmp_
             while not all(Identity(tmp_path, name).cert.exists() for name in names.everybody()):
                 await asyncio.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.platform import managed_process
 from mesh.platform.child import Command
 from mesh.platform.components.component import ComponentError
 from mesh.platform.managed_process import ATTEMPTS, ManagedProcess, StartError
@@ -131,13 +132,16 @@ async def test_a_second_request_to_stop_does_not_wait_for_the_grace(tmp_path: Pa
     assert process.state.phase == "ended"
 
 
-async def test_stopping_between_two_starts_does_not_wait_for_the_pause(tmp_path: Path) -> None:
+async def test_stopping_between_two_starts_does_not_wait_for_the_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(managed_process, "FIRST_PAUSE", 30.0)
     process = managed(Script(tmp_path, LIVES))
     process.start()
     await process.ready()
     process.signal(signal.SIGKILL)
     await until(process, "pausing", 1)
-    async with asyncio.timeout(0.4):
+    async with asyncio.timeout(20):
         await process.stop()
     assert process.state.phase == "ended"
 

@@ -100,7 +100,7 @@ async def test_streams_that_stopped_for_their_disk_are_told_as_full(
 async def test_a_bus_that_does_not_answer_costs_the_status_a_second_at_most(platform: Platform, folder: Folder) -> None:
     platform.nats.pause()
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             found = await asyncio.to_thread(status, folder)
     finally:
         platform.nats.resume()

@@ -92,7 +92,7 @@ async def test_a_health_watch_is_told_and_does_not_delay_the_stop(identity: Path
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         await server.refuse()
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await server.stop(60)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await watch.read()

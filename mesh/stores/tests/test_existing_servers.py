@@ -48,7 +48,7 @@ async def running(name: str, folder: Path, *argv: str) -> AsyncIterator[Child]:
         await child.stop()
 
 
-async def until_answers(port: int, within: float = 20) -> None:
+async def until_answers(port: int, within: float = 40) -> None:
     async with asyncio.timeout(within):
         while True:
             try:
@@ -175,7 +175,8 @@ async def test_clients_follow_the_sentinels_to_the_new_primary(tmp_path: Path, p
     primary, replica, *sentinels = free(5)
     program = str(valkey.program())
     user = f"--user session on >{password.read_text().strip()} ~session:* &session:* +@all"
-    common = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]
+    # A replica keeps what the primary sends first in a file, here and not where the tests were started.
+    common = ["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     for port in sentinels:
         (tmp_path / f"sentinel-{port}.conf").write_text(
             f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"

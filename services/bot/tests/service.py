@@ -215,7 +215,7 @@ class Conversation:
         return (await self.answers())[count - 1]
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], what: str, within: float = 15.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], what: str, within: float = 40.0) -> None:
     """Waits until something is so."""
     try:
         async with asyncio.timeout(within):

@@ -92,7 +92,7 @@ def test_the_question_is_what_remains_without_politeness(text: str, question: st
 )
 def test_a_hostile_message_takes_no_longer_than_another(unit: str) -> None:
     message = (unit * 8000)[:8000] + "!x"
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(5):
         understand(message)
-    assert (time.perf_counter() - began) / 5 < 0.5
+    assert (time.process_time() - began) / 5 < 0.5

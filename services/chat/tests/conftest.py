@@ -190,7 +190,7 @@ class Stream:
             self.ended = True
             self._news.set()
 
-    async def next(self, kind: str, count: int = 1, *, timeout: float = 10) -> list[Any]:
+    async def next(self, kind: str, count: int = 1, *, timeout: float = 30) -> list[Any]:
         """Wait for so many frames of a kind, and return their contents."""
         async with asyncio.timeout(timeout):
             while len(found := [getattr(f, kind) for f in self.frames if f.WhichOneof("frame") == kind]) < count:
@@ -198,14 +198,14 @@ class Stream:
                 await self._news.wait()
         return found
 
-    async def answered(self, count: int, *, timeout: float = 20) -> None:
+    async def answered(self, count: int, *, timeout: float = 40) -> None:
         """Wait until so many messages were acknowledged or refused."""
         async with asyncio.timeout(timeout):
             while sum(frame.HasField("ack") or frame.HasField("refusal") for frame in self.frames) < count:
                 self._news.clear()
                 await self._news.wait()
 
-    async def end(self, *, timeout: float = 10) -> grpc.aio.AioRpcError | None:
+    async def end(self, *, timeout: float = 20) -> grpc.aio.AioRpcError | None:
         """Wait for the end of the stream and return its error."""
         async with asyncio.timeout(timeout):
             while not self.ended:

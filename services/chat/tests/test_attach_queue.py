@@ -39,7 +39,7 @@ class Turns:
 
     async def until(self, began: list[int]) -> None:
         """Wait until these turns have begun, and no others."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.began) < len(began):
                 self._news.clear()
                 await self._news.wait()

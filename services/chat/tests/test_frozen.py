@@ -65,6 +65,6 @@ async def test_without_valkey_people_connect_and_talk(
         (welcome,) = await late.next("welcome")
         return [receipt.read_seq for receipt in welcome.receipts if receipt.session_id == first.id] == [20]
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await kept():
             await asyncio.sleep(0.1)

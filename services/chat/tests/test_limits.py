@@ -17,7 +17,7 @@ CUSTOMER, AGENT, STRANGER = 11, 22, 33
 
 
 async def test_who_sends_too_fast_is_told_when_to_go_on(platform: Platform) -> None:
-    async with running(platform, rate_burst=3, rate_per_second=2) as chat:
+    async with running(platform, rate_burst=3, rate_per_second=0.1) as chat:
         session = chat.sessions.open(CUSTOMER)
         customer = await chat.converse(CUSTOMER)
         for number in range(5):
@@ -26,7 +26,7 @@ async def test_who_sends_too_fast_is_told_when_to_go_on(platform: Platform) -> N
         assert len(await customer.next("ack", 3)) == 3
         for refusal in refusals:
             assert refusal.reason == errors_pb2.REASON_RATE_LIMITED
-            assert 0 < refusal.retry_after.ToMilliseconds() <= 1000
+            assert 0 < refusal.retry_after.ToMilliseconds() <= 10_000
             assert refusal.client_message_id
 
 

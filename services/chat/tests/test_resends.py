@@ -30,7 +30,7 @@ async def stored(chat: Chat, session: session_pb2.Session) -> list[message_pb2.M
 async def post(stream: Stream, session: session_pb2.Session, client_message_id: str) -> frame_pb2.Ack:
     """Send a message and return its acknowledgement."""
     await stream.send(post=text(session.id, "hello", client_message_id))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             for frame in stream.frames:
                 if client_message_id in (frame.ack.client_message_id, frame.refusal.client_message_id):

@@ -44,7 +44,7 @@ class Setting:
         return [seq for seq, subject, _ in self.bus.stored if subject.endswith(f".{session_id}")]
 
     async def until_shown(self, stream: Connection, session_id: int, expected: list[int]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.positions(stream, session_id)[-1:] != expected[-1:]:
                 await asyncio.sleep(0.005)
         assert self.positions(stream, session_id) == expected
@@ -74,7 +74,7 @@ async def test_a_notice_that_comes_while_a_device_connects_does_not_undo_its_pos
         setting.sessions.say(session)()
     connecting = asyncio.create_task(setting.connect(AGENT, {1: 3}))
     notices = setting.sessions.change(session, AGENT)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not setting.bus.subscriptions:
             await asyncio.sleep(0)
     for heard in notices:
@@ -109,7 +109,7 @@ async def test_a_message_lost_by_a_dying_bus_and_sent_again_is_shown_once_and_hi
     setting.bus.store(subject, lost)
     setting.registry.repair()
     setting.sessions.say(session, "the next")()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (seen := setting.positions(agent, 1))[-1] != 4:
             await asyncio.sleep(0.005)
     texts = [f.message.content.text.text for f in setting.frames[agent] if f.HasField("message")]
@@ -298,6 +298,6 @@ async def test_who_left_everything_is_remembered_by_nothing() -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)

@@ -122,7 +122,7 @@ async def test_replays_take_few_turns_at_once_in_the_order_of_asking() -> None:
         holding.discard(number)
 
     async def until(expected: set[int]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while holding != expected:
                 await asyncio.sleep(0.001)
 
@@ -179,7 +179,7 @@ async def test_people_talk_while_others_wait_to_connect_and_those_beyond_are_tol
         reading = [asyncio.create_task(each.read()) for each in coming]
         await talking.send(post=text(session.id, "still here"))
         await talking.next("ack")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(told := [goodbye for each in coming for goodbye in goodbyes(each)]) < 4:
                 await asyncio.sleep(0.01)
         assert chat.sessions.asked == 2

@@ -113,7 +113,7 @@ async def parts(
             await assigner.close()
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], what: str, within: float = 10) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], what: str, within: float = 30) -> None:
     """Returns when `check` holds; fails with `what` when it does not within so many seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not await check():

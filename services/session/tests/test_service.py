@@ -520,7 +520,7 @@ async def test_a_frozen_database_is_told_in_time_and_nothing_is_lost(
     session = await opened(customer)
     migrated.postgres.pause()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             refused = await refusal(customer.RequestHandoff(handoff(session), timeout=3))
         # The service says so itself, before the caller's deadline.
         assert refused.reason == errors.REASON_UNAVAILABLE

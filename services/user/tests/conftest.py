@@ -99,7 +99,7 @@ async def open_shop(parts: Parts) -> Shop:
     return Shop(parts, tenant_id)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
     """Return as soon as the condition holds; TimeoutError when it does not within the time."""
     async with asyncio.timeout(seconds):
         while True:

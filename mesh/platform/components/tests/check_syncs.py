@@ -18,6 +18,7 @@ import pytest
 
 from mesh.bus import Bus
 from mesh.bus.tests.members import entry, member, until
+from mesh.platform.durability import Durability
 from mesh.testing import Platform
 
 pytestmark = pytest.mark.store
@@ -56,7 +57,7 @@ async def publish(bus: Bus, lane: int, name: str) -> tuple[float, float]:
 
 
 async def test_every_acknowledgement_comes_after_a_synchronization(tmp_path: Path) -> None:
-    platform = Platform()
+    platform = Platform(Durability.ALWAYS)
     output = tmp_path / "syncs"
     try:
         await platform.nats.start()
