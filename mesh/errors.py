@@ -1,10 +1,10 @@
-"""One mapping between what goes wrong inside and what a caller is told.
+"""Map exceptions to gRPC statuses, and statuses back to exceptions.
 
 ```
-Refused                       a failure with a reason that the caller may know
+Refused                       a failure whose reason is sent to the caller
 ├── raised here               Refused(REASON_RATE_LIMITED, "...", retry_after=2.0)
 ├── made from a domain error  an exception with a class attribute `reason = "SESSION_ENDED"`
-└── come back over the wire   from_rpc_error(error)
+└── received from a service   from_rpc_error(error)
 anything else                 REASON_INTERNAL and a trace id, nothing more
 ```
 
@@ -25,7 +25,7 @@ from octopus.errors.v1 import errors_pb2 as pb
 
 DOMAIN: Final = "octopus"
 
-# The one table. A test walks it both ways and fails when the contract has a reason that is missing here.
+# A test checks that every reason of the contract is in this table.
 CODES: Final[dict[pb.Reason.ValueType, grpc.StatusCode]] = {
     pb.REASON_INVALID_ARGUMENT: grpc.StatusCode.INVALID_ARGUMENT,
     pb.REASON_TOKEN_MISSING: grpc.StatusCode.UNAUTHENTICATED,
@@ -54,14 +54,14 @@ CODES: Final[dict[pb.Reason.ValueType, grpc.StatusCode]] = {
     pb.REASON_TOKEN_REVOKED: grpc.StatusCode.UNAUTHENTICATED,
 }
 
-# What a status means that came without an `ErrorInfo`: from the gRPC core or from Envoy, not from a servicer.
+# The reason of a status without `ErrorInfo`: it comes from the gRPC core or from Envoy, not from a servicer.
 _BARE: Final[dict[grpc.StatusCode, pb.Reason.ValueType]] = {
     grpc.StatusCode.CANCELLED: pb.REASON_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: pb.REASON_DEADLINE_EXCEEDED,
     grpc.StatusCode.INVALID_ARGUMENT: pb.REASON_INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND: pb.REASON_NOT_FOUND,
     grpc.StatusCode.PERMISSION_DENIED: pb.REASON_CALLER_NOT_ALLOWED,
-    # The core answers a message above the size limit with this.
+    # The core's status for a message above the size limit.
     grpc.StatusCode.RESOURCE_EXHAUSTED: pb.REASON_TEXT_TOO_LONG,
     grpc.StatusCode.UNAUTHENTICATED: pb.REASON_TOKEN_INVALID,
     grpc.StatusCode.UNAVAILABLE: pb.REASON_UNAVAILABLE,
@@ -69,11 +69,11 @@ _BARE: Final[dict[grpc.StatusCode, pb.Reason.ValueType]] = {
 
 
 class Refused(Exception):
-    """A failure the caller is told about: why, what, and what to do.
+    """A failure that is sent to the caller: its reason, a description, and when to retry.
 
-    `description` is English, for developers, and goes over the wire: it names no person and no secret.
+    `description` is English, for developers, and is sent to the caller: it must not contain personal data or secrets.
     `retry_after` is in seconds. `violations` are pairs of a field path and what is wrong with it.
-    `remote` is true when another service said so and `from_rpc_error` brought it here.
+    `remote` is true for a failure that `from_rpc_error` received from another service.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Refused(Exception):
 
     @property
     def reason_name(self) -> str:
-        """Return the reason as it stands in `ErrorInfo`, e.g. "SESSION_ENDED"."""
+        """Return the reason as in `ErrorInfo`, e.g. "SESSION_ENDED"."""
         return pb.Reason.Name(self.reason).removeprefix("REASON_")
 
     def __repr__(self) -> str:
@@ -109,14 +109,14 @@ class Refused(Exception):
 
 
 def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
-    """Say what a caller may know about any exception.
+    """Return the failure to send to the caller for an exception.
 
     A `Refused` stays as it is, a domain error gets its reason and keeps its text, a failed outgoing call is
     mapped back, and everything else becomes REASON_INTERNAL with the trace id alone.
     """
     match error:
         case Refused(remote=True, reason=pb.REASON_CALLER_NOT_ALLOWED | pb.REASON_INTERNAL):
-            # Our own caller did nothing wrong when a service behind us refuses *us*.
+            # The caller is not at fault when another service refuses this one.
             return internal(trace_id)
         case Refused():
             return error
@@ -124,10 +124,10 @@ def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
             return refused_from(from_rpc_error(error), trace_id=trace_id)
         case TimeoutError():
             return Refused(pb.REASON_DEADLINE_EXCEEDED, "the deadline passed before the work was done")
-    # Asked of the class: other libraries' exceptions have a `reason` of their own (SSLError, UnicodeDecodeError).
+    # Read from the class: instances of other libraries' exceptions have a `reason` too (SSLError, UnicodeDecodeError).
     reason = getattr(type(error), "reason", None)
     value = _value_of(reason) if isinstance(reason, str) else None
-    # A domain error that calls itself INTERNAL wants its text in our log, not at the caller's.
+    # The text of a domain error with the reason INTERNAL is for the log only.
     if value is None or value == pb.REASON_INTERNAL:
         return internal(trace_id)
     text = str(error) or pb.Reason.Name(value).removeprefix("REASON_").replace("_", " ").lower()
@@ -136,13 +136,13 @@ def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
 
 
 def internal(trace_id: str) -> Refused:
-    """Return what a caller is told about a failure of ours: the trace id and nothing else."""
+    """Return an internal error, which contains the trace id and nothing else."""
     where = f"; trace {trace_id}" if trace_id else ""
     return Refused(pb.REASON_INTERNAL, f"internal error{where}", trace_id=trace_id)
 
 
 def to_status(refused: Refused) -> status_pb2.Status:
-    """Put a failure into the form that goes over the wire."""
+    """Return the `google.rpc.Status` of a failure."""
     # grpc's codes are (number, text) pairs.
     status = status_pb2.Status(code=refused.code.value[0], message=refused.description)
     info = error_details_pb2.ErrorInfo(reason=refused.reason_name, domain=DOMAIN)
@@ -162,7 +162,7 @@ def to_status(refused: Refused) -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> Refused:
-    """Return the failure that a status describes. One without our `ErrorInfo` is judged by its code."""
+    """Return the failure that a status describes. Without our `ErrorInfo`, its code decides."""
     reason: pb.Reason.ValueType | None = None
     trace_id = ""
     retry_after: float | None = None
@@ -186,17 +186,17 @@ def from_status(status: status_pb2.Status) -> Refused:
     if reason is None:
         code = _CODE_BY_NUMBER.get(status.code, grpc.StatusCode.UNKNOWN)
         reason = _BARE.get(code, pb.REASON_INTERNAL)
-        # What gRPC itself writes there names hosts and ports, which are not our callers' business.
+        # gRPC's own message contains hosts and ports, which callers must not see.
         description = f"the call ended with {code.name} on its way to the service"
     return Refused(reason, description, retry_after=retry_after, violations=violations, trace_id=trace_id, remote=True)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Refused:
-    """Return the failure of an outgoing call as the service meant it."""
+    """Return the failure of an outgoing call with the reason that the service sent."""
     try:
         status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it has what a call has, without the base class
     except ValueError:
-        # The details disagree with the code: a proxy changed one of them. The code is what the transport vouches for.
+        # The details contradict the code: a proxy changed one of them. The transport's code is used.
         status = None
     if status is None:
         status = status_pb2.Status(code=error.code().value[0], message=error.details() or "")

@@ -1,1 +1,1 @@
-"""Who runs where, and how calls find them: the registry and the xDS feed made from it."""
+"""Service discovery: the registry of instances, and the xDS configuration made from it."""

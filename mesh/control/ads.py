@@ -1,4 +1,4 @@
-"""Serves a feed over ADS: `envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources`."""
+"""Serve a feed over ADS: `envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Ads:
-    """The streams of all clients. A client's certificate says who it is, and `feeds` what it gets by that name."""
+    """The streams of all clients. A client is identified by its certificate, and `feeds` maps its name to its feed."""
 
     def __init__(self, feeds: Mapping[str, Feed]) -> None:
-        """Take the feed of each member that may connect."""
+        """Serve the feed of each member that may connect."""
         self._feeds = feeds
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -43,7 +43,7 @@ class Ads:
         if feed is None:
             _log.warning("configuration refused to a caller", caller=name, peer=context.peer())
             await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED, f"{name or 'this certificate'} is no client of the control plane"
+                grpc.StatusCode.PERMISSION_DENIED, f"{name or 'this certificate'} is not a client of the control plane"
             )
         first = await anext(aiter(requests), None)
         if first is None:

@@ -1,4 +1,4 @@
-"""What gRPC's own xDS client must know before the first channel: the control plane, and which certificates to use."""
+"""The bootstrap of gRPC's own xDS client: the address of the control plane, and the certificates to use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mesh.identity.files import Identity
 # The name under which clusters refer to the member's own certificate and the mesh's authority.
 CERTIFICATE_PROVIDER: Final = "mesh"
 
-# How often gRPC looks whether the files were replaced, in seconds.
+# How often gRPC checks whether the files were replaced, in seconds.
 REFRESH_S: Final = 10
 
 # The variable grpcio reads, once per process.
@@ -23,8 +23,8 @@ def grpc_bootstrap(*, xds: str, identity: Path, name: str, instance: str, refres
     """Return the bootstrap of one member.
 
     `xds` is the control plane's address, host:port; its certificate must name that host. `identity` is the folder of
-    certificates, looked at every `refresh_s` seconds, `name` the member's name, and `instance` how the control plane's
-    log calls this client.
+    certificates, read every `refresh_s` seconds, `name` the member's name, and `instance` the client's name in the
+    control plane's log.
     """
     own = Identity(identity, name)
     files = {
@@ -47,7 +47,7 @@ def grpc_bootstrap(*, xds: str, identity: Path, name: str, instance: str, refres
 
 
 def install(*, xds: str, identity: Path, name: str, instance: str, refresh_s: int = REFRESH_S) -> None:
-    """Make this process an xDS client. Call it before the first `xds:///` channel: grpcio looks once."""
+    """Make this process an xDS client. Call it before the first `xds:///` channel: grpcio reads the bootstrap once."""
     os.environ[VARIABLE] = json.dumps(
         grpc_bootstrap(xds=xds, identity=identity, name=name, instance=instance, refresh_s=refresh_s)
     )

@@ -1,4 +1,4 @@
-"""What the contracts say about each method, read from the descriptors: routes are made from it, not written by hand."""
+"""The properties of each method in the contracts, read from the descriptors: the source of all routes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Method:
     service: str
     # Its HTTP/2 path, e.g. "/octopus.chat.v1.ChatService/Send".
     path: str
-    # Whether it may be repeated when nobody knows what became of it.
+    # Whether it may be retried when its outcome is unknown.
     idempotent: bool
     # Whether either side sends a stream.
     streaming: bool

@@ -1,4 +1,4 @@
-"""What each audience of the control plane shall know, and who waits for news of it."""
+"""The configuration of one audience of the control plane, and the streams that wait for its changes."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class Snapshot:
 
 @dataclass
 class Feed:
-    """The newest snapshot of one audience. Streams are told when there is a newer one."""
+    """The newest snapshot of one audience. Streams are notified of newer ones."""
 
     snapshot: Snapshot | None = None
     _listeners: set[asyncio.Event] = field(default_factory=set)
-    # Versions start with the moment of this start, so that none repeats those of the process before.
+    # Versions begin with the time of this start, so that none repeats one of the previous process.
     _versions: Iterable[str] = field(default_factory=lambda: map(f"{int(time.time())}.{{}}".format, itertools.count(1)))
 
     def publish(self, resources: Iterable[Resource]) -> bool:
-        """Replace the snapshot if anything differs, and say whether it did."""
+        """Replace the snapshot if anything differs, and return whether it did."""
         by_type: dict[str, dict[str, Resource]] = {}
         for resource in resources:
             by_type.setdefault(resource.type_url, {})[resource.name] = resource

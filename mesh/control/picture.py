@@ -1,4 +1,4 @@
-"""The mesh at one moment, as the resources for clients are made from it."""
+"""The state of the mesh from which the resources for clients are made."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Service:
-    """A service with the versions of it that were ever seen."""
+    """A service and all versions of it that were ever registered."""
 
     name: str
-    # Those that take calls now, in a fixed order; none for a version that is gone.
+    # Instances that accept calls, in a fixed order; none for a version without running instances.
     versions: Mapping[str, tuple[Endpoint, ...]]
     # Share of the calls by version; never empty, and names versions without endpoints only when there are no others.
     weights: Mapping[str, int]
@@ -32,7 +32,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Picture:
-    """All that clients are told about."""
+    """Everything that clients are configured with."""
 
     services: tuple[Service, ...]
     # The public keys of access tokens; None before the first were published.
@@ -43,8 +43,8 @@ class Picture:
 class Painter:
     """Makes pictures.
 
-    It remembers the versions it has seen: a cluster whose instances left must stay, empty, until no client routes to
-    it any more, and clients that are away do not say when that is.
+    Versions stay, once seen: a cluster whose instances are gone must stay, empty, until no client routes to it, which
+    is unknown while a client is disconnected.
     """
 
     # Services that exist even before an instance of them was seen: calling one then fails at once, not after a timeout.
@@ -57,7 +57,7 @@ class Painter:
         splits: Mapping[str, Mapping[str, int]],
         jwks: str | None,
     ) -> Picture:
-        """Return the picture of what is known now."""
+        """Return the current picture."""
         live: dict[str, dict[str, list[Endpoint]]] = {name: {} for name in self.expected}
         for instance in instances:
             self._seen.setdefault(instance.service, set()).add(instance.version)

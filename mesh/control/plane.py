@@ -1,4 +1,4 @@
-"""The control plane: from what the watcher sees to what every client is told."""
+"""The control plane: publish the configuration of all clients from the registry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mesh.control.resources import channel_resources
 from mesh.control.watcher import Watcher
 from mesh.identity import names
 
-# Changes that come together, as when everything starts, are told together.
+# Changes within this many seconds, such as those of a start, are published together.
 _GATHER_SECONDS: Final = 0.05
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 class ControlPlane:
     """Keeps the feeds in step with the registry while `run` runs.
 
-    The edge's resources are made by a function from outside, for the mesh knows nothing of the edge.
+    The edge's resources are made by a function that is passed in, because the mesh must not import the edge.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ControlPlane:
         *,
         expected: Iterable[str],
     ) -> None:
-        """Take a connected bus, what makes the resources of Envoy, and the names of those that should be running."""
+        """Take a connected bus, the function that makes Envoy's resources, and the names of the expected services."""
         self._dirty = asyncio.Event()
         self.watcher = Watcher(bus, self._dirty.set)
         self._edge_resources = edge_resources
@@ -45,10 +45,10 @@ class ControlPlane:
         self.ads = Ads({name: self._edge if name == "edge" else self._channels for name in names.members()})
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Publish changes until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.watcher.run(), name="registry watcher")
-            # A picture of which half is missing would send clients away from instances that are well.
+            # An incomplete picture would send clients away from healthy instances.
             await self.watcher.settled.wait()
             while True:
                 await self._dirty.wait()

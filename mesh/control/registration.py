@@ -1,4 +1,4 @@
-"""How an instance makes itself known: an entry in the NATS KV bucket `registry`, renewed every second."""
+"""The registration of an instance: an entry in the NATS KV bucket `registry`, renewed every second."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RENEW_SECONDS: Final = 1.0
 
 _TIMEOUT_SECONDS: Final = 2.0
 
-# A certificate is replaced at half its life of an hour, so looking twice a minute is enough to show the right end.
+# A certificate is replaced at half its life of an hour, so two checks a minute keep the registered expiry right.
 _CERTIFICATE_EVERY: Final = 30
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class Registration:
         *,
         certificate_expires_at: Callable[[], datetime] | None = None,
     ) -> None:
-        """Take the entry to write; `certificate_expires_at` is asked now and then, as certificates rotate."""
+        """Take the entry to write; `certificate_expires_at` is called periodically, as certificates rotate."""
         self._entries = bus.kv("registry")
         self._instance = registry_pb2.Instance()
         self._instance.CopyFrom(instance)
@@ -51,7 +51,7 @@ class Registration:
         self.key: Final = f"{instance.service}.{instance.instance_id}"
 
     async def start(self) -> None:
-        """Make the instance known as serving and return when NATS has stored it. Raise BusError when it does not."""
+        """Register the instance as serving; return when NATS has stored the entry. Raise BusError when it cannot."""
         self._instance.health = registry_pb2.HEALTH_SERVING
         self._look_at_certificate()
         await self._put()

@@ -27,18 +27,18 @@ from mesh.control.feed import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
 from mesh.control.picture import Endpoint, Picture, Service
 from mesh.identity import names
 
-# Who the call is for. All of a user's calls go to one instance of a version while it lives.
+# The user a call is for. All of a user's calls go to one instance of a version while that is running.
 AFFINITY_HEADER: Final = "octopus-user"
 
-# Fewest and most entries of the hash ring of a version's instances. The most also bounds how far a retry looks.
+# Fewest and most entries of the hash ring of a version's instances. The maximum also bounds how far a retry searches.
 RING_SIZE: Final = (1024, 4096)
 
-# Streams count as requests, and a conversation is one; the usual limit of 1024 would end the mesh's day early.
+# Streams count as requests, and a conversation is one; the default limit of 1024 is too low.
 _MAX_REQUESTS: Final = 50_000
 
 _RETRIES: Final = 2
 
-# How an endpoint says that it listens on a Unix domain socket, where TLS would guard nothing.
+# Metadata of an endpoint that listens on a Unix domain socket, where TLS would protect nothing.
 UNIX: Final = {"socket": "unix"}
 
 
@@ -58,7 +58,7 @@ def cluster_name(service: str, version: str) -> str:
 
 
 def ads() -> core.ConfigSource:
-    """Say that a resource comes by the same stream."""
+    """Return the config source of resources on the same stream."""
     return core.ConfigSource(ads=core.AggregatedConfigSource(), resource_api_version=core.ApiVersion.V3)
 
 
@@ -116,7 +116,7 @@ def address(host: str, port: int) -> core.Address:
 
 
 def is_exactly(service: str) -> tls.SubjectAltNameMatcher:
-    """Demands the service's own SPIFFE id of a certificate: no other member of the mesh can stand in for it."""
+    """Return a matcher for the service's SPIFFE id, so that no other member's certificate is accepted."""
     return tls.SubjectAltNameMatcher(
         san_type=tls.SubjectAltNameMatcherSanType.URI,
         matcher=matcher.StringMatcher(exact=names.spiffe_id(service)),
@@ -130,7 +130,7 @@ def ring() -> clusters.ClusterRingHashLbConfig:
 
 
 def circuit_breakers() -> clusters.CircuitBreakers:
-    """Limits what one client may have under way to one version of a service."""
+    """Return the limits of concurrent requests from one client to one version of a service."""
     limits = clusters.CircuitBreakersThresholds(
         max_requests=_MAX_REQUESTS, max_connections=_MAX_REQUESTS, max_pending_requests=_MAX_REQUESTS, max_retries=64
     )
@@ -164,7 +164,7 @@ def _retry_policy() -> routes.RetryPolicy:
 
 
 def channel_resources(picture: Picture, methods: Iterable[Method]) -> list[Resource]:
-    """Return all that the services' own channels need to reach each service of the mesh."""
+    """Return the resources with which the services' own channels reach each service of the mesh."""
     by_service: dict[str, list[Method]] = {}
     for method in methods:
         by_service.setdefault(method.service, []).append(method)
@@ -208,7 +208,7 @@ def _cluster(service: Service, version: str) -> Resource:
             tls_certificate_provider_instance=provider,
             validation_context=tls.CertificateValidationContext(
                 ca_certificate_provider_instance=provider,
-                # Deprecated, but of the two fields the only one that gRPC 1.85 reads; the other it ignores in silence.
+                # Deprecated, but of the two fields the only one that gRPC 1.85 reads; the other is ignored.
                 match_subject_alt_names=[matcher.StringMatcher(exact=names.spiffe_id(service.name))],
             ),
         )

@@ -1,4 +1,4 @@
-"""What operators ask the control plane, and what they tell it."""
+"""ControlService: operators read the registry and split traffic."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class MeshServicer(mesh_service_pb2_grpc.MeshServiceServicer):
         request: pb.SetTrafficSplitRequest,
         context: grpc.aio.ServicerContext[pb.SetTrafficSplitRequest, pb.SetTrafficSplitResponse],
     ) -> pb.SetTrafficSplitResponse:
-        """Stores a split, or removes it; clients follow within a second."""
+        """Store or remove a split; clients follow within a second."""
         if not request.percent:
             await self._splits.delete(request.service)
             return pb.SetTrafficSplitResponse(split=registry_pb2.TrafficSplit(service=request.service))

@@ -1,4 +1,4 @@
-"""How the traffic of a service is split when an operator names only some of its versions."""
+"""Complete a traffic split of which an operator gave only some versions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 
 
 class SplitError(ValueError):
-    """A split that cannot be; the text says why and what to do."""
+    """An impossible split; the text says why and what to do."""
 
 
 def complete(percent: Mapping[str, int], running: Collection[str]) -> dict[str, int]:
-    """Return the whole split: what was asked for, and the rest evenly among the other running versions.
+    """Return the whole split: the given shares, and the rest evenly among the other running versions.
 
-    Raise SplitError when the percentages exceed 100, name a version of which nothing runs, or leave a rest to nobody.
+    Raise SplitError when the percentages exceed 100, name a version without running instances, or leave a rest without
+    a version.
     """
     total = sum(percent.values())
     if total > 100:
@@ -26,8 +27,8 @@ def complete(percent: Mapping[str, int], running: Collection[str]) -> dict[str, 
     others = sorted(set(running) - set(percent))
     if not others and total < 100:
         raise SplitError(
-            f"{100 - total} % would go to nobody: no other version runs, so the percentages must add up to 100"
+            f"{100 - total} % are not assigned: no other version runs, so the percentages must add up to 100"
         )
     share, more = divmod(100 - total, len(others)) if others else (0, 0)
-    # What cannot be divided goes to the first ones, a percent each.
+    # The remainder of the division goes to the first ones, a percent each.
     return {**percent, **{version: share + (index < more) for index, version in enumerate(others)}}

@@ -1,4 +1,4 @@
-"""One client's ADS stream, state of the world: what it asked for, what it has, and what to send next. No I/O.
+"""One client's state-of-the-world ADS stream: subscriptions, acknowledged versions, next response. No I/O.
 
 The protocol: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 """
@@ -14,10 +14,10 @@ import structlog
 
 from mesh.control.feed import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource, Snapshot
 
-# Clusters before what routes to them: a client must never get a route to a cluster that it does not know.
+# Clusters before what routes to them: a client must never get a route to a cluster that it does not have.
 _ORDER: Final = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES)
 
-# Of these a response holds all that the client wants, and what is missing is gone. Of the others, what changed.
+# A response of these types contains everything the client subscribed to; of the other types, the changes.
 _WHOLE: Final = frozenset({CLUSTER, LISTENER})
 
 _log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Request:
-    """What a client says, without the parts that nobody needs."""
+    """The parts of a discovery request that are used."""
 
     type_url: str
     names: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What is sent to the client."""
+    """A discovery response."""
 
     type_url: str
     version: str
@@ -78,7 +78,7 @@ class Stream:
             self._subscriptions[request.type_url] = subscription
             return self._answer(request.type_url, subscription, snapshot, asked=True)
         if request.nonce != subscription.nonce:
-            # An answer to an older response; the answer to the newest is on its way.
+            # An answer to an older response; the answer to the newest follows.
             return []
         if subscription.waiting:
             subscription.waiting = False
@@ -93,12 +93,12 @@ class Stream:
         added, subscription.names = names - subscription.names, names
         subscription.wildcard = subscription.wildcard and not names
         for name in subscription.sent.keys() - names if not subscription.wildcard else ():
-            # The client drops what it no longer names, and gets it anew when it names it again.
+            # The client drops resources it no longer names, and gets them again when it names them again.
             del subscription.sent[name]
         return [*self._answer(request.type_url, subscription, snapshot, asked=bool(added)), *self.news(snapshot)]
 
     def news(self, snapshot: Snapshot | None) -> list[Response]:
-        """Return what to send because the snapshot is another one, or because the client is ready for more."""
+        """Return what to send because the snapshot has changed, or because the client is ready for more."""
         responses = []
         for type_url in _ORDER:
             subscription = self._subscriptions.get(type_url)
@@ -107,9 +107,9 @@ class Stream:
         return responses
 
     def _must_wait(self, type_url: str) -> bool:
-        """Return whether a route would come before the client has the cluster it leads to.
+        """Return whether a route would arrive before its cluster.
 
-        Only for those that take all clusters. The others name clusters after they have seen the routes.
+        Applies to clients that subscribe to all clusters. The others name clusters after they have received the routes.
         """
         clusters = self._subscriptions.get(CLUSTER)
         if type_url not in (LISTENER, ROUTES) or clusters is None or not clusters.wildcard or clusters.refused:
@@ -133,7 +133,7 @@ class Stream:
             self._renew_endpoints(type_url, subscription, changed)
             content = wanted
         else:
-            # Nothing is said of a name that does not exist: the client waits for it, as the protocol wants.
+            # A name that does not exist is left out: the client waits for it, as the protocol demands.
             if not changed:
                 return []
             content = changed
@@ -143,7 +143,7 @@ class Stream:
         return [Response(type_url, snapshot.version, subscription.nonce, _sorted(content.values()))]
 
     def _renew_endpoints(self, type_url: str, clusters: _Subscription, changed: dict[str, Resource]) -> None:
-        """Return a client that takes a changed cluster waits for its endpoints again, the same or not."""
+        """Send the endpoints of changed clusters again: a client waits for them even if they are the same."""
         endpoints = self._subscriptions.get(ENDPOINTS)
         if type_url == CLUSTER and endpoints is not None:
             for name in changed.keys() & clusters.sent.keys():

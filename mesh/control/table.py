@@ -1,4 +1,4 @@
-"""Who runs now, by the watcher's own clock. No I/O: what is heard and what time it is come from outside."""
+"""The running instances, by the watcher's own clock. No I/O: entries and the time are passed in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Entry:
 
 
 class Table:
-    """The running instances. An entry that is not renewed for `EXPIRE_SECONDS` is forgotten."""
+    """The running instances. An entry that is not renewed for `EXPIRE_SECONDS` expires."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
@@ -30,7 +30,7 @@ class Table:
         return (self._entries[key].instance for key in sorted(self._entries))
 
     def heard(self, key: str, raw: bytes, now: float) -> bool:
-        """Take an entry as it stands in the registry; say whether something changed besides its being renewed.
+        """Apply an entry of the registry; return whether it changed anything besides the renewal.
 
         Raise ValueError when the entry is malformed or belongs under another key.
         """
@@ -50,15 +50,15 @@ class Table:
         return True
 
     def gone(self, key: str) -> bool:
-        """Forget an entry that was taken away; say whether it was known."""
+        """Remove an entry that was deleted; return whether it was there."""
         return self._entries.pop(key, None) is not None
 
     def expire(self, now: float) -> list[registry_pb2.Instance]:
-        """Forget the entries that were not renewed in time, and return them."""
+        """Remove the entries that were not renewed in time, and return them."""
         late = [key for key, entry in self._entries.items() if entry.deadline <= now]
         return [self._entries.pop(key).instance for key in late]
 
     def grant(self, until: float) -> None:
-        """Let every entry live at least until then: after a time in which nothing could be heard."""
+        """Extend every entry to that time at least, after a time in which renewals could not arrive."""
         for entry in self._entries.values():
             entry.deadline = max(entry.deadline, until)

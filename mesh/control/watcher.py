@@ -1,4 +1,4 @@
-"""Listens to NATS and keeps what the mesh's configuration is made from: instances, traffic splits, token keys."""
+"""Watch the state in NATS that the configuration is made from: instances, traffic splits, token keys."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mesh.bus import Bus, BusError, streams
 from mesh.control.registration import RENEW_SECONDS
 from mesh.control.table import Table
 
-# After this long everyone who is alive has renewed at least once, so the picture is whole.
+# After this many seconds every running instance has renewed at least once, so the picture is complete.
 SETTLE_SECONDS: Final = 2 * RENEW_SECONDS
 
-# How long everybody has to be heard again after NATS was away: clients need a moment to reconnect.
+# Seconds within which instances must renew after an outage of NATS: clients need time to reconnect.
 GRACE_SECONDS: Final = 8.0
 
 _TICK_SECONDS: Final = 0.5
@@ -31,12 +31,12 @@ class Watcher:
     """The live picture of the mesh.
 
     `instances`, `splits` and `jwks` may be read at any time; `changed` is called after each change of them, and not for
-    renewals. They are whole once `settled` is set. While NATS cannot be heard nobody expires: silence then says
-    nothing about the instances.
+    renewals. They are complete once `settled` is set. While NATS is unreachable no instance expires: missing renewals
+    then say nothing about the instances.
     """
 
     def __init__(self, bus: Bus, changed: Callable[[], None]) -> None:
-        """Take a connected bus; nothing happens before `run`."""
+        """Take a connected bus; `run` starts watching."""
         self.instances = Table()
         self.splits: dict[str, dict[str, int]] = {}
         self.jwks: str | None = None
@@ -46,8 +46,8 @@ class Watcher:
         self._prefix = streams.bucket_of("registry").told("")
 
     async def run(self) -> None:
-        """Listen until cancelled."""
-        # Not the bucket's watch: that also tells of keys that the server let expire, after a restart all of them.
+        """Watch until cancelled."""
+        # Not the bucket's watch: it also reports keys that the server expired, after a restart all of them.
         subscription = await self._bus.subscribe(f"{self._prefix}>", self._heard)
         read = [asyncio.Event(), asyncio.Event()]
         try:
@@ -65,7 +65,7 @@ class Watcher:
 
     def _heard(self, data: bytes, headers: Mapping[str, str], subject: str) -> None:
         if "Nats-Marker-Reason" in headers:
-            # The server let the key expire; this process judges by itself whose lease has expired.
+            # The server expired the key; this process decides by its own clock which instances have expired.
             return
         key = subject.removeprefix(self._prefix)
         if headers.get("KV-Operation") in ("DEL", "PURGE"):
@@ -97,27 +97,27 @@ class Watcher:
                 await asyncio.sleep(_TICK_SECONDS)
                 hears = await self._hears()
                 now = time.monotonic()
-                # A late tick means that this process stood still, and what was sent meanwhile is not read yet.
+                # A late tick means that this process was stopped, and has not read the renewals sent in the meantime.
                 late = now - before > _TICK_SECONDS + 1.5 * _PROBE_TIMEOUT_SECONDS
                 before = now
                 if not hears:
                     if not deaf:
-                        _log.warning("NATS does not answer: the registry is frozen as it is")
+                        _log.warning("NATS unreachable, registry kept unchanged")
                     deaf = True
                     continue
                 if deaf or late or reconnected:
-                    _log.info("NATS answers again: everybody gets time to renew", seconds=GRACE_SECONDS)
+                    _log.info("NATS reachable again, instances have time to renew", seconds=GRACE_SECONDS)
                     deaf = reconnected = False
                     self.instances.grant(now + GRACE_SECONDS)
                 for instance in self.instances.expire(now):
                     name = f"{instance.service}.{instance.instance_id}"
-                    _log.warning("instance expired: it did not renew for 3 s", member=name)
+                    _log.warning("instance expired", member=name)
                     self._changed()
         finally:
             forget()
 
     async def _hears(self) -> bool:
-        """Return whether the server answers: a connection may look open long after its other end is gone."""
+        """Return whether the server answers: a connection may look open long after its peer is gone."""
         if not self._bus.is_connected:
             return False
         try:
@@ -128,7 +128,7 @@ class Watcher:
         return True
 
     async def _follow(self, bucket: str, take: Callable[[str, bytes | None], None], read: asyncio.Event) -> None:
-        """Hands every value of a bucket to `take`, and None for a key that was removed, until cancelled."""
+        """Pass every value of a bucket to `take`, and None for a key that was removed, until cancelled."""
         async for entry in self._bus.kv(bucket).watch():
             if entry is None:
                 read.set()
@@ -143,7 +143,7 @@ class Watcher:
         try:
             self.splits[service] = dict(registry_pb2.TrafficSplit.FromString(value).percent)
         except DecodeError:
-            _log.warning("traffic split ignored: it is not a TrafficSplit", service=service)
+            _log.warning("malformed traffic split ignored", service=service)
 
     def _key(self, key: str, value: bytes | None) -> None:
         if key == "jwks":

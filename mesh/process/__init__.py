@@ -1,1 +1,1 @@
-"""What every process of the mesh runs in: its settings, and its life from start to stop."""
+"""The runtime of every process of the mesh: settings, start, recurring jobs, shutdown."""

@@ -1,4 +1,4 @@
-"""A process as a member of the mesh: what it opens at start-up, and the order in which it closes at shutdown."""
+"""A member of the mesh: what a process opens at start-up, and the order in which it closes at shutdown."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ T = TypeVar("T")
 # How long calls are still accepted after deregistration, until every client has the new endpoints, in seconds.
 _SPREADING: Final = 0.5
 
-# How long a start waits for the public keys. Without them the process starts all the same and learns them later.
+# How long a start waits for the public keys. Without them the process starts too, and gets them later.
 _KEYS: Final = 2.0
 
 
 class TaskDied(Exception):
-    """A task that must run as long as the process has ended, so the process ends too."""
+    """A task that must run for the whole life of the process has ended, so the process ends too."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the task {name!r} has ended, and this process is of no use without it; the log says why")
+        super().__init__(f"the task {name!r} has ended, and this process cannot work without it; its log says why")
 
 
 class Member:
-    """Everything a process has in common with the others; use it as an async context.
+    """The connections and servers of one process; use it as an async context.
 
-    `bus` and `keys` are there from the start. Stores, ids and channels are opened when they are first asked for, and
+    `bus` and `keys` are open from the start. Stores, ids and channels are opened at their first use, and
     closed in reverse order.
     """
 
@@ -68,7 +68,7 @@ class Member:
         self.identity: Final = Identity(config.identity, config.name)
         # Set when the process begins to stop, before anything else happens.
         self.stopping: Final = asyncio.Event()
-        # Where the metrics are, once the member has been entered.
+        # The port of the metrics, once the member has been entered.
         self.metrics_port = 0
         self._stack = AsyncExitStack()
         self._opened: dict[str, Any] = {}
@@ -79,7 +79,7 @@ class Member:
         self._on_stop: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> Self:
-        """Connect to the bus and learn the public keys. Raise an error that says why it cannot."""
+        """Connect to the bus and read the public keys. Raise an error that says why it cannot."""
         config = self.config
         self._died = asyncio.get_running_loop().create_future()
         async with AsyncExitStack() as stack:
@@ -118,12 +118,12 @@ class Member:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Close in reverse order; what fails to close is logged, and the rest is closed all the same."""
+        """Close in reverse order; a failure to close is logged, and the rest is still closed."""
         await self.finish()
         await self._stack.aclose()
 
     async def enter(self, resource: AbstractAsyncContextManager[T]) -> T:
-        """Open something that is closed at the member's end, after what was opened later."""
+        """Enter a context that is closed with the member, after those entered later."""
         return await self._stack.enter_async_context(resource)
 
     def channel(self, service: str) -> grpc.aio.Channel:
@@ -138,7 +138,7 @@ class Member:
                 )
             opened = channel.connect(service, self.identity, address=address)
             self._stack.push_async_callback(opened.close)
-            # Finding the service and shaking hands take longer than a call; begin now, not when the first one waits.
+            # Discovery and handshakes take longer than a call, so they begin before the first one.
             opened.get_state(try_to_connect=True)
             self._opened[key] = opened
         found: grpc.aio.Channel = self._opened[key]
@@ -151,7 +151,7 @@ class Member:
 
         Raise `ConfigError` when the settings name no database.
         """
-        # Imported by who needs it: edge processes should not pay for database drivers.
+        # Imported on demand: edge processes should not load database drivers.
         from mesh.stores import postgres
 
         conninfo = self._needed("postgres", self.config.postgres)
@@ -169,7 +169,7 @@ class Member:
         )
 
     async def valkey(self) -> Valkey:
-        """Valkey, as this service's user. Raise `ConfigError` when the settings name none."""
+        """Return a client of Valkey, as this service's user. Raise `ConfigError` when the settings name none."""
         from mesh.stores import valkey
 
         url = self._needed("valkey_url", self.config.valkey_url)
@@ -180,7 +180,7 @@ class Member:
         )
 
     async def ids(self) -> IdSource:
-        """Snowflake ids under a worker number that is leased as long as the process runs."""
+        """Return a source of Snowflake ids, with a worker number that is leased until the process ends."""
         return await self._once("ids", lambda: lease(self.bus.kv("workers"), self.config.instance))
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -194,16 +194,16 @@ class Member:
         return task
 
     def periodic(self, name: str, step: Step, *, every: float, alone: bool = False) -> asyncio.Task[None]:
-        """Take a step again and again, with a pause of `every` seconds, for as long as the process runs.
+        """Repeat a step, with a pause of `every` seconds, until the process stops.
 
-        `alone` lets one instance of the service do it; when that one ends, is killed or freezes, another goes on within
-        seconds. Its manifest then writes the bucket `leases`. A step may be begun twice and must bear that.
+        With `alone`, one instance of the service does it; when that one ends, is killed or freezes, another takes over
+        within seconds. Its manifest then writes the bucket `leases`. A step may run twice and must be idempotent.
         """
         held = Lease(self.bus.kv(LEASES), f"{self.config.name}.{name.replace(' ', '-')}", self.config.instance)
         return self.spawn(name, periodic(name, step, every=every, lease=held if alone else None))
 
     def on_stop(self, callback: Callable[[], None]) -> None:
-        """Call back when the process begins to stop, while calls still run: long streams say goodbye then."""
+        """Call back when the process begins to stop, while calls still run, so that long streams can end cleanly."""
         self._on_stop.append(callback)
 
     async def serve(
@@ -211,7 +211,7 @@ class Member:
     ) -> int:
         """Start a gRPC server with everything a server of the mesh has, and register the instance; return the port.
 
-        Call it last in `app`: from then on calls come in. `others` is for services without options of ours, see
+        Call it last in `app`: calls arrive from then on. `others` is for services without options of ours, see
         `mesh.rpc.server.build`. An instance that is not `listed` gets no calls through the control plane.
         """
         started = server.build(
@@ -225,7 +225,7 @@ class Member:
         return started.port
 
     async def announce(self, port: int, *, socket: Path | None = None) -> None:
-        """Register the instance as taking calls on a port. `serve` does it; only who serves no gRPC calls this.
+        """Register the instance as accepting calls on a port. `serve` does it; call this only without a gRPC server.
 
         An edge on this machine connects to the `socket` instead, when there is one.
         """
@@ -255,9 +255,9 @@ class Member:
             stopped.cancel()
 
     async def finish(self) -> None:
-        """Stop taking part, in this order: not serving, off the list, running calls end, tasks drain.
+        """Shut down in this order: report not serving, deregister, wait for running calls, drain tasks.
 
-        What `app` and the member have opened is closed afterwards, by whoever opened it. A second call does nothing.
+        What `app` and the member have opened is closed afterwards, by its opener. A second call does nothing.
         """
         if self.stopping.is_set():
             return
@@ -284,7 +284,7 @@ class Member:
         while self._tasks:
             task = self._tasks.pop()
             task.cancel()
-            # Consumers let their running handlers finish before they obey.
+            # Consumers wait for their running handlers before they end.
             await asyncio.gather(task, return_exceptions=True)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
@@ -304,7 +304,7 @@ class Member:
             if entry is None:
                 arrived.set()
             elif entry.value is not None:
-                # A deleted key set is somebody's mistake; the keys we have stay good.
+                # A deleted key set is a mistake; the keys in use stay valid.
                 self.keys.load(entry.value)
 
     async def _watch_revocations(self, arrived: asyncio.Event) -> None:
@@ -328,7 +328,7 @@ class Member:
 
 
 async def _attempt(what: str, work: Coroutine[Any, Any, None]) -> None:
-    """One step of the end; its failure must not keep the others from happening."""
+    """Run one step of the shutdown; its failure must not prevent the others."""
     try:
         await work
     except Exception:  # noqa: BLE001 -- the steps that follow matter more

@@ -1,4 +1,4 @@
-"""Recurring work: a step again and again, by every instance or by one of them."""
+"""Recurring work, done by every instance or by one of them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Step = Callable[[], Awaitable[None]]
 
 
 async def periodic(name: str, step: Step, *, every: float, lease: Lease | None = None) -> None:
-    """Take a step, pause for `every` seconds, and so on until cancelled.
+    """Run a step, pause for `every` seconds, and repeat until cancelled.
 
-    With a lease, only the instance that holds it takes steps. A step that fails is logged, once until one succeeds
-    again, and the next one comes after the same pause.
+    With a lease, only the instance that holds it runs steps. A failing step is logged once until one succeeds again,
+    and the next one runs after the same pause.
     """
     if lease is None:
         await _repeat(name, step, every, lambda: True)

@@ -1,4 +1,4 @@
-"""A process from start to end: settings, log, signals, running, stop."""
+"""Run a process: settings, log, signals, shutdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mesh.telemetry.logs import configure_logging
 C = TypeVar("C", bound=ServiceConfig)
 
 App = Callable[[Member, C], AbstractAsyncContextManager[None]]
-"""The one place that wires a service: opens, constructs, serves, yields, closes."""
+"""Wires a service: open, construct, serve, yield, close."""
 
 _log = structlog.get_logger(__name__)
 
@@ -80,7 +80,7 @@ class _Life:
     async def _between_start_and_stop(self) -> None:
         async with Member(self._config) as member, self._open(member):
             self._up = True
-            # What lives as long as the process need not be looked at by every collection.
+            # Objects that live as long as the process are excluded from garbage collection.
             gc.collect()
             gc.freeze()
             _log.info("up", pid=os.getpid(), version=self._config.version)
@@ -100,6 +100,6 @@ class _Life:
 
 
 def _say(text: str, code: int) -> int:
-    # For whoever started the process by hand, and for the supervisor's terminal; the log has it in full.
+    # For a start by hand, and for the supervisor's terminal; the log has the details.
     print(text, file=sys.stderr, flush=True)
     return code

@@ -1,7 +1,7 @@
 """Admission of a person to a method that is carried by another call, by the same rules as the method itself.
 
-A stream that carries many people's conversations is called by a service for nobody; each conversation on it is admitted
-here, with the checks of `mesh.rpc.interceptors.admit`.
+A stream that carries the conversations of many people is called by a service for itself; each conversation on it is
+admitted here, with the checks of `mesh.rpc.interceptors.admit`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class Admission:
         """`path` is the method's, as in HTTP/2; `caller` the service that carries the conversations.
 
         Raises:
-            PolicyError: there is no such method, or its contract does not let the caller in.
+            PolicyError: there is no such method, or its contract does not allow the caller.
 
         """
         method = policy.of(path)
         if method is None or caller not in method.callers:
-            raise policy.PolicyError(f"{path} is no method that {caller} may carry: say so in its contract")
+            raise policy.PolicyError(f"{path} is not a method that {caller} may carry: allow it in the contract")
         self._method = method
         self._verifier = verifier
         self._caller = caller

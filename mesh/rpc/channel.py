@@ -1,13 +1,13 @@
-"""Channels to other services: found by xDS, proved by mutual TLS, limited by the running call's deadline.
+"""Channels to other services: discovery by xDS, mutual TLS, timeouts below the running call's deadline.
 
 ```
 session = SessionServiceStub(member.channel("session"))
 answer = await session.GetSession(request, metadata=metadata.on_behalf(principal.current()))
 ```
 
-A call with one answer raises `mesh.errors.Refused` when it fails, with the reason that the service gave; a handler may
-let it pass, and its own caller gets the same reason. Streams raise gRPC's own `AioRpcError` while they are read;
-`mesh.errors.from_rpc_error` says what it means. Retries are the control plane's data, not code here.
+A call with one answer raises `mesh.errors.Refused` when it fails, with the reason that the service sent; when a handler
+does not catch it, its own caller gets the same reason. Streams raise gRPC's own `AioRpcError` while they are read;
+`mesh.errors.from_rpc_error` converts it. Retries are configured by the control plane, not here.
 
 Cancel a stream that is not read to its end: gRPC 1.83 and newer never collect an abandoned one (grpc issue 43462), so
 it would stay open as long as the channel. A handler that ends its stream on `CancelledError` raises it again, or gRPC
@@ -27,16 +27,16 @@ from mesh.identity import names
 from mesh.identity.files import Identity
 from mesh.rpc.measure import Outgoing
 
-# A page of history is the largest answer there is, in bytes.
+# Largest answer, in bytes: a page of history.
 _RECEIVE_BYTES: Final = 4 * 1024 * 1024
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _RECEIVE_BYTES),
-    # An idle channel notices within 30 + 10 seconds that the other side has vanished.
+    # An idle channel detects within 30 + 10 seconds that its peer is gone.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # After a restart of the other side, waiting long between attempts only makes the outage longer.
+    # Long pauses between attempts would prolong the outage after a restart of the server.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -46,10 +46,9 @@ _OPTIONS: Final = (
 def connect(service: str, identity: Identity, *, address: str | None = None) -> grpc.aio.Channel:
     """Open a channel to a service, lazily: nothing is connected before the first call.
 
-    Without an address the control plane says where the service is (`mesh.rpc.xds.bootstrap` has to come first), keeps
-    checking the server's name, and the newest leaf is used for each connection. With an address, `host:port`, there is
-    one place to go and the leaf is read now: for tests and short-lived tools.
-    Raises `mesh.identity.names.UnknownNameError`.
+    Without an address the service is found by the control plane (call `mesh.control.bootstrap` first), the server's
+    name is verified, and each connection uses the newest leaf. With an address, `host:port`, the leaf is read once: for
+    tests and short-lived tools. Raise `mesh.identity.names.UnknownNameError`.
     """
     names.check([service])
     if address is None:
@@ -75,19 +74,19 @@ class Channel(grpc.aio.Channel):
         self._service = service
 
     def unary_unary(self, method: str, *args: Any, **options: Any) -> Any:
-        """Return a call with one request and one answer."""
+        """Return a callable for a method with one request and one answer."""
         return _OneAnswer(self._channel.unary_unary(method, *args, **options), method)
 
     def stream_unary(self, method: str, *args: Any, **options: Any) -> Any:
-        """Return a call with many requests and one answer."""
+        """Return a callable for a method with many requests and one answer."""
         return _OneAnswer(self._channel.stream_unary(method, *args, **options), method)
 
     def unary_stream(self, method: str, *args: Any, **options: Any) -> Any:
-        """Return a call with one request and many answers."""
+        """Return a callable for a method with one request and many answers."""
         return _Stream(self._channel.unary_stream(method, *args, **options), method)
 
     def stream_stream(self, method: str, *args: Any, **options: Any) -> Any:
-        """Return a call with many requests and many answers."""
+        """Return a callable for a method with many requests and many answers."""
         return _Stream(self._channel.stream_stream(method, *args, **options), method)
 
     async def close(self, grace: float | None = None) -> None:
@@ -127,7 +126,7 @@ class _OneAnswer:
         metadata: Iterable[tuple[str, str]] = (),
         **options: Any,
     ) -> _Answer:
-        """Start a call. `timeout` in seconds, 5 when not given, never longer than the running call still has."""
+        """Start a call. `timeout` in seconds, 5 by default, limited by the running call's deadline."""
         seen = Outgoing(self._method)
         call = self._dial(
             *request, timeout=deadline.shrunk(timeout), metadata=(*metadata, *seen.headers.items()), **options
@@ -155,7 +154,7 @@ class _Answer(Awaitable[Any]):
 
 
 class _Stream:
-    """Makes calls that have many answers; gRPC's own call is handed out, so reading it costs nothing more."""
+    """Makes calls that have many answers; gRPC's own call is returned, so reading it costs nothing more."""
 
     def __init__(self, dial: Callable[..., Any], method: str) -> None:
         self._dial = dial

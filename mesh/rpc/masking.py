@@ -1,4 +1,4 @@
-"""Shows a message in a log without its personal data, as the contract's field options say."""
+"""Format messages for the log without personal data, by the field options of the contract."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def mask(message: Message) -> str:
 
 
 def mask_text(kind: int, text: str) -> str:
-    """Return one value of personal data as far as it may be shown; `kind` is a value of `PersonalData`."""
+    """Return one value of personal data, masked; `kind` is a value of `PersonalData`."""
     match kind:
         case options_pb2.PERSONAL_DATA_UNSPECIFIED:
             return text
         case options_pb2.PERSONAL_DATA_NAME:
             return f"{text[:1]}*" if text else ""
         case options_pb2.PERSONAL_DATA_PHONE:
-            # A number so short that its last four digits are all of it shows nothing.
+            # The last four digits of a short number would be most of it.
             return f"*{text[-4:]}" if len(text) > 6 else _HIDDEN
         case options_pb2.PERSONAL_DATA_EMAIL:
             _, at, domain = text.rpartition("@")
@@ -37,13 +37,13 @@ def mask_text(kind: int, text: str) -> str:
         case options_pb2.PERSONAL_DATA_TEXT:
             return f"<{len(text)} characters>"
         case _:
-            # Also a kind that is newer than this code: what is not understood is not shown.
+            # Includes kinds that are newer than this code.
             return _HIDDEN
 
 
 def _fields(message: Message) -> Iterator[str]:
     if isinstance(message, any_pb2.Any):
-        # What is packed inside may be anything.
+        # The packed message may contain anything.
         yield f"type_url: {message.type_url}"
         return
     kinds = _personal(message.DESCRIPTOR)
@@ -53,7 +53,7 @@ def _fields(message: Message) -> Iterator[str]:
 
 def _shown(field: FieldDescriptor, value: Any, kind: int) -> str:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        # Keys are shown: no contract of ours has personal data there, and a test walks them all.
+        # Keys are shown: a test checks that no contract has personal data there.
         entry = field.message_type.fields_by_name["value"]
         return "{" + ", ".join(f"{key}: {_single(entry, value[key], kind)}" for key in value) + "}"
     if field.is_repeated:

@@ -1,4 +1,4 @@
-"""The numbers of calls on both sides, and what is seen of an outgoing one."""
+"""Metrics of calls on both sides, and the span of outgoing ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class Meter:
-    """The numbers of one side's calls: how many ended with which code, how long they took, how many run now."""
+    """The metrics of one side's calls: count by code, duration, and calls in flight."""
 
     def __init__(self, side: str, which: str) -> None:
         """`side` is part of the metrics' names, `which` of their descriptions."""
@@ -45,7 +45,7 @@ _meter: Final = Meter("client", "outgoing")
 
 
 class Outgoing:
-    """One outgoing call from its start to `ended`, which may be said more than once."""
+    """One outgoing call from its start to `ended`, which may be called more than once."""
 
     __slots__ = ("_method", "_span", "_started", "headers")
 
@@ -66,11 +66,11 @@ class Outgoing:
         self._span.end()
 
     def follow(self, call: Any) -> None:
-        """Note the end of a gRPC call by itself, whoever reads it."""
+        """Call `ended` when the gRPC call is done."""
         call.add_done_callback(self._done)
 
     def _done(self, call: Any) -> None:
-        # The code is known by now, but gRPC hands it out through a coroutine only; that one does not wait any more.
+        # The code is available now, but only from a coroutine, which no longer suspends.
         reading = call.code()
         try:
             reading.send(None)

@@ -1,4 +1,4 @@
-"""What an outgoing call says about who it is made for; always visible at the call site.
+"""Metadata that says for whom an outgoing call is made; always passed at the call site.
 
 ```
 await session.GetSession(request, metadata=metadata.on_behalf(principal.current()))
@@ -16,7 +16,7 @@ AUTHORIZATION: Final = "authorization"
 TENANT: Final = "octopus-tenant"
 # The control plane's hash policy reads it: calls about one user reach one instance.
 USER: Final = "octopus-user"
-# Where the client is, as Envoy saw it; believed of Envoy alone.
+# The client's address as seen by Envoy; accepted from Envoy only.
 CLIENT_ADDRESS: Final = "octopus-client-address"
 # In the initial metadata of an answer: which instance answers.
 INSTANCE: Final = "octopus-instance"
@@ -27,7 +27,7 @@ Metadata: TypeAlias = tuple[tuple[str, str], ...]
 
 
 def on_behalf(principal: Principal) -> Metadata:
-    """Return the metadata of a call for the person, or the service, that called us: same token or tenant, same user."""
+    """Return the metadata of a call for the caller of the running call: same token or tenant, same user."""
     if principal.is_service:
         return as_service(principal.tenant_id)
     return with_token(principal.token, affinity=principal.user_id)

@@ -19,23 +19,23 @@ _INT64: Final = 1 << 63
 
 
 class Paging(Generic[*Position]):
-    """How one method pages: `Paging("ListAgents", ("", 0))` continues after a name and an id.
+    """The paging of one method: `Paging("ListAgents", ("", 0))` continues after a name and an id.
 
-    A token carries the method's name, so that one of another list is refused instead of meaning something else.
+    A token contains the method's name, so that a token of another list is refused.
     """
 
     def __init__(self, method: str, first: tuple[*Position], *, size: int = 50) -> None:
-        """Take the position before the first page, and how many items a page has unless the caller says otherwise."""
+        """Take the position before the first page, and the default page size."""
         self._method = method
         self._first = first
         self._size = size
 
     def size(self, asked: int) -> int:
-        """Return how many items the page has; ask the store for one more, to know whether another page follows."""
+        """Return how many items the page has; query one more to find out whether another page follows."""
         return asked or self._size
 
     def position(self, token: str) -> tuple[*Position]:
-        """Return after what the page begins. Raise Refused for a token that this method has not made."""
+        """Return the position after which the page begins. Raise Refused for a token that this method has not made."""
         if not token:
             return self._first
         try:

@@ -1,7 +1,7 @@
 """The rules a contract states, read from its descriptors: who may call a method, and what is safe to retry.
 
-The generated modules (`gen/python`) of a service must be imported before its rules are asked for; whoever registers
-a servicer has done that.
+The generated modules (`gen/python`) of a service must be imported before its rules are read; registering a servicer
+imports them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _VALIDATE_TAG: Final = b"\xba\x48"
 
 
 class PolicyError(Exception):
-    """A contract's rules are missing or cannot be kept, so the server must not start. The text says what to change."""
+    """A contract's rules are missing or impossible, so the server must not start. The text says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Method:
     roles: frozenset[int]
     callers: frozenset[str]
     scopes: frozenset[str]
-    # True when the contract says that a repetition does no harm.
+    # True when the contract declares the method idempotent.
     idempotent: bool = False
-    # False when no message of the request has a rule, so that looking through it would find nothing.
+    # False when no message of the request has a rule, so that validation can be skipped.
     checked: bool = True
-    # A part of gRPC itself: any certificate of the mesh will do, and no token is looked at.
+    # A part of gRPC itself: any certificate of the mesh is accepted, and tokens are ignored.
     open: bool = False
 
     @property
@@ -54,7 +54,7 @@ class Method:
 
 
 def of(path: str) -> Method | None:
-    """Return the rules of a method, by its HTTP/2 path; None when no such method is known. Raises `PolicyError`."""
+    """Return the rules of a method, by its HTTP/2 path; None when no such method is known. Raise `PolicyError`."""
     service, _, name = path.removeprefix("/").rpartition("/")
     if service in OPEN_SERVICES:
         return Method(path, frozenset(), names.members(), frozenset(), open=True)
@@ -67,7 +67,7 @@ def of(path: str) -> Method | None:
 
 
 def service(full_name: str) -> Iterator[Method]:
-    """Yield the rules of all methods of a service, e.g. "octopus.chat.v1.ChatService". Raises `PolicyError`."""
+    """Yield the rules of all methods of a service, e.g. "octopus.chat.v1.ChatService". Raise `PolicyError`."""
     if full_name in OPEN_SERVICES:
         return
     try:
@@ -81,12 +81,12 @@ def service(full_name: str) -> Iterator[Method]:
 
 
 def check(services: Iterable[str]) -> None:
-    """Fail a server's start when a method of these services has no rules, or rules that nobody can meet.
+    """Fail a server's start when a method of these services has no rules, or rules that no caller can meet.
 
-    Raises `PolicyError` with all that is wrong.
+    Raise `PolicyError` with all findings.
     """
     wrong = [
-        f"{method.path} allows {', '.join(sorted(unknown))}, which is no member of the mesh"
+        f"{method.path} allows {', '.join(sorted(unknown))}, which is not a member of the mesh"
         for full_name in services
         for method in service(full_name)
         if (unknown := method.callers - names.members())
@@ -122,7 +122,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
 
 
 def _has_rules(message: Descriptor, seen: set[str]) -> bool:
-    """Return whether a message, or one within it, has rules of protovalidate."""
+    """Return whether a message, or a nested one, has rules of protovalidate."""
     if message.full_name in seen:
         return False
     seen.add(message.full_name)

@@ -14,8 +14,8 @@ class Principal:
 
     `tenant_id` is the shop. `user_id` is 0 for a service that acts for itself, and `roles` are values of
     `octopus.options.v1.Role`. `caller` is the mesh name on the certificate of whoever is connected, e.g. "edge".
-    `expires_at` is when the token ends, in seconds since the epoch. `generation` is the token's: a revocation names
-    the lowest one that is still good.
+    `expires_at` is when the token ends, in seconds since the epoch. `generation` is the token's: a revocation has
+    the lowest one that is still valid.
     """
 
     tenant_id: str
@@ -44,5 +44,5 @@ current_principal: ContextVar[Principal] = ContextVar("octopus_principal")
 
 
 def current() -> Principal:
-    """Return the caller of the running call. Raises `LookupError` outside of a call."""
+    """Return the caller of the running call. Raise `LookupError` outside of a call."""
     return current_principal.get()

@@ -1,7 +1,7 @@
-"""Tokens that were taken back before their end, as the user service publishes them.
+"""Revoked tokens, as published by the user service.
 
-A revocation names a user and the lowest token generation that is still good. It is kept until no older token can be
-alive any more, by our own clock: a bus that lost its data takes nothing back.
+A revocation has a user and the lowest token generation that is still valid. It is kept until all older tokens have
+expired, by this process's clock: a bus that lost its data does not undo a revocation.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from mesh.errors import Refused
 
 _log = structlog.get_logger(__name__)
 
-# Handlers that know how to say goodbye do so first; after so many seconds a revoked caller's stream is cut.
+# Handlers can end a stream cleanly first; after this many seconds a revoked caller's stream is cut.
 _GOODBYE_S: Final = 1.0
 
 Subject: TypeAlias = tuple[str, int]
 """Shop and user id."""
 
 Listener: TypeAlias = Callable[[str, int, int, Refused], None]
-"""Called with shop, user id, the lowest generation that is still good, and what to tell the older ones."""
+"""Called with shop, user id, the lowest generation that is still good, and the refusal of older ones."""
 
 
 class Revocations:
-    """Who may not use which tokens any more, and the streams that end by it."""
+    """The revocations in force, and the open streams that they end."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -42,17 +42,17 @@ class Revocations:
         self._revoked: dict[Subject, user_events_pb2.Revocation] = {}
         self._streams: dict[Subject, set[tuple[int, asyncio.Timeout]]] = defaultdict(set)
         self._listeners: list[Listener] = []
-        # Whether everything that was published before has arrived. Until then nobody is let in.
+        # Whether everything that was published before has arrived. Until then all tokens are refused.
         self.known = True
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` at each revocation from now on: who holds streams says goodbye to them."""
+        """Call `listener` at each revocation from now on, so that it can end streams cleanly."""
         self._listeners.append(listener)
 
     def check(self, tenant_id: str, user_id: int, generation: int) -> None:
-        """Let a token of this generation pass.
+        """Check a token of this generation.
 
-        Raises `Refused`: TOKEN_REVOKED or DISABLED, or UNAVAILABLE while it is not known what was revoked.
+        Raise `Refused`: TOKEN_REVOKED or DISABLED, or UNAVAILABLE until the revocations have arrived.
         """
         if not self.known:
             raise Refused(
@@ -65,7 +65,7 @@ class Revocations:
             raise _refusal(revoked)
 
     def take(self, key: str, value: bytes | None) -> None:
-        """Take what the bucket says of one user, `<tenant>.<user id>`. That an entry is gone (None) changes nothing."""
+        """Apply the bucket's entry of one user, `<tenant>.<user id>`. A deleted entry (None) changes nothing."""
         tenant_id, _, user = key.rpartition(".")
         if not user.isdecimal():
             _log.error("revocation not understood", error="the key is not <tenant>.<user id>")
@@ -103,7 +103,7 @@ class Revocations:
 
     @contextmanager
     def holding(self, tenant_id: str, user_id: int, generation: int, limit: asyncio.Timeout) -> Iterator[None]:
-        """Have `limit` expire when the token that a stream was opened with is taken back."""
+        """Have `limit` expire when the token that a stream was opened with is revoked."""
         subject = (tenant_id, user_id)
         entry = (generation, limit)
         self._streams[subject].add(entry)

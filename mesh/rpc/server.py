@@ -36,10 +36,10 @@ _OPTIONS: Final = (
     ("grpc.max_concurrent_streams", _CONCURRENT_STREAMS),
     # Two servers on one port would each get some of the calls; a port in use must be an error.
     ("grpc.so_reuseport", 0),
-    # Notices a peer that vanished without a word within 30 + 10 seconds.
+    # Detects a peer that is gone within 30 + 10 seconds.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # Envoy and our own channels ping an idle connection; without these, gRPC calls that an attack and hangs up.
+    # Envoy and our own channels ping an idle connection; without these, gRPC would close it as an attack.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
@@ -53,7 +53,7 @@ class PortTaken(Exception):
     """The port to listen on is in use."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}: the port is in use. Stop who holds it, or set another `port`")
+        super().__init__(f"cannot listen on {address}: the port is in use. Stop the process using it, or set `port`")
 
 
 class Server:
@@ -75,7 +75,7 @@ class Server:
         await self._set(health_pb2.HealthCheckResponse.SERVING)
 
     async def refuse(self) -> None:
-        """Report NOT_SERVING to health checks. Calls that come all the same are still answered."""
+        """Report NOT_SERVING to health checks. Calls that still arrive are answered."""
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace: float) -> None:
@@ -100,8 +100,8 @@ def build(
     """Make a server with every interceptor, not yet started. It listens on `port`, or on a free one when 0.
 
     `others` names services that carry no options of ours, such as the ADS feed, with the members that may call
-    them, or with the rules of all their methods. Raises `mesh.rpc.policy.PolicyError` when a registered contract has a
-    method without rules or names a caller that nobody is, and `PortTaken`.
+    them, or with the rules of all their methods. Raise `mesh.rpc.policy.PolicyError` when a registered contract has a
+    method without rules or an unknown caller, and `PortTaken`.
     """
     foreign = dict(others or {})
     for given in foreign.values():
@@ -117,7 +117,7 @@ def build(
                 return Method(path, frozenset(), callers, frozenset(), open=True)
 
     endless = Endless()
-    # Outermost first. Errors stands inside what observes, so that these see what the caller was told.
+    # Outermost first. Errors is inside those that observe, so that they see the outcome that the caller gets.
     interceptors: list[AsyncServerInterceptor] = [
         Trace(),
         Metrics(),
@@ -151,7 +151,7 @@ def build(
 def credentials(identity: Identity) -> grpc.ServerCredentials:
     """Return mutual TLS with the newest leaf on disk at each handshake.
 
-    Connections that stand keep the leaf they began with. A client without a certificate of the mesh gets no connection.
+    Open connections keep the leaf they began with. A client without a certificate of the mesh is refused.
     """
     last: tuple[object, grpc.ServerCertificateConfiguration] | None = None
 
@@ -178,7 +178,7 @@ def credentials(identity: Identity) -> grpc.ServerCredentials:
 
 
 class _Registered:
-    """Stands in for the server while servicers are added, and notes the names of their services."""
+    """Wraps the server while servicers are added, and collects the names of their services."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server

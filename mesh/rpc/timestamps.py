@@ -1,4 +1,4 @@
-"""Moments on the wire: `google.protobuf.Timestamp`, which a message may lack, and aware datetimes."""
+"""Convert between optional `google.protobuf.Timestamp` fields and aware datetimes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def to_wire(moment: datetime | None) -> Timestamp | None: ...
 
 
 def to_wire(moment: datetime | None) -> Timestamp | None:
-    """Return the moment as a message's field takes it; None leaves the field out.
+    """Return the moment as a Timestamp; None leaves the field out.
 
-    Raise ValueError for a moment without a time zone: it would be taken for UTC, whatever was meant.
+    Raise ValueError for a moment without a time zone, which would be taken for UTC.
     """
     if moment is None:
         return None
     if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} names no time zone")
+        raise ValueError(f"{moment.isoformat()} has no time zone")
     stamp = Timestamp()
     stamp.FromDatetime(moment)
     return stamp
 
 
 def from_wire(stamp: Timestamp) -> datetime:
-    """Return the moment of a field that is there, in UTC; microseconds are kept."""
+    """Return the moment of a field that is set, in UTC; microseconds are kept."""
     return stamp.ToDatetime(tzinfo=UTC)

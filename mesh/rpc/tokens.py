@@ -1,4 +1,4 @@
-"""Verifies access tokens against the public keys and the revocations that the user service publishes."""
+"""Verify access tokens with the public keys and the revocations that the user service publishes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ALGORITHM: Final = "EdDSA"
 _MOST_CACHED: Final = 20_000
 _TENANT: Final = re.compile(r"[a-z0-9-]{1,32}")
 
-# What a certificate says, never a token: a token that claims to be a service is not believed.
+# Roles that only a certificate can prove; in a token they are ignored.
 _NEVER_FROM_TOKEN: Final = frozenset({options_pb2.ROLE_UNSPECIFIED, options_pb2.ROLE_ANYONE, options_pb2.ROLE_SERVICE})
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says. `expires_at` is in seconds since the epoch, `generation` counts revocations."""
+    """The claims of a verified token. `expires_at` is in seconds since the epoch, `generation` counts revocations."""
 
     tenant_id: str
     user_id: int
@@ -45,29 +45,29 @@ class Claims:
 
 
 class TokenVerifier:
-    """Holds the public keys and the revocations, and remembers which tokens were verified.
+    """Verifies tokens with the current keys and revocations, and caches the result.
 
-    Both come in from whoever watches them. While NATS is unreachable the last ones stay in force: tokens live 15
-    minutes, and refusing everybody would be worse than letting in one who was disabled meanwhile. Before the first ones
-    have arrived, everybody is refused.
+    While NATS is unreachable the last keys and revocations stay in force: tokens live 15 minutes, and refusing all of
+    them would be worse than accepting one whose user was disabled in the meantime. Before the first ones have arrived,
+    all tokens are refused.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, *, revocations: Revocations | None = None) -> None:
         self._clock = clock
-        # Whose tokens were taken back before their end.
+        # Tokens that were revoked before they expired.
         self.revocations: Final = Revocations() if revocations is None else revocations
         self._keys: dict[str, jwt.PyJWK] = {}
         self._cache: dict[str, Claims] = {}
 
     @property
     def ready(self) -> bool:
-        """Return whether tokens can be judged: keys and revocations have arrived."""
+        """Return whether keys and revocations have arrived, so that tokens can be verified."""
         return bool(self._keys) and self.revocations.known
 
     def load(self, jwks: bytes | str) -> None:
-        """Take a JSON Web Key Set (RFC 7517) in place of the keys so far.
+        """Replace the keys by those of a JSON Web Key Set (RFC 7517).
 
-        A document that cannot be read, or has no key we could use, is logged and changes nothing.
+        A document that cannot be read, or has no usable key, is logged and changes nothing.
         """
         try:
             keys = {key.key_id: key for key in _usable(json.loads(jwks)) if key.key_id is not None}
@@ -80,15 +80,15 @@ class TokenVerifier:
         if keys.keys() != self._keys.keys():
             _log.info("token keys changed", key_ids=sorted(keys))
         self._keys = keys
-        # A key may have been taken back; what it signed must be looked at again.
+        # A key may have been withdrawn, so its tokens must be verified again.
         self._cache.clear()
 
     def verify(self, token: str) -> Claims:
-        """Return what a token says.
+        """Return the claims of a token.
 
-        Raises `Refused`: TOKEN_INVALID when it is malformed, forged, or not signed with EdDSA by a key we know,
-        TOKEN_EXPIRED, TOKEN_REVOKED or DISABLED when it was taken back, or UNAVAILABLE before any key, or word of what
-        was revoked, has arrived.
+        Raise `Refused`: TOKEN_INVALID when it is malformed, forged, or not signed with EdDSA by a key of the set,
+        TOKEN_EXPIRED, TOKEN_REVOKED or DISABLED when it was revoked, or UNAVAILABLE before keys and revocations have
+        arrived.
         """
         claims = self._cache.get(token)
         if claims is None:
@@ -119,7 +119,7 @@ class TokenVerifier:
                 algorithms=[ALGORITHM],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                # Expiry is judged by our clock on every use, also of remembered tokens.
+                # Expiry is checked by our clock at every use, also of cached tokens.
                 options={"require": ["exp", "sub", "tid", "roles"], "verify_exp": False, "verify_iat": False},
             )
             return _claims(claims)
@@ -147,7 +147,7 @@ def _claims(claims: Mapping[str, Any]) -> Claims:
     if not isinstance(generation, int) or generation < 0:
         raise _invalid("claim gen")
     known = options_pb2.Role.items()
-    # Roles newer than this code are left out: they grant nothing here.
+    # Roles newer than this code are ignored.
     values = frozenset(value for name, value in known if name.removeprefix("ROLE_") in roles) - _NEVER_FROM_TOKEN
     return Claims(
         tenant_id=tenant,

@@ -1,8 +1,8 @@
-"""Checks messages against the rules of their contract, as they are read from the wire.
+"""Validate messages by the rules of their contract while they are decoded.
 
-A message that breaks a rule, or bytes that are no message, becomes an `Invalid`. Handlers do not see it: the call
-ends with INVALID_ARGUMENT and the violations. A handler of a client stream that would rather refuse the one
-message and go on says so, and gets the `Invalid` in its place in the stream:
+A message that breaks a rule, or bytes that are not a message, become an `Invalid`. Handlers do not see it: the call
+ends with INVALID_ARGUMENT and the violations. A handler of a client stream that is marked with `takes_invalid` gets
+the `Invalid` in its place in the stream, and can refuse that message and continue:
 
 ```
 @takes_invalid
@@ -30,19 +30,19 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _MARK: Final = "takes_invalid_messages"
 _validator: Final = protovalidate.Validator()
 
-# More would help nobody and make the answer's header larger than proxies take.
+# More would make the answer's header larger than proxies accept.
 _MOST_VIOLATIONS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """A message that its contract does not allow. `message` is None when the bytes were no message at all."""
+    """A message that its contract does not allow. `message` is None when the bytes could not be decoded."""
 
     violations: tuple[tuple[str, str], ...]
     message: Message | None = None
 
     def refused(self) -> Refused:
-        """Return what the sender is told."""
+        """Return the failure that the sender gets."""
         if self.message is None:
             return Refused(errors_pb2.REASON_INVALID_ARGUMENT, "the bytes are not a message of the contract")
         shown = "; ".join(f"{field}: {what}" if field else what for field, what in self.violations[:3])
@@ -50,7 +50,7 @@ class Invalid:
 
 
 def violations_of(message: Message) -> tuple[tuple[str, str], ...]:
-    """Return pairs of a field path and what is wrong with it; empty when the message keeps its rules."""
+    """Return pairs of a field path and its violation; empty for a valid message."""
     found = _validator.collect_violations(message)
     if not found:
         return ()
@@ -64,7 +64,7 @@ def check(message: Message) -> None:
 
 
 def takes_invalid(handler: _F) -> _F:
-    """Mark a handler of a client stream that wants `Invalid` messages handed over instead of the call ended."""
+    """Mark a handler of a client stream that receives `Invalid` messages instead of the call being ended."""
     setattr(handler, _MARK, True)
     return handler
 
@@ -75,7 +75,7 @@ def wants_invalid(handler: Callable[..., Any]) -> bool:
 
 
 def reader(decode: Callable[[bytes], Message], *, checked: bool = True) -> Callable[[bytes], Message | Invalid]:
-    """Return a deserialiser that also validates. It never raises: gRPC would answer UNKNOWN and log the bytes."""
+    """Return a deserialiser that validates and never raises: gRPC would answer UNKNOWN and log the bytes."""
 
     def read(data: bytes) -> Message | Invalid:
         try:

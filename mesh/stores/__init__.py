@@ -1,1 +1,1 @@
-"""The stores that the services keep their data in: PostgreSQL for what is true, Valkey for what is live."""
+"""The stores of the services: PostgreSQL for durable data, Valkey for live state."""

@@ -1,7 +1,7 @@
-"""How long a call to a store may take: less than the RPC it serves, so that the handler can still answer.
+"""The time limit of a call to a store: less than the RPC it serves, so that the handler can still answer.
 
-A component that is frozen, not dead, closes no connection and answers nothing. Every wait for one therefore ends by
-the caller's clock, and ends early enough to report what happened.
+A frozen component keeps its connections open and answers nothing. Every wait therefore has a limit by the caller's
+clock, early enough to report the failure.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Final
 
 from mesh import deadline
 
-# Kept back of the running call's time to tell the caller what happened, in seconds.
+# Part of the running call's time that is kept for reporting a failure, in seconds.
 RESERVE: Final = 0.2
-# Asked for even when less is left: a store that is well answers within this, in seconds.
+# The least limit, even when less time is left: a healthy store answers within this, in seconds.
 _LEAST: Final = 0.05
 
 

@@ -1,8 +1,7 @@
-"""Cancellation that is not lost.
+"""Cancel tasks reliably on Python 3.11.
 
-Clients wait in `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that comes together with the answer:
-redis-py loses half of them in a task that does nothing but call Valkey, psycopg some. The task would go on as if
-nobody had told it to end.
+Clients use `asyncio.wait_for`, which on Python 3.11 swallows a cancellation that arrives together with the answer:
+redis-py loses half of them in a task that does nothing but call Valkey, psycopg some. The task would continue.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ class cancellable:  # noqa: N801  # used like a function
 
 
 def end_if_cancelled(before: int = 0) -> None:
-    """Raise CancelledError when the task was told to end more than `before` times."""
+    """Raise CancelledError when the task was cancelled more than `before` times."""
     if _cancels() > before:
         raise asyncio.CancelledError
 

@@ -1,4 +1,4 @@
-"""Calls that may be left out: what people see without them is still right."""
+"""Optional calls: results are correct without them, so they are bounded and skipped after a failure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# What a courtesy may take, and for how long it is not tried again after a failure; both in seconds.
+# The time limit of a call, and the pause after a failed one; both in seconds.
 WITHIN_S: Final = 0.5
 REST_S: Final = 2.0
 
 
 class Courtesy:
-    """Attempts that are bounded, and left out at once for a while after one has failed.
+    """Bounded attempts, which are skipped for a while after one has failed.
 
-    One object for each kind of courtesy. The rest after a failure keeps a frozen store from costing `WITHIN_S` again
+    One object for each kind of courtesy. The pause after a failure prevents a frozen store from costing `WITHIN_S`
     with every frame.
     """
 
@@ -34,7 +34,7 @@ class Courtesy:
         self._failing = False
 
     async def attempt(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
-        """Return what the call returns, or `otherwise` when it fails or does not return in time."""
+        """Return what the call returns, or `otherwise` when it fails or times out."""
         if time.monotonic() < self._not_before:
             return otherwise
         try:
@@ -43,7 +43,7 @@ class Courtesy:
         except Exception as error:  # noqa: BLE001  # whatever it is, what matters goes on
             self._not_before = time.monotonic() + self._rest_s
             if not self._failing:
-                _log.warning("courtesy left out", courtesy=self._what, error=type(error).__name__)
+                _log.warning("courtesy skipped", courtesy=self._what, error=type(error).__name__)
             self._failing = True
             return otherwise
         if self._failing:

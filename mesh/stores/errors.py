@@ -1,12 +1,12 @@
-"""What can go wrong with a store besides a mistake of ours.
+"""Errors of stores that are not programming errors.
 
     StoreError                     the root
-    ├── Unavailable                the store cannot be reached, or went away in the middle; try again (UNAVAILABLE)
+    ├── Unavailable                the store cannot be reached, or the connection was lost; try again (UNAVAILABLE)
     ├── TooSlow                    a statement took longer than its limit and was cancelled          (DEADLINE_EXCEEDED)
-    └── Unstorable                 a text holds what the store cannot keep                           (INVALID_ARGUMENT)
+    └── Unstorable                 a text contains what the store cannot keep                        (INVALID_ARGUMENT)
 
-After Unavailable in the middle of a transaction it is not known whether it was committed, so what is tried again must
-bear being done twice. `reason` names the value of `octopus.errors.v1.Reason` under which RPC shows the error.
+After Unavailable in the middle of a transaction it is not known whether it was committed, so retried work must
+be idempotent. `reason` names the value of `octopus.errors.v1.Reason` under which RPC shows the error.
 """
 
 from typing import ClassVar
@@ -31,6 +31,6 @@ class TooSlow(StoreError):
 
 
 class Unstorable(StoreError):
-    """A text holds what the store cannot keep. Trying again does not help."""
+    """A text contains what the store cannot keep. Trying again does not help."""
 
     reason: ClassVar[str] = "INVALID_ARGUMENT"

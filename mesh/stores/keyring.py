@@ -1,8 +1,8 @@
-"""Sealing of what must not stand in a database in the clear: AES-256-GCM with keys that can be rotated.
+"""Encryption of stored values: AES-256-GCM with keys that can be rotated.
 
 A keyring is a file with one key a line, `<key id> <32 bytes in base64>`; the last line is the newest key.
 The newest key seals, all keys open. To rotate, append a line (`python -m mesh.stores.keyring FILE`) and start the
-services again one by one: an instance that meets a key it does not know reads the file again.
+services again one by one: an instance reads the file again when a value has an unknown key id.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class KeyringError(Exception):
 
 
 class Keyring:
-    """The keys of one file, read at once and again when a key id is met that it does not hold."""
+    """The keys of one file, read at once and again for an unknown key id."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

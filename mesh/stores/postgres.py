@@ -1,4 +1,4 @@
-"""PostgreSQL: one pool for a process, and no way to its tables but as one tenant.
+"""PostgreSQL: one connection pool for a process, whose transactions are each limited to one tenant.
 
 Every table has a row-level security policy on the setting `octopus.tenant`; `Database.tenant` sets it for one
 transaction. A statement outside sees nothing.
@@ -32,11 +32,11 @@ EVERY_TENANT = "*"
 _TENANT = re.compile(r"[a-z0-9-]{1,32}")
 # How long a call waits for a connection before it fails as Unavailable, in seconds.
 _WAIT_S = 4.0
-# The pool doubles its pauses from one second on; giving up early makes the next call try at once.
+# The pool doubles its pauses from one second on; after a short reconnect timeout the next call tries at once.
 _RECONNECT_S = 1.5
 _TRANSACTION = psycopg.pq.TransactionStatus
 
-# The server cancels a slow statement itself; what it has not answered so many seconds later is taken for frozen.
+# The server cancels a slow statement itself; without an answer this many seconds later it is considered frozen.
 _GRACE_S = 1.0
 # The server's share of the time that the running RPC has left, so that it gives up before the connection is severed.
 _SHARE = 0.9
@@ -57,13 +57,13 @@ Connection = AsyncConnection[tuple[Any, ...]]
 
 
 class _Bounded(AsyncConnection[tuple[Any, ...]]):
-    """A connection on which no wait is without end: a frozen server closes nothing and answers nothing."""
+    """A connection on which every wait has a limit: a frozen server neither closes it nor answers."""
 
     # The statement timeout, in seconds.
     most_s = 5.0
 
     async def wait(self, *args: Any, **options: Any) -> Any:
-        """Wait as psycopg does, little longer than the statement timeout and less than the running RPC has left."""
+        """Wait as psycopg does, a little longer than the statement timeout and less than the running RPC has left."""
         timer = asyncio.get_running_loop().call_later(budget.seconds(self.most_s + _GRACE_S), self._sever)
         try:
             return await super().wait(*args, **options)
@@ -71,7 +71,7 @@ class _Bounded(AsyncConnection[tuple[Any, ...]]):
             timer.cancel()
 
     def _sever(self) -> None:
-        # The wait ends with the connection's own error. A cancellation would ask the server for its consent.
+        # The wait ends with the connection's own error. A cancellation would wait for the server.
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.pgconn.socket)) as line:
             line.shutdown(socket.SHUT_RDWR)
 
@@ -88,11 +88,11 @@ class Database:
 
     @asynccontextmanager
     async def tenant(self, tenant_id: str) -> AsyncIterator[Connection]:
-        """A transaction that sees and writes one tenant's rows: committed at the end, rolled back by an exception.
+        """Open a transaction on one tenant's rows: committed at the end, rolled back by an exception.
 
-        ValueError for what cannot be a tenant. Unavailable when the database cannot be reached within 4 s, is lost in
-        between or answers nothing, TooSlow when a statement passes its limit: both come before the running RPC ends.
-        Unstorable for a text with a NUL; psycopg's other errors as they are.
+        Raise ValueError for what cannot be a tenant; Unavailable when the database cannot be reached within 4 s, is
+        lost in between or answers nothing, TooSlow when a statement passes its limit: both come before the running RPC
+        ends. Unstorable for a text with a NUL; psycopg's other errors as they are.
         """
         if not _TENANT.fullmatch(tenant_id):
             raise ValueError(f"not a tenant id: {tenant_id[:40]!r}; it has 1 to 32 of the characters a-z, 0-9 and -")
@@ -101,27 +101,27 @@ class Database:
 
     @asynccontextmanager
     async def every_tenant(self) -> AsyncIterator[Connection]:
-        """A read-only transaction over all tenants, on the tables that have a policy for it: for background jobs.
+        """Open a read-only transaction over all tenants, on the tables that have a policy for it: for background jobs.
 
-        Errors as `tenant`.
+        Raise what `tenant` raises.
         """
         async with self._transaction("BEGIN READ ONLY", EVERY_TENANT) as conn:
             yield conn
 
     @asynccontextmanager
     async def platform(self) -> AsyncIterator[Connection]:
-        """A transaction that writes what belongs to the platform and no shop: rows whose tenant is "*".
+        """Open a transaction on rows that belong to the platform and to no shop: those of the tenant "*".
 
-        Errors as `tenant`.
+        Raise what `tenant` raises.
         """
         async with self._transaction("BEGIN", EVERY_TENANT) as conn:
             yield conn
 
     @asynccontextmanager
     async def dedicated(self) -> AsyncIterator[Connection]:
-        """A connection outside the pool, in autocommit, without statement timeout and without a tenant.
+        """Open a connection outside the pool, in autocommit, without statement timeout and without a tenant.
 
-        To LISTEN and to hold a lock. Errors as `tenant`.
+        To LISTEN and to hold a lock. Raise what `tenant` raises.
         """
         with _translated():
             conn: Connection = await self._dedicated()
@@ -131,7 +131,7 @@ class Database:
                 await conn.close()
 
     async def ping(self) -> None:
-        """Return when the database answers. Unavailable."""
+        """Return when the database answers. Raise Unavailable."""
         async with self.every_tenant():
             pass
 
@@ -141,7 +141,7 @@ class Database:
         with _translated():
             conn = await self._begin(begin, tenant)
             try:
-                # Nothing is committed for a task that was told to end.
+                # A cancelled task does not commit.
                 with guard:
                     yield conn
             except BaseException:
@@ -153,13 +153,13 @@ class Database:
                 await self._pool.putconn(conn)
 
     async def _begin(self, begin: LiteralString, tenant: str) -> Connection:
-        """Return a connection with an open transaction. One that died in the pool shows it here and is replaced."""
+        """Return a connection with an open transaction. One that was lost while pooled is replaced."""
         deadline = asyncio.get_running_loop().time() + budget.seconds(_WAIT_S)
         # One round trip for all. The simple protocol takes no parameters, and the tenant was checked.
         statement = sql.SQL(begin + "; SELECT set_config('octopus.tenant', {}, true)").format(sql.Literal(tenant))
         limit = budget.seconds(self._statement_timeout_s)
         if limit < self._statement_timeout_s:
-            # The server gives up before the caller does, and keeps the connection.
+            # The server cancels the statement before the caller times out, which keeps the connection.
             statement += sql.SQL(", set_config('statement_timeout', {}, true)").format(
                 sql.Literal(f"{limit * _SHARE * 1000:.0f}ms")
             )
@@ -190,9 +190,9 @@ async def connect(
     ca: Path | None = None,
     pass_file: Path | None = None,
 ) -> AsyncIterator[Database]:
-    """The database at `conninfo`, e.g. "host=127.0.0.1 port=5432 dbname=octopus"; closed at the end of the context.
+    """Open the database at `conninfo`, e.g. "host=127.0.0.1 port=5432 dbname=octopus"; close it at the end.
 
-    Its role is that of the identity, proved by the certificate, or by the password in `pass_file` (as libpq's
+    Its role is that of the identity, authenticated by the certificate, or by the password in `pass_file` (as libpq's
     `.pgpass`); the files are read anew for each connection. `ca` signed the server's certificate, unless the mesh's
     authority did. Of several hosts, each new connection goes to the first that answers and fits `target_session_attrs`.
     Those that vanish without a word are noticed as `_TCP` says; what the connection string says of that goes first.
@@ -241,14 +241,14 @@ async def connect(
 def _credentials(identity: Identity, ca: Path | None, pass_file: Path | None) -> dict[str, str]:
     given = identity.libpq()
     if pass_file is not None:
-        # libpq would send a certificate that this server cannot know.
+        # libpq would send a certificate that this server does not trust.
         given = {key: value for key, value in given.items() if key not in ("sslcert", "sslkey")}
         given |= {"passfile": str(pass_file), "sslcert": "", "sslkey": ""}
     return given if ca is None else {**given, "sslrootcert": str(ca)}
 
 
 class _translated:  # noqa: N801  # used like a function
-    """Turns the errors that are not a mistake of ours into those of this package."""
+    """Map psycopg's errors to those of this package, except for programming errors."""
 
     def __enter__(self) -> None:
         return None
@@ -257,10 +257,10 @@ class _translated:  # noqa: N801  # used like a function
         if isinstance(error, psycopg.errors.QueryCanceled):
             raise TooSlow("a statement took longer than its limit and was cancelled") from error
         if isinstance(error, psycopg.OperationalError):
-            raise Unavailable(f"PostgreSQL is not there or gave up the transaction: {_cause(error)}") from error
+            raise Unavailable(f"PostgreSQL is unreachable or aborted the transaction: {_cause(error)}") from error
         if isinstance(error, psycopg.InterfaceError) and "closed" in str(error):
             raise Unavailable("the connection to PostgreSQL was lost") from error
-        # psycopg says so itself, before anything is sent; what the server finds wrong with data has a state.
+        # Raised by psycopg before anything is sent; errors from the server have a state.
         if isinstance(error, psycopg.DataError) and error.sqlstate is None and "NUL" in str(error):
             raise Unstorable("a text holds a NUL character, which cannot be stored; remove it") from error
 

@@ -18,7 +18,7 @@ from mesh.stores import budget
 from mesh.stores.cancellation import cancellable
 from mesh.stores.errors import Unavailable
 
-# A command fails within this many seconds, with all its attempts, or earlier when the running RPC ends earlier.
+# Time limit of a command with all its attempts, in seconds; less when the running RPC ends earlier.
 _MOST_S = 2.0
 # Attempts after a lost connection; their pauses sum up to less than `_MOST_S`.
 _RETRIES = 6
@@ -28,21 +28,21 @@ class Valkey(Redis):
     """A client whose commands and scripts fail as `mesh.stores.errors.Unavailable` when Valkey is unreachable.
 
     A command fails within 2 s, and before the RPC it serves (`mesh.stores.budget`), also when Valkey is frozen.
-    A command whose answer was lost is sent again: what must not be done twice belongs into a script that can tell.
-    `register_script` gives a script that loads itself again when Valkey has forgotten it.
+    A command whose answer was lost is sent again: what must not be done twice belongs in an idempotent script.
+    `register_script` returns a script that is loaded again when Valkey has lost it.
     """
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """See redis-py. Unavailable after the retries."""
+        """Execute a command as redis-py does. Raise Unavailable after the retries."""
         try:
             async with asyncio.timeout(budget.seconds(_MOST_S)):
                 with cancellable():
                     return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except (ConnectionError, TimeoutError, OSError) as error:
-            raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
+            raise Unavailable(f"Valkey is unreachable: {type(error).__name__}") from error
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """See redis-py; its `execute` fails as the commands do."""
+        """Return a pipeline as redis-py does; its `execute` raises what commands raise."""
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
@@ -53,7 +53,7 @@ class _Pipeline(Pipeline):
                 with cancellable():
                     return await super().execute(raise_on_error)
         except (ConnectionError, TimeoutError, OSError) as error:
-            raise Unavailable(f"Valkey is not there: {type(error).__name__}") from error
+            raise Unavailable(f"Valkey is unreachable: {type(error).__name__}") from error
 
 
 class _PasswordFile(CredentialProvider):
@@ -68,7 +68,7 @@ class _PasswordFile(CredentialProvider):
         return self._user, self._path.read_text().strip()
 
     async def get_credentials_async(self) -> tuple[str, str]:
-        """Return the same, without holding up the loop."""
+        """Return the same, without blocking the event loop."""
         return await asyncio.to_thread(self.get_credentials)
 
 
@@ -76,7 +76,7 @@ class _PasswordFile(CredentialProvider):
 async def connect(
     url: str, user: str, password_file: Path, *, ca: Path | None = None, max_connections: int = 32
 ) -> AsyncIterator[Valkey]:
-    """A client of the Valkey at `url`, e.g. "redis://127.0.0.1:6379/0", as ACL user `user`; answers are `str`.
+    """Open a client of the Valkey at `url`, e.g. "redis://127.0.0.1:6379/0", as ACL user `user`; answers are `str`.
 
     `rediss://` is TLS, with a server certificate signed by `ca`. `sentinel://host:port,host:port/name` asks the
     sentinels for the primary of that name at each new connection, so clients follow a failover.
@@ -111,7 +111,7 @@ async def connect(
 
 
 def _sentinel(url: str) -> tuple[Sentinel, str]:
-    """Return what asks the sentinels, and the primary's name. Raise ValueError for an address that is none."""
+    """Return the client of the sentinels, and the primary's name. Raise ValueError for a malformed address."""
     places, _, name = url.removeprefix("sentinel://").partition("/")
     hosts = [(host, int(port)) for host, _, port in (place.rpartition(":") for place in places.split(","))]
     if not name or not all(host for host, _ in hosts):

@@ -1,8 +1,8 @@
-"""What may be written to a log: never what a person said, who they are, or how they sign in.
+"""Redact log fields: no personal data, no content of messages, no credentials.
 
-Call sites keep to that by themselves. This is the second lock: fields named like secrets or like people's words are
-hidden, messages of the contracts are named but not shown, and an error's text is written only when it cannot
-hold anybody's data: texts of our own, and those of libraries that never repeat their input.
+Call sites must not log them in the first place. As a second guard, fields named like secrets or contents are
+hidden, messages of the contracts are reduced to their type, and an error's text is written only when it cannot
+contain personal data: our own texts, and those of libraries that never repeat their input.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _message(error: BaseException) -> str:
     module = type(error).__module__
     if isinstance(error, grpc.aio.AioRpcError):
         code = error.code()
-        # Only gRPC itself says UNAVAILABLE: the rest is some handler's text.
+        # Only UNAVAILABLE has gRPC's own text; other statuses have a handler's.
         return f"{code.name}: {error.details()}" if code is grpc.StatusCode.UNAVAILABLE else code.name
     if module.startswith("psycopg"):
         # PostgreSQL quotes the offending values in its text, but not in these.

@@ -4,7 +4,7 @@
 _log = structlog.get_logger(__name__)
 _log.info("session assigned", session_id=session.id)
 ```
-The event is a constant text; what varies stands in fields.
+The event is a constant text; variable values are fields.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Fields = MutableMapping[str, Any]
 def configure_logging(process: str, instance: str = "", level: str = "info", *, stream: BinaryIO | None = None) -> None:
     """Send every log line of this process, the libraries' too, to standard output or `stream`.
 
-    Each line says which `process` and `instance` wrote it. Levels are debug, info, warning and error; libraries that
-    use the standard library's logging are heard from warning on.
+    Each line says which `process` and `instance` wrote it. Levels are debug, info, warning and error; lines of
+    libraries that use the standard library's logging are written from warning on.
     """
     output = stream or sys.stdout.buffer
     named = {"process": process, "instance": instance} if instance else {"process": process}
@@ -62,7 +62,7 @@ def configure_logging(process: str, instance: str = "", level: str = "info", *, 
 
 
 class _Output(structlog.BytesLogger):
-    """Writes lines, and knows which module they come from."""
+    """Writes lines with the module they come from."""
 
     def __init__(self, file: BinaryIO, name: str = "") -> None:
         super().__init__(file)
@@ -70,13 +70,13 @@ class _Output(structlog.BytesLogger):
 
 
 class _FromLibraries(logging.Handler):
-    """Brings the lines of libraries into the same form.
+    """Formats the lines of libraries in the same way.
 
-    Their text is taken without its arguments, and only its first line: what they fill in is not ours to disclose.
+    Their text is taken without its arguments, and only its first line: their arguments may contain personal data.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; a failure to do so must not fail the work that is logged."""
+        """Write one line; a failure to do so must not fail the logged work."""
         try:
             log = structlog.get_logger(record.name)
             log.log(record.levelno, str(record.msg).partition("\n")[0], exc_info=record.exc_info)

@@ -1,4 +1,4 @@
-"""The numbers of a process, for Prometheus to fetch."""
+"""Serve the metrics of a process to Prometheus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prometheus_client import start_http_server
 async def metrics(port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """Serve `/metrics` at `host` until the end of the block; 0 takes a free port. Yield the port.
 
-    Served from a thread of its own, so that numbers come even when the event loop is stuck: then they matter most.
+    They are served from a thread, so that they are available even when the event loop is blocked.
     Raise `OSError` when the port is in use.
     """
     server, thread = start_http_server(port, addr=host)

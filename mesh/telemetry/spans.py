@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 _propagator: Final = TraceContextTextMapPropagator()
 _tracer: Final = trace.get_tracer("octopus.rpc")
 
-# The statuses that are a server's fault; the others tell a caller about its own request.
+# The statuses that are a server's fault; the others are caused by the request.
 _FAULTS: Final = frozenset(
     {
         grpc.StatusCode.UNKNOWN,
@@ -33,9 +33,9 @@ _FAULTS: Final = frozenset(
 
 @contextmanager
 def serving(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
-    """Around one incoming call: a span that continues the caller's trace, current inside the block.
+    """Run the block, an incoming call, in a span that continues the caller's trace.
 
-    `method` is the full path, "/octopus.chat.v1.ChatService/Send". `outcome` tells the span how the call ended.
+    `method` is the full path, "/octopus.chat.v1.ChatService/Send". `outcome` records how the call ended.
     """
     with _tracer.start_as_current_span(
         method.removeprefix("/"),
@@ -52,7 +52,7 @@ def serving(method: str, metadata: Mapping[str, str]) -> Iterator[Span]:
 def enter(method: str, metadata: Mapping[str, str]) -> None:
     """Make the current context part of the caller's trace, or of a new one, until the context is dropped.
 
-    For what is too long and too silent to be a span: what happens in it is below the caller's own span.
+    For calls that are too long for a span: spans within them are children of the caller's span.
     """
     span = _tracer.start_span(
         method.removeprefix("/"),
@@ -60,7 +60,7 @@ def enter(method: str, metadata: Mapping[str, str]) -> None:
         kind=SpanKind.SERVER,
         attributes=_attributes(method),
     )
-    # Ended at once: it says that the conversation was opened.
+    # Ended at once: it records that the conversation was opened.
     span.end()
     attach(trace.set_span_in_context(span))
 
@@ -83,7 +83,7 @@ def trace_id() -> str:
 def calling(method: str) -> tuple[Span, dict[str, str]]:
     """Begin the span of an outgoing call, below the current one, and return it with the metadata that carries it.
 
-    When the call is done, tell its span the `outcome` and end it. Where nothing is recorded, the span is an empty one
+    When the call is done, record its `outcome` and end the span. Where nothing is recorded, the span is an empty one
     and the metadata carry the current trace alone; outside of any trace, nothing.
     """
     headers: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Traces: which span a piece of work belongs to, and where spans are sent."""
+"""Set up tracing: sampling, and the export of spans."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRat
 
 from mesh.process.config import ServiceConfig
 
-# Seconds to deliver one batch. It also bounds the end of a process whose collector is gone.
+# Seconds to deliver one batch. It also bounds the shutdown of a process whose collector is unreachable.
 _EXPORT_TIMEOUT: Final = 2
 
 
 @asynccontextmanager
 async def tracing(config: ServiceConfig) -> AsyncIterator[TracerProvider]:
-    """Make this process part of traces until the end of the block, when the last spans are delivered.
+    """Trace this process until the end of the block, when the last spans are delivered.
 
     `config.trace_ratio` of the traces that begin here are recorded, and those that a caller records are continued.
     Spans go to `config.otlp_endpoint` in batches, from a thread of their own; without an endpoint nothing is recorded,
     but trace ids still pass through, so the log's lines of one request can be found together.
     """
     tracer_provider = provider(config)
-    # The first one of a process stays: OpenTelemetry hands it out to everybody who asked before.
+    # The first provider of a process stays: OpenTelemetry has passed it to earlier callers.
     trace.set_tracer_provider(tracer_provider)
     try:
         yield tracer_provider
@@ -37,7 +37,7 @@ async def tracing(config: ServiceConfig) -> AsyncIterator[TracerProvider]:
 
 
 def provider(config: ServiceConfig) -> TracerProvider:
-    """Return what makes spans for a process with these settings; the caller shuts it down."""
+    """Return the tracer provider for these settings; the caller shuts it down."""
     resource = Resource(
         {
             "service.namespace": "octopus",
@@ -48,7 +48,7 @@ def provider(config: ServiceConfig) -> TracerProvider:
     )
     if config.otlp_endpoint is None:
         return TracerProvider(sampler=ALWAYS_OFF, resource=resource, shutdown_on_exit=False)
-    # Imported only by who exports: it takes a while, and memory.
+    # Imported on demand: it is slow and takes memory.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
     tracer_provider = TracerProvider(

@@ -74,7 +74,7 @@ def test_the_rest_goes_to_the_other_versions(percent: dict[str, int], running: s
     [
         ({"v1": 60, "v2": 50}, {"v1", "v2"}, "110"),
         ({"v9": 10}, {"v1"}, "no instance of v9 runs"),
-        ({"v1": 10}, {"v1"}, "90 % would go to nobody"),
+        ({"v1": 10}, {"v1"}, "90 % are not assigned"),
         ({"v1": 100}, set[str](), "no instance of this service"),
     ],
 )

@@ -1,1 +1,1 @@
-"""What every incoming call passes, outermost first. The order is one list, in `mesh/rpc/server.py`."""
+"""The interceptors of every server; their order is in `mesh/rpc/server.py`."""

@@ -1,4 +1,4 @@
-"""Who may come in: the calling service by its certificate, the person by a token, both by the contract's rules."""
+"""Interceptors that admit a call: the service by its certificate, the person by a token, by the contract's rules."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from mesh.rpc.tokens import TokenVerifier
 
 _TENANT: Final = re.compile(r"[a-z0-9-]{1,32}")
 
-# The only one who knows where a client is.
+# Only Envoy knows the addresses of clients.
 _EDGE: Final = "edge"
 
-# Acts on the platform as a whole, so it may leave the tenant out. Row-level security shows it no shop's data then.
+# Acts on the platform as a whole, so it may leave the tenant out. Row-level security then hides all shops' data.
 _PLATFORM: Final = "operator"
 
 
@@ -110,7 +110,7 @@ def _allowed(method: Method, principal: Principal) -> bool:
     fitting = principal.roles & method.roles
     if not fitting:
         return False
-    # A partner's role alone opens nothing; it needs one of the method's scopes as well.
+    # A partner needs one of the method's scopes besides the role.
     return fitting != {options_pb2.ROLE_PARTNER} or not principal.scopes.isdisjoint(method.scopes)
 
 
@@ -118,7 +118,7 @@ def principal_of(method: Method, sent: Mapping[str, str], caller: str, verifier:
     """Return for whom a call is made, from its metadata.
 
     Raises:
-        Refused: TOKEN_MISSING, what the verifier says of a token, or INVALID_ARGUMENT for a tenant that is none.
+        Refused: TOKEN_MISSING, the verifier's refusal of a token, or INVALID_ARGUMENT for a malformed tenant.
 
     """
     header = sent.get(metadata.AUTHORIZATION)
@@ -140,7 +140,7 @@ def principal_of(method: Method, sent: Mapping[str, str], caller: str, verifier:
             token=token,
         )
     tenant = sent.get(metadata.TENANT)
-    # What carries other people's calls never acts for itself, whatever metadata a client got past it.
+    # A member that forwards other people's calls never acts for itself, whatever metadata a client sends.
     itself = caller in names.acting() and options_pb2.ROLE_SERVICE in method.roles
     if itself and (tenant or caller == _PLATFORM):
         if tenant and not _TENANT.fullmatch(tenant):
@@ -150,5 +150,5 @@ def principal_of(method: Method, sent: Mapping[str, str], caller: str, verifier:
 
 
 def address_of(sent: Mapping[str, str], caller: str) -> str:
-    """Return where the client is, empty when nobody said so who may be believed."""
+    """Return the client's address as Envoy sent it, empty for other callers."""
     return sent.get(metadata.CLIENT_ADDRESS, "") if caller == _EDGE else ""

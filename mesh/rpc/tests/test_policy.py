@@ -79,7 +79,7 @@ def test_an_allowlist_that_names_nobody_fails_the_start() -> None:
         options_pb2.Access(roles=[options_pb2.ROLE_AGENT], callers=["edge", "bott"])
     )
     pool.Add(file)
-    with pytest.raises(policy.PolicyError, match="allows bott, which is no member of the mesh"):
+    with pytest.raises(policy.PolicyError, match="allows bott, which is not a member of the mesh"):
         policy.check(["octopus.tests.Strange"])
 
 
