@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -16,9 +16,11 @@ from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.aio.transport import TcpTransport
+from nats.errors import ConnectionClosedError, ConnectionDrainingError, OutboundBufferLimitError
 from nats.errors import Error as NatsError
 from nats.protocol.parser import PERMISSIONS_ERR
 
+from mesh.bus.parser import Parser
 from mesh.bus.payload import STREAM_HEADER, TWICE_HEADER
 
 Callback = Callable[[bytes, Mapping[str, str], str, str], None]
@@ -63,6 +65,7 @@ class Client(NatsClient):
     def __init__(self, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         super().__init__()
         self._transport = _Transport()  # type: ignore[no-untyped-call]
+        self._ps = Parser(self)
         self._tls = tls
         self._direct: dict[int, Callback] = {}
         self._no_queue: asyncio.Queue[Msg] = asyncio.Queue()
@@ -124,6 +127,23 @@ class Client(NatsClient):
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += payload_size
         await self._send_command(b"".join((command, head, payload, b"\r\n")))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
+    async def publish_on_each(self, subjects: Iterable[str], payload: bytes) -> None:
+        """Publish the same payload on many subjects, which the server has given, as one piece. Errors as `publish`."""
+        if self.is_closed:
+            raise ConnectionClosedError
+        if self.is_draining_pubs:
+            raise ConnectionDrainingError
+        end = f" {len(payload)}\r\n{payload.decode()}\r\n"
+        commands = [f"PUB {subject}{end}" for subject in subjects]
+        blob = "".join(commands).encode()
+        if not self.is_connected and len(blob) + self._pending_data_size > self._max_pending_size:
+            raise OutboundBufferLimitError
+        self.stats["out_msgs"] += len(commands)
+        self.stats["out_bytes"] += len(payload) * len(commands)
+        await self._send_command(blob)
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
 

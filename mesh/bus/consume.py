@@ -113,18 +113,19 @@ class Consumer(Generic[M]):
                 del lanes[lane_key]
 
         def accept(pulled: Pulled) -> None:
-            delivery = self._open(pulled)
-            if delivery is None:
+            message = self._open(pulled)
+            if message is None:
                 return
-            if not wanted(delivery.message):
+            if not wanted(message):
                 if self._held.pass_over(pulled):
                     self._spawn(self._held.acknowledge_unwanted())
                 return
+            delivery = _delivery(message, pulled)
             if key is None:
                 self._spawn(self._settling.alone(pulled, delivery, handler))
                 return
             try:
-                lane_key = key(delivery.message)
+                lane_key = key(message)
             except Exception as error:  # noqa: BLE001  # nobody can handle a message that has no key
                 self._spawn(self._held.bury(pulled, error))
                 return
@@ -145,10 +146,10 @@ class Consumer(Generic[M]):
         some, enough = asyncio.Event(), asyncio.Event()
 
         def accept(pulled: Pulled) -> None:
-            delivery = self._open(pulled)
-            if delivery is None:
+            message = self._open(pulled)
+            if message is None:
                 return
-            waiting.append((pulled, delivery))
+            waiting.append((pulled, _delivery(message, pulled)))
             some.set()
             if len(waiting) >= size:
                 enough.set()
@@ -200,15 +201,14 @@ class Consumer(Generic[M]):
         if not self._stopping.is_set():
             self._accept(pulled)
 
-    def _open(self, pulled: Pulled) -> Delivery[M] | None:
+    def _open(self, pulled: Pulled) -> M | None:
         """Decode a message; one that cannot be decoded, or killed its consumers, goes to the dead letters."""
         try:
             self._check(pulled)
-            message = payload.decode(pulled.data, pulled.headers, self._type)
+            return payload.decode(pulled.data, pulled.headers, self._type)
         except Poison as error:
             self._spawn(self._held.bury(pulled, error))
             return None
-        return Delivery(message, pulled.seq, pulled.subject, pulled.headers, pulled.attempts, pulled.time)
 
     def _check(self, pulled: Pulled) -> None:
         if not consumed_rightly(pulled.headers):
@@ -226,3 +226,7 @@ class Consumer(Generic[M]):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("consumer task failed, message will be redelivered", durable=self._durable, exc_info=error)
+
+
+def _delivery(message: M, pulled: Pulled) -> Delivery[M]:
+    return Delivery(message, pulled.seq, pulled.subject, pulled.headers, pulled.attempts, pulled.time)

@@ -1,17 +1,15 @@
 """The messages that handlers receive."""
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
 M = TypeVar("M", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery(Generic[M]):
+class Delivery(NamedTuple, Generic[M]):
     """A message for a handler. `attempts` is 1 at the first delivery; `time` is when the stream stored it."""
 
     message: M

@@ -5,8 +5,7 @@ everything that is held as in progress.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -39,7 +38,7 @@ class Held:
         self._held: dict[str, Pulled] = {}
         # Those behind a handler that ignores its cancellation: they do not count towards the limit.
         self._parked: set[str] = set()
-        self._unwanted: deque[Pulled] = deque()
+        self._unwanted: list[Pulled] = []
 
     @property
     def working(self) -> int:
@@ -61,11 +60,15 @@ class Held:
 
     async def acknowledge(self, pulled: Pulled) -> None:
         """Acknowledge a message."""
-        await self._answer(pulled, b"+ACK")
+        await self._answer((pulled,), b"+ACK")
+
+    async def acknowledge_all(self, messages: Sequence[Pulled]) -> None:
+        """Acknowledge many messages in one write."""
+        await self._answer(messages, b"+ACK")
 
     async def give_back(self, pulled: Pulled, *, pause: float = 0.0) -> None:
         """Have a message redelivered after `pause` seconds, to any instance."""
-        await self._answer(pulled, nak(pause) if pause else b"-NAK")
+        await self._answer((pulled,), nak(pause) if pause else b"-NAK")
 
     async def give_all_back(self) -> None:
         """Have everything that is held redelivered."""
@@ -75,7 +78,7 @@ class Held:
     async def bury(self, pulled: Pulled, error: Exception) -> None:
         """Move a message to the dead letters; when that fails, have it redelivered."""
         stored = await self._dead.store(pulled, error)
-        await self._answer(pulled, b"+TERM" if stored else nak(LONGEST_PAUSE_S))
+        await self._answer((pulled,), b"+TERM" if stored else nak(LONGEST_PAUSE_S))
 
     def pass_over(self, pulled: Pulled) -> bool:
         """Note a message that is not wanted; return whether `acknowledge_unwanted` has to be started."""
@@ -85,31 +88,33 @@ class Held:
     async def acknowledge_unwanted(self) -> None:
         """Acknowledge unwanted messages: one task for all that arrived together."""
         while self._unwanted:
-            await self.acknowledge(self._unwanted[0])
-            self._unwanted.popleft()
+            unwanted, self._unwanted = self._unwanted, []
+            await self.acknowledge_all(unwanted)
 
     async def keep_alive(self) -> None:
         """Report held messages as in progress, until cancelled."""
         while True:
             await asyncio.sleep(ACK_WAIT_S / 3)
             with suppress(NatsError, OSError):
-                if self._client.is_connected:
-                    for ack_subject in list(self._held):
-                        await self._client.publish(ack_subject, b"+WPI")
+                if self._held and self._client.is_connected:
+                    await self._client.publish_on_each(list(self._held), b"+WPI")
 
-    async def _answer(self, pulled: Pulled, verdict: bytes) -> None:
-        """Send the answer for a message. If it is lost, the message is redelivered."""
-        self._held.pop(pulled.ack_subject, None)
-        self._parked.discard(pulled.ack_subject)
-        measure.handled_as(self._durable, _OUTCOMES[verdict[:4]]).inc()
+    async def _answer(self, messages: Sequence[Pulled], verdict: bytes) -> None:
+        """Send the answer for messages. If it is lost, they are redelivered."""
+        for pulled in messages:
+            self._held.pop(pulled.ack_subject, None)
+        if self._parked:
+            self._parked.difference_update(pulled.ack_subject for pulled in messages)
+        measure.handled_as(self._durable, _OUTCOMES[verdict[:4]]).inc(len(messages))
         try:
-            await self._client.publish(pulled.ack_subject, verdict)
+            await self._client.publish_on_each((pulled.ack_subject for pulled in messages), verdict)
         except (NatsError, OSError) as error:
             _log.warning(
                 "consumer answer not sent",
                 stream=self._stream,
                 durable=self._durable,
-                seq=pulled.seq,
+                seq=messages[0].seq,
+                messages=len(messages),
                 error=repr(error),
             )
         self._on_room()

@@ -91,8 +91,7 @@ class Settling(Generic[M]):
                 batch = await self._one_by_one(batch, handler)
                 timeouts = 0
                 continue
-            for pulled, _ in batch:
-                await self._held.acknowledge(pulled)
+            await self._held.acknowledge_all([pulled for pulled, _ in batch])
             return
 
     async def _one_by_one(self, batch: Batch[M], handler: BatchHandler[M]) -> Batch[M]:
