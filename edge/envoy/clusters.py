@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 from envoy_data_plane.envoy.config.cluster import v3 as clusters
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoints
+from envoy_data_plane.envoy.extensions.clusters.aggregate import v3 as aggregates
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer import v3 as raw_buffer
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
 from envoy_data_plane.google.protobuf import Struct
@@ -28,28 +30,49 @@ _CONNECTION_WINDOW: Final = 128 * 1024 * 1024
 _KEEPALIVE: Final = core.KeepaliveSettings(interval=timedelta(seconds=2), timeout=timedelta(seconds=2.5))
 
 
+_HTTP2: Final = http.HttpProtocolOptionsExplicitHttpConfig(
+    http2_protocol_options=core.Http2ProtocolOptions(
+        initial_stream_window_size=_STREAM_WINDOW,
+        initial_connection_window_size=_CONNECTION_WINDOW,
+        connection_keepalive=_KEEPALIVE,
+    )
+)
+_HTTP1: Final = http.HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=core.Http1ProtocolOptions())
+
+
 def grpc_cluster(name: str, service: str, certificates: Certificates) -> clusters.Cluster:
     """Return the cluster of one version of a gRPC service."""
-    options = http.HttpProtocolOptionsExplicitHttpConfig(
-        http2_protocol_options=core.Http2ProtocolOptions(
-            initial_stream_window_size=_STREAM_WINDOW,
-            initial_connection_window_size=_CONNECTION_WINDOW,
-            connection_keepalive=_KEEPALIVE,
-        )
-    )
-    return _discovered(name, certificates.upstream(service, "h2"), options)
+    return _discovered(name, certificates.upstream(service, "h2"), _HTTP2)
 
 
 def web_cluster(name: str, service: str, certificates: Certificates) -> clusters.Cluster:
     """Return the cluster of a member that speaks HTTP/1.1: the bridge with its WebSockets, and the pages."""
-    options = http.HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=core.Http1ProtocolOptions())
-    cluster = _discovered(name, certificates.upstream(service, "http/1.1"), options)
+    cluster = _discovered(name, certificates.upstream(service, "http/1.1"), _HTTP1)
     # A Unix domain socket guards itself. All others are met by TLS.
     plain = core.TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=pack(raw_buffer.RawBuffer()))
     cluster.transport_socket_matches = [
         clusters.ClusterTransportSocketMatch(name="unix", match=Struct.from_dict(UNIX), transport_socket=plain)
     ]
     return cluster
+
+
+def aggregate(name: str, members: Sequence[str], *, grpc: bool) -> clusters.Cluster:
+    """Return a cluster of clusters: the first of them that has instances which can be reached takes the calls.
+
+    A retry looks at the next one (see the retry policy in `routes`), so nobody waits until the registry has noticed.
+    """
+    options = http.HttpProtocolOptions(explicit_http_config=_HTTP2 if grpc else _HTTP1)
+    return clusters.Cluster(
+        name=name,
+        cluster_type=clusters.ClusterCustomClusterType(
+            name="envoy.clusters.aggregate",
+            typed_config=pack(aggregates.ClusterConfig(clusters=list(members))),
+        ),
+        connect_timeout=_CONNECT,
+        lb_policy=clusters.ClusterLbPolicy.CLUSTER_PROVIDED,
+        circuit_breakers=circuit_breakers(),
+        typed_extension_protocol_options={_OPTIONS: pack(options)},
+    )
 
 
 def control_cluster(name: str, host: str, port: int, certificates: Certificates) -> clusters.Cluster:

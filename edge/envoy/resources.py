@@ -14,7 +14,7 @@ from edge.reflection import contract as reflection
 from mesh.control.contract import Method
 from mesh.control.feed import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource
 from mesh.control.picture import Picture
-from mesh.control.resources import cluster_name, load_assignment, pack, resource
+from mesh.control.resources import aggregate_name, cluster_name, load_assignment, pack, resource
 from mesh.identity.files import Identity
 
 
@@ -65,6 +65,11 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
                 name = cluster_name(service.name, version)
                 found.append(resource(CLUSTER, name, make_cluster(name, service.name, files)))
                 found.append(load_assignment(name, instances, sockets=service.name not in served))
+                if len(service.versions) > 1:
+                    members = [cluster_name(service.name, each) for each in (version, *service.others(version))]
+                    name = aggregate_name(service.name, version)
+                    cluster = clusters.aggregate(name, members, grpc=service.name in served)
+                    found.append(resource(CLUSTER, name, cluster))
         return found
 
     return make

@@ -10,6 +10,7 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as routes
 from envoy_data_plane.envoy.extensions.filters.http.cors import v3 as cors
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous_hosts
+from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities import v3 as previous_priorities
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from octopus.options.v1 import options_pb2
 
@@ -155,6 +156,11 @@ def _retry_policy(retry_on: str) -> routes.RetryPolicy:
         retry_on=retry_on,
         num_retries=2,
         retry_host_predicate=[elsewhere],
+        # The last attempt goes to another version, when there is one.
+        retry_priority=routes.RetryPolicyRetryPriority(
+            name="envoy.retry_priorities.previous_priorities",
+            typed_config=pack(previous_priorities.PreviousPrioritiesConfig(update_frequency=2)),
+        ),
         # Each attempt looks one entry of the ring further, and many neighbouring entries may belong to the instance
         # that failed. Only as many attempts as the ring has entries are sure to find another; each costs nanoseconds.
         host_selection_retry_max_attempts=RING_SIZE[1],

@@ -29,6 +29,10 @@ class Service:
     # Share of the calls by version; never empty, and names versions without endpoints only when there are no others.
     weights: Mapping[str, int]
 
+    def others(self, version: str) -> list[str]:
+        """Return the versions that stand in for one that cannot be reached, the one with the most calls first."""
+        return sorted(self.versions.keys() - {version}, key=lambda other: (-self.weights.get(other, 0), other))
+
 
 @dataclass(frozen=True)
 class Picture:

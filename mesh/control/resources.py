@@ -57,6 +57,11 @@ def cluster_name(service: str, version: str) -> str:
     return f"{service}-{version}"
 
 
+def aggregate_name(service: str, version: str) -> str:
+    """Return the name of Envoy's cluster of one version with the others behind it, e.g. "chat-v1-first"."""
+    return f"{cluster_name(service, version)}-first"
+
+
 def ads() -> core.ConfigSource:
     """Return the config source of resources on the same stream."""
     return core.ConfigSource(ads=core.AggregatedConfigSource(), resource_api_version=core.ApiVersion.V3)
@@ -65,11 +70,13 @@ def ads() -> core.ConfigSource:
 def action(service: Service, *, sticky: bool = False, **settings: object) -> routes.RouteAction:
     """Return a route to the service: its versions by weight, each user's calls to the same instance of a version.
 
-    With `sticky` a user's calls also stay with one version; Envoy can do that, gRPC cannot.
+    With `sticky` a user's calls also stay with one version; Envoy can do that, gRPC cannot. A version whose instances
+    cannot be reached is replaced by the others: for gRPC by the levels of its endpoints, for Envoy by an aggregate.
     """
+    name = aggregate_name if sticky and len(service.versions) > 1 else cluster_name
     weighted = routes.WeightedCluster(
         clusters=[
-            routes.WeightedClusterClusterWeight(name=cluster_name(service.name, version), weight=weight)
+            routes.WeightedClusterClusterWeight(name=name(service.name, version), weight=weight)
             for version, weight in service.weights.items()
         ],
         use_hash_policy=sticky or None,
@@ -78,19 +85,29 @@ def action(service: Service, *, sticky: bool = False, **settings: object) -> rou
     return routes.RouteAction(weighted_clusters=weighted, hash_policy=[by_user], **settings)  # type: ignore[arg-type]
 
 
-def load_assignment(name: str, instances: Sequence[Endpoint], *, sockets: bool = False) -> Resource:
-    """Return where a cluster's instances listen; with `sockets`, their Unix domain sockets where they have one."""
+def load_assignment(
+    name: str,
+    instances: Sequence[Endpoint],
+    *,
+    sockets: bool = False,
+    otherwise: Iterable[Sequence[Endpoint]] = (),
+) -> Resource:
+    """Return where a cluster's instances listen; with `sockets`, their Unix domain sockets where they have one.
+
+    While none of them can be reached, those of `otherwise` take the calls, the first ones first.
+    """
+    levels = [each for each in (instances, *otherwise) if each] if instances else []
     assignment = endpoints.ClusterLoadAssignment(
         cluster_name=name,
         endpoints=[
             endpoints.LocalityLbEndpoints(
-                locality=core.Locality(zone="local"),
+                locality=core.Locality(zone=f"level-{priority}"),
+                priority=priority,
                 load_balancing_weight=1,
-                lb_endpoints=[_on_socket(each) if sockets and each.socket else _on_port(each) for each in instances],
+                lb_endpoints=[_on_socket(each) if sockets and each.socket else _on_port(each) for each in level],
             )
-        ]
-        if instances
-        else [],
+            for priority, level in enumerate(levels)
+        ],
     )
     return resource(ENDPOINTS, name, assignment)
 
@@ -173,7 +190,11 @@ def channel_resources(picture: Picture, methods: Iterable[Method]) -> list[Resou
         if service.name in by_service:
             found += [_listener(service), _routes(service, by_service[service.name])]
             for version, instances in service.versions.items():
-                found += [_cluster(service, version), load_assignment(cluster_name(service.name, version), instances)]
+                others = [service.versions[other] for other in service.others(version)]
+                found += [
+                    _cluster(service, version),
+                    load_assignment(cluster_name(service.name, version), instances, otherwise=others),
+                ]
     return found
 
 

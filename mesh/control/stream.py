@@ -102,11 +102,11 @@ class Stream:
         responses = []
         for type_url in _ORDER:
             subscription = self._subscriptions.get(type_url)
-            if subscription is not None and not subscription.waiting and not self._must_wait(type_url):
+            if subscription is not None and not subscription.waiting and not self._must_wait(type_url, snapshot):
                 responses += self._answer(type_url, subscription, snapshot, asked=False)
         return responses
 
-    def _must_wait(self, type_url: str) -> bool:
+    def _must_wait(self, type_url: str, snapshot: Snapshot | None) -> bool:
         """Return whether a route would arrive before its cluster.
 
         Applies to clients that subscribe to all clusters. The others name clusters after they have received the routes.
@@ -117,7 +117,9 @@ class Stream:
         endpoints = self._subscriptions.get(ENDPOINTS)
         if clusters.waiting or endpoints is None:
             return clusters.waiting or bool(clusters.sent)
-        return endpoints.waiting or not clusters.sent.keys() <= endpoints.names
+        # An aggregate of clusters has no endpoints of its own.
+        with_endpoints = snapshot.resources.get(ENDPOINTS, {}).keys() if snapshot else frozenset()
+        return endpoints.waiting or not clusters.sent.keys() & with_endpoints <= endpoints.names
 
     def _answer(
         self, type_url: str, subscription: _Subscription, snapshot: Snapshot | None, *, asked: bool

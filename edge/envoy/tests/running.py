@@ -76,11 +76,12 @@ class Signer:
 class Service:
     """An instance that answers each call with the metadata it got, and streams with what it was sent."""
 
-    def __init__(self, platform: Platform, name: str, instance: str, *, weight: int = 100) -> None:
+    def __init__(self, platform: Platform, name: str, instance: str, *, weight: int = 100, version: str = "v1") -> None:
         self._platform = platform
         self._name = name
         self._instance = instance
         self._weight = weight
+        self._version = version
         self._stack = AsyncExitStack()
 
     async def start(self) -> Service:
@@ -103,7 +104,9 @@ class Service:
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(contract, handlers),))
         self.port = self._server.add_secure_port("127.0.0.1:0", credentials(identity))
         await self._server.start()
-        await register(connected, self._stack, self._name, self._instance, self.port, weight=self._weight)
+        await register(
+            connected, self._stack, self._name, self._instance, self.port, weight=self._weight, version=self._version
+        )
         return self
 
     async def vanish(self) -> None:
@@ -126,10 +129,17 @@ class Service:
 
 
 async def register(
-    connected: bus.Bus, stack: AsyncExitStack, name: str, instance: str, port: int, *, weight: int = 100
+    connected: bus.Bus,
+    stack: AsyncExitStack,
+    name: str,
+    instance: str,
+    port: int,
+    *,
+    weight: int = 100,
+    version: str = "v1",
 ) -> None:
     entry = registry_pb2.Instance(
-        service=name, instance_id=instance, version="v1", host="127.0.0.1", port=port, weight=weight
+        service=name, instance_id=instance, version=version, host="127.0.0.1", port=port, weight=weight
     )
     registration = Registration(connected, entry)
     await registration.start()
@@ -219,8 +229,8 @@ class Edge:
     async def publish_keys(self, *signers: Signer) -> None:
         await self._bus.kv("keys").put("jwks", json.dumps({"keys": [each.jwk() for each in signers]}).encode())
 
-    async def service(self, name: str, instance: str, *, weight: int = 100) -> Service:
-        service = await Service(self.platform, name, instance, weight=weight).start()
+    async def service(self, name: str, instance: str, *, weight: int = 100, version: str = "v1") -> Service:
+        service = await Service(self.platform, name, instance, weight=weight, version=version).start()
         self.stack.push_async_callback(service.aclose)
         return service
 

@@ -440,6 +440,31 @@ async def test_envoy_follows_instances_that_come_and_vanish(edge: Edge, signer: 
         assert await answering() == {"chat-1"}
 
 
+async def test_users_of_a_canary_whose_only_instance_vanishes_are_served_by_the_stable_version(
+    edge: Edge, signer: Signer
+) -> None:
+    async def answering() -> set[str]:
+        return {(await edge.call(SEND, signer.token(sub=str(user))))["instance"] for user in range(20)}
+
+    async def taken_over() -> bool:
+        return "canary-1" in await answering()
+
+    # By its weight nearly all calls are the canary's.
+    async with contextlib.aclosing(await edge.service("chat", "canary-1", weight=9_900, version="v2")) as canary:
+        await until(taken_over, within=20)
+        # A user's calls go to one instance of one version.
+        assert len({(await edge.call(SEND, signer.token(sub="5")))["instance"] for _ in range(10)}) == 1
+        # Nobody tells Envoy that the instance is gone.
+        await edge.kill_control()
+        try:
+            await canary.vanish()
+            assert await answering() == {"chat-1"}
+            async with Conversation(edge, signer.token(sub="5")) as conversation:
+                await conversation.say(b"served by the stable version")
+        finally:
+            await edge.start_control()
+
+
 async def test_a_server_that_is_another_service_is_not_believed(edge: Edge, signer: Signer) -> None:
     # What claims to be session in the registry is an instance of chat, and its certificate says so.
     service = await edge.service("chat", "chat-9")

@@ -167,6 +167,26 @@ async def test_a_split_sends_a_tenth_to_the_canary(mesh: Mesh) -> None:
     await mesh.answers_from(caller, "chat-1", "chat-2", within=15)
 
 
+async def test_users_of_a_canary_whose_only_instance_dies_are_served_by_the_stable_version(mesh: Mesh) -> None:
+    await mesh.instance("chat-1")
+    canary = await mesh.instance("chat-2", version="v2")
+    caller = mesh.caller()
+    await mesh.answers_from(caller, "chat-1", "chat-2")
+    operator = await mesh.operator()
+    await operator.SetTrafficSplit(pb.SetTrafficSplitRequest(service="chat", percent={"v2": 90}))
+
+    async def told() -> bool:
+        return (await caller.many(40))["chat-2"] > 28
+
+    await until(told, within=5)
+    caller.errors.clear()
+    # Nobody tells the channel that the instance is gone.
+    await mesh.control.kill()
+    await canary.kill()
+    assert set(await caller.many(100)) == {"chat-1"}
+    assert caller.errors == []
+
+
 async def test_a_split_to_a_version_that_does_not_run_is_refused(mesh: Mesh) -> None:
     await mesh.instance("chat-1")
     await mesh.answers_from(mesh.caller(), "chat-1")

@@ -145,3 +145,17 @@ def test_the_same_resources_are_no_new_snapshot() -> None:
     assert not feed.publish([Resource(ROUTES, "chat", b"a")])
     assert feed.snapshot is before
     assert isinstance(before, Snapshot)
+
+
+def test_a_cluster_without_endpoints_of_its_own_does_not_hold_up_the_routes() -> None:
+    client = Clients()
+    client.publish((CLUSTER, "chat-v1", "c"), (CLUSTER, "chat-v1-first", "a"), (ENDPOINTS, "chat-v1", "e"))
+    (clusters,) = client.ask(CLUSTER)
+    client.answer(clusters)
+    (endpoints,) = client.ask(ENDPOINTS, "chat-v1")
+    client.answer(endpoints, "chat-v1")
+    (routes,) = [*client.ask(ROUTES, "edge"), *client.publish((ROUTES, "edge", "r"))]
+    assert told([routes]) == [(ROUTES, {"edge": "r"})]
+    # A change of the routes comes too, once the client has the clusters that it leads to.
+    client.answer(routes, "edge")
+    assert told(client.publish((ROUTES, "edge", "r2"))) == [(ROUTES, {"edge": "r2"})]
