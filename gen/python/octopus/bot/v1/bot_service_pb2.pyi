@@ -41,7 +41,7 @@ Global___TryQuestionRequest: _TypeAlias = TryQuestionRequest  # noqa: Y015
 
 @_typing.final
 class TryQuestionResponse(_message.Message):
-    """What the bot would say."""
+    """The bot's answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

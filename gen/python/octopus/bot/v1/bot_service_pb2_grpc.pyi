@@ -15,9 +15,9 @@ GRPC_VERSION: str
 class BotServiceStub:
     """Answers customers from the shop's own knowledge.
 
-    In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
-    while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
-    else; from the first acceptance by an agent on it is silent. This service lets people try it.
+    The bot takes part in conversations without being called: it consumes the log and posts to ChatService. It replies to
+    every message while a session is in the state BOT. While the session waits for an agent it posts only answers that it
+    found, and after an agent has accepted the session it posts nothing. This service tries questions out.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -27,9 +27,9 @@ class BotServiceStub:
 class BotServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers customers from the shop's own knowledge.
 
-    In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
-    while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
-    else; from the first acceptance by an agent on it is silent. This service lets people try it.
+    The bot takes part in conversations without being called: it consumes the log and posts to ChatService. It replies to
+    every message while a session is in the state BOT. While the session waits for an agent it posts only answers that it
+    found, and after an agent has accepted the session it posts nothing. This service tries questions out.
     """
 
     @_abc_1.abstractmethod

@@ -37,7 +37,7 @@ class LogEntry(_message.Message):
     customer_id: _builtins.int
     """The session's customer, for whom history is kept."""
     session_state: _session_pb2.SessionState.ValueType
-    """The session's state when the message was taken; tells the bot whether it may answer."""
+    """The session's state when the message was accepted; the bot uses it to decide whether it may answer."""
     @_builtins.property
     def message(self) -> _message_pb2.Message:
         """The message. `seq` and `previous_seq` are 0 here: readers take them from the stream."""
@@ -68,11 +68,11 @@ class Signal(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def typing(self) -> _frame_pb2.Typing:
-        """Somebody is typing."""
+        """A participant is typing."""
 
     @_builtins.property
     def receipt(self) -> _frame_pb2.Receipt:
-        """Somebody has received or read."""
+        """A participant has received or read messages."""
 
     def __init__(
         self,

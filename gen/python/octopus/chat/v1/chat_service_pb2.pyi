@@ -23,9 +23,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class ConverseRequest(_message.Message):
     """Frames from the client.
 
-    Frames of one session are taken in order; a frame does not wait for frames of other sessions. A frame that breaks a
-    rule is refused by itself, and the others are taken. Bytes that are no message, and a message with too few or too
-    many frames, are refused as a whole.
+    Frames of one session are processed in order; a frame does not wait for frames of other sessions. Of a message, only
+    the frames that break a rule are refused. Bytes that are not a message, and a message with too few or too many frames,
+    are refused as a whole.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -50,7 +50,7 @@ Global___ConverseRequest: _TypeAlias = ConverseRequest  # noqa: Y015
 
 @_typing.final
 class ConverseResponse(_message.Message):
-    """What waits for a client: all that has come since the last message was written, within 64 KiB or one frame."""
+    """Frames to the client: all that were queued since the last message was written, up to 64 KiB or one frame."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -135,11 +135,11 @@ class SendRequest(_message.Message):
 
     @_builtins.property
     def typing(self) -> _frame_pb2.Typing:
-        """Says that the person is typing."""
+        """The person is typing."""
 
     @_builtins.property
     def receipt(self) -> _frame_pb2.Receipt:
-        """Says how far the person has received or read."""
+        """The position up to which the person has received or read."""
 
     def __init__(
         self,

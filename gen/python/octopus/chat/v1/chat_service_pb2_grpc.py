@@ -29,12 +29,12 @@ class ChatServiceStub:
     """Carries the conversations.
 
     `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
-    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three have the same semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
 
-    An instance that has stopped answering is left. The platform ends its streams within 5 seconds with UNAVAILABLE. A
-    client that gets no acknowledgement of a message within 5 seconds, on whichever way, should say so to the person,
-    connect again with its cursors, and send the message again with the same `client_message_id`: it is stored once.
+    The platform ends the streams of an instance that does not respond within 5 seconds, with UNAVAILABLE. A client that
+    gets no acknowledgement of a message within 5 seconds, on any of the three, should show that to the person, reconnect
+    with its cursors, and resend the message with the same `client_message_id`: it is stored once.
     """
 
     def __init__(self, channel):
@@ -64,18 +64,18 @@ class ChatServiceServicer:
     """Carries the conversations.
 
     `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
-    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three have the same semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
 
-    An instance that has stopped answering is left. The platform ends its streams within 5 seconds with UNAVAILABLE. A
-    client that gets no acknowledgement of a message within 5 seconds, on whichever way, should say so to the person,
-    connect again with its cursors, and send the message again with the same `client_message_id`: it is stored once.
+    The platform ends the streams of an instance that does not respond within 5 seconds, with UNAVAILABLE. A client that
+    gets no acknowledgement of a message within 5 seconds, on any of the three, should show that to the person, reconnect
+    with its cursors, and resend the message with the same `client_message_id`: it is stored once.
     """
 
     def Converse(self, request_iterator, context):
-        """A stream in both directions. It lives until the token ends, at most an hour, and then says goodbye;
-        clients connect again with their cursors. The answer's initial metadata holds `octopus-accepted` as soon as the caller
-        is admitted; a caller who is refused gets a status without it.
+        """A stream in both directions. It ends when the token expires, after an hour at most, with a `Goodbye` frame;
+        clients reconnect with their cursors. The answer's initial metadata contains `octopus-accepted` as soon as the caller
+        is admitted; a refused caller gets a status without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,12 +126,12 @@ class ChatService:
     """Carries the conversations.
 
     `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
-    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+    which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three have the same semantics:
     a message is acknowledged when it is durable, shown once, and in order within its session.
 
-    An instance that has stopped answering is left. The platform ends its streams within 5 seconds with UNAVAILABLE. A
-    client that gets no acknowledgement of a message within 5 seconds, on whichever way, should say so to the person,
-    connect again with its cursors, and send the message again with the same `client_message_id`: it is stored once.
+    The platform ends the streams of an instance that does not respond within 5 seconds, with UNAVAILABLE. A client that
+    gets no acknowledgement of a message within 5 seconds, on any of the three, should show that to the person, reconnect
+    with its cursors, and resend the message with the same `client_message_id`: it is stored once.
     """
 
     @staticmethod

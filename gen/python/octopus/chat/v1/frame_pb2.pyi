@@ -53,7 +53,7 @@ class ClientFrame(_message.Message):
 
     @_builtins.property
     def ping(self) -> Global___Ping:
-        """Asks for a pong."""
+        """A request for a pong."""
 
     @_builtins.property
     def pong(self) -> Global___Pong:
@@ -113,7 +113,7 @@ class ServerFrame(_message.Message):
 
     @_builtins.property
     def refusal(self) -> Global___Refusal:
-        """A frame was refused; the stream goes on."""
+        """A frame was refused; the stream stays open."""
 
     @_builtins.property
     def typing(self) -> Global___Typing:
@@ -133,7 +133,7 @@ class ServerFrame(_message.Message):
 
     @_builtins.property
     def ping(self) -> Global___Ping:
-        """Asks for a pong."""
+        """A request for a pong."""
 
     @_builtins.property
     def pong(self) -> Global___Pong:
@@ -206,7 +206,7 @@ class Hello(_message.Message):
     access_token: _builtins.str
     """Only over WebSocket, where a browser cannot set a header; elsewhere `authorization` carries it."""
     device_id: _builtins.str
-    """Tells the devices of one person apart; chosen by the client and kept."""
+    """Identifies a device of the person; chosen by the client and kept."""
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cursor]:
         """Where to resume each session. Sessions not named start at their newest messages; see `TooOld`."""
@@ -240,9 +240,9 @@ class PostMessage(_message.Message):
     """The session."""
     client_message_id: _builtins.str
     """Chosen by the client, unique among the messages of its side of the session: the customer's, the agents' or the bot's,
-    on whichever device. It names one message for as long as the session is known: a resend with the same id is stored no
-    second time and acknowledged with the first message, from another device, after hours offline, after a visitor has
-    become a customer, and after the session has ended.
+    on whichever device. It identifies one message for as long as the session is kept: a resend with the same id is not
+    stored again and is acknowledged with the first message, also from another device, after hours offline, after a
+    visitor has become a customer, and after the session has ended.
     """
     expected_last_seq: _builtins.int
     """When set, the message is refused with VERSION_CONFLICT unless this is the `seq` of the
@@ -250,7 +250,7 @@ class PostMessage(_message.Message):
     """
     @_builtins.property
     def content(self) -> _message_pb2.Content:
-        """What it says. Who may post which kind stands beside each kind; others are refused with ROLE_NOT_ALLOWED."""
+        """The content. The roles that may post a kind are declared beside the kind; others are refused with ROLE_NOT_ALLOWED."""
 
     def __init__(
         self,
@@ -356,7 +356,7 @@ Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
 class Typing(_message.Message):
-    """Somebody is typing. Lasts 5 seconds; not stored."""
+    """A participant is typing. Valid for 5 seconds; not stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -466,7 +466,7 @@ class Welcome(_message.Message):
     @_builtins.property
     def heartbeat(self) -> _duration_pb2.Duration:
         """The server sends a ping after this long without a frame from the client, and ends the stream when
-        three times this long nothing came. A client should do the same.
+        nothing arrived for three times this long. A client should do the same.
         """
 
     @_builtins.property
@@ -503,7 +503,7 @@ class TooOld(_message.Message):
     session_id: _builtins.int
     """The session."""
     first_seq: _builtins.int
-    """Messages from this `seq` on follow; the history has what came before."""
+    """Messages from this `seq` on follow; earlier ones are in the history."""
     def __init__(
         self,
         *,
@@ -520,13 +520,13 @@ Global___TooOld: _TypeAlias = TooOld  # noqa: Y015
 
 @_typing.final
 class Ping(_message.Message):
-    """Asks for a pong."""
+    """A request for a pong."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NONCE_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
-    """Comes back in the pong."""
+    """Returned in the pong."""
     def __init__(
         self,
         *,

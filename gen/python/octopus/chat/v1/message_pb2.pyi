@@ -105,7 +105,7 @@ Global___Text: _TypeAlias = Text  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
-    """Where an answer comes from."""
+    """The source of an answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -113,7 +113,7 @@ class Source(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     FAQ_ENTRY_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Cosine similarity between what was asked and this source, -1 to 1."""
+    """Cosine similarity between the question and this source, -1 to 1."""
     title: _builtins.str
     """The title shown to people: the question of an FAQ entry."""
     @_builtins.property
@@ -174,12 +174,12 @@ class BotAnswer(_message.Message):
     text: _builtins.str
     """The text, in the customer's language where the shop has it. At most 8 KiB."""
     offers_handoff: _builtins.bool
-    """True when the client should show the button that asks for a person."""
+    """True when the client should show the button that requests a person."""
     answers_seq: _builtins.int
     """The `seq` of the message that is answered."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
-        """What the answer is taken from, best first. Empty when the bot does not know."""
+        """The sources of the answer, best first. Empty when the bot found none."""
 
     def __init__(
         self,
@@ -249,7 +249,7 @@ class Content(_message.Message):
     fallback_text: _builtins.str
     """The message in words, for clients that do not know `kind`. Set by the server for every kind but `text`, in the
     language of the session: Chinese when `Session.locale` is Chinese or empty, else English. The fallback of
-    an answer is its text. What a client posts here is not used.
+    an answer is its text. A value that a client posts is ignored.
     """
     @_builtins.property
     def text(self) -> Global___Text:
@@ -261,7 +261,7 @@ class Content(_message.Message):
 
     @_builtins.property
     def change(self) -> Global___SessionChange:
-        """The session's state changed. The platform writes it; nobody posts it."""
+        """The session's state changed. Written by the platform; cannot be posted."""
 
     def __init__(
         self,
@@ -315,7 +315,7 @@ class Message(_message.Message):
 
     @_builtins.property
     def content(self) -> Global___Content:
-        """What it says."""
+        """The content."""
 
     def __init__(
         self,

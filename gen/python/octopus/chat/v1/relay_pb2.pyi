@@ -45,7 +45,7 @@ Global___RelayOpen: _TypeAlias = RelayOpen  # noqa: Y015
 
 @_typing.final
 class RelayGone(_message.Message):
-    """The client has gone: nothing that waits for it is of use any more."""
+    """The client is gone: frames that are queued for it are dropped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,7 +62,7 @@ Global___RelayGone: _TypeAlias = RelayGone  # noqa: Y015
 
 @_typing.final
 class RelayClosed(_message.Message):
-    """The conversation has ended. What was on its way has been sent before."""
+    """The conversation has ended. All queued frames were sent before."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -84,8 +84,8 @@ Global___RelayClosed: _TypeAlias = RelayClosed  # noqa: Y015
 
 @_typing.final
 class FromClient(_message.Message):
-    """One thing about one conversation, from the bridge. There are no rules to check here: what came from a client is checked
-    where it is decoded, and one client's mistake must not end the stream of all.
+    """One item of one conversation, from the bridge. It has no rules to check: a client's message is checked where it is
+    decoded, and an invalid one must not end the stream of all.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -98,16 +98,16 @@ class FromClient(_message.Message):
     connection: _builtins.int
     """Which conversation: a number that the bridge chose when it opened it, and uses once on a stream."""
     message: _builtins.bytes
-    """A `ConverseRequest` as the client wrote it. Kept encoded, so that bad bytes cost only their sender something."""
+    """A `ConverseRequest` as the client wrote it. Kept encoded, so that malformed bytes affect only their sender."""
     taken: _builtins.int
-    """The client has taken so many bytes of messages: as many more may be sent."""
+    """The client has received this many bytes of messages: as many more may be sent."""
     @_builtins.property
     def open(self) -> Global___RelayOpen:
-        """A client has come."""
+        """A client has connected."""
 
     @_builtins.property
     def gone(self) -> Global___RelayGone:
-        """The client has gone."""
+        """The client is gone."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ Global___FromClient: _TypeAlias = FromClient  # noqa: Y015
 
 @_typing.final
 class ToClient(_message.Message):
-    """One thing about one conversation, from chat."""
+    """One item of one conversation, from chat."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -143,10 +143,10 @@ class ToClient(_message.Message):
     message: _builtins.bytes
     """A `ConverseResponse`, for the client as it is."""
     taken: _builtins.int
-    """Chat has taken so many bytes of the client's messages: as many more may be sent."""
+    """Chat has processed this many bytes of the client's messages: as many more may be sent."""
     @_builtins.property
     def closed(self) -> Global___RelayClosed:
-        """The conversation has ended, by whichever side."""
+        """The conversation was ended by either side."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RelayRequest(_message.Message):
-    """What has come from clients since the last request. Without items: asks for a sign of life."""
+    """Items from clients since the last request. Without items: a heartbeat."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -45,14 +45,14 @@ Global___RelayRequest: _TypeAlias = RelayRequest  # noqa: Y015
 
 @_typing.final
 class RelayResponse(_message.Message):
-    """What waits for clients. Without items: a sign of life."""
+    """Items for clients. Without items: a heartbeat."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
-    """The instance is stopping: it takes no more conversations, and ends those it has."""
+    """The instance is stopping: it accepts no more conversations, and ends those it has."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_relay_pb2.ToClient]:
         """In order within each conversation."""

@@ -17,18 +17,18 @@ class RelayServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Relay: _aio.StreamStreamMultiCallable[_relay_service_pb2.RelayRequest, _relay_service_pb2.RelayResponse]
-    """Each conversation is one of `Converse`: the same admission, rules, limits, frames and ends. Only who carries it is
-    another: a stream of its own would cost each silent person memory in both processes, and each message its writes.
+    """Each conversation is one of `Converse`: the same admission, rules, limits, frames and ends. It only
+    shares a stream: one of its own would cost memory in both processes for each idle person, and writes per message.
 
-    The stream itself is for nobody, so it needs no token; every conversation on it does. It has no age. The answer's
-    initial metadata names the running process in `octopus-instance`: a bridge that has a stream to it already needs no other.
+    The stream itself acts for no person, so it needs no token; every conversation on it does. It has no maximum age.
+    The answer's initial metadata contains the running process in `octopus-instance`: a bridge needs one stream to each.
 
-    Each side sends messages of a conversation as long as less than 128 KiB of them, and of 64 bytes more for each, are
-    under way: not yet `taken` by the other side. So a slow reader holds up itself only, and chat cuts it off as it does
-    on `Converse`.
+    Each side sends messages of a conversation while less than 128 KiB of them, counting 64 bytes more for each, are
+    in flight: not yet `taken` by the other side. So a slow reader delays only itself, and chat ends its conversation as
+    it does on `Converse`.
 
-    When nothing has come for a second the bridge sends a request without items, which chat answers in kind; a bridge
-    that hears nothing for 5 seconds gives the stream up. When the stream ends, its conversations have ended.
+    When nothing has arrived for a second the bridge sends a request without items, which chat answers likewise; a bridge
+    that receives nothing for 5 seconds closes the stream. When the stream ends, its conversations have ended.
     """
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -40,18 +40,18 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_relay_service_pb2.RelayRequest],
         context: _aio.ServicerContext[_relay_service_pb2.RelayRequest, _relay_service_pb2.RelayResponse],
     ) -> _abc.AsyncIterator[_relay_service_pb2.RelayResponse] | _abc.Awaitable[None]:
-        """Each conversation is one of `Converse`: the same admission, rules, limits, frames and ends. Only who carries it is
-        another: a stream of its own would cost each silent person memory in both processes, and each message its writes.
+        """Each conversation is one of `Converse`: the same admission, rules, limits, frames and ends. It only
+        shares a stream: one of its own would cost memory in both processes for each idle person, and writes per message.
 
-        The stream itself is for nobody, so it needs no token; every conversation on it does. It has no age. The answer's
-        initial metadata names the running process in `octopus-instance`: a bridge that has a stream to it already needs no other.
+        The stream itself acts for no person, so it needs no token; every conversation on it does. It has no maximum age.
+        The answer's initial metadata contains the running process in `octopus-instance`: a bridge needs one stream to each.
 
-        Each side sends messages of a conversation as long as less than 128 KiB of them, and of 64 bytes more for each, are
-        under way: not yet `taken` by the other side. So a slow reader holds up itself only, and chat cuts it off as it does
-        on `Converse`.
+        Each side sends messages of a conversation while less than 128 KiB of them, counting 64 bytes more for each, are
+        in flight: not yet `taken` by the other side. So a slow reader delays only itself, and chat ends its conversation as
+        it does on `Converse`.
 
-        When nothing has come for a second the bridge sends a request without items, which chat answers in kind; a bridge
-        that hears nothing for 5 seconds gives the stream up. When the stream ends, its conversations have ended.
+        When nothing has arrived for a second the bridge sends a request without items, which chat answers likewise; a bridge
+        that receives nothing for 5 seconds closes the stream. When the stream ends, its conversations have ended.
         """
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: _aio.Server) -> None: ...

@@ -18,7 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class OnceRequest(_message.Message):
-    """Asks for an echo."""
+    """A request for an echo."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,7 +62,7 @@ Global___OnceResponse: _TypeAlias = OnceResponse  # noqa: Y015
 
 @_typing.final
 class StreamRequest(_message.Message):
-    """Asks for an echo on a stream."""
+    """A request for an echo on a stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -61,7 +61,7 @@ class EchoServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Stream(self, request_iterator, context):
-        """Sends back each payload, in order, for as long as the client sends. A broken stream has nothing to resume:
+        """Sends back each payload, in order, until the client's half ends. A broken stream has nothing to resume:
         open a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

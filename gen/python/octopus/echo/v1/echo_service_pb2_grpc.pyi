@@ -21,7 +21,7 @@ class EchoServiceStub:
     Once: _aio.UnaryUnaryMultiCallable[_echo_service_pb2.OnceRequest, _echo_service_pb2.OnceResponse]
     """Sends back one payload."""
     Stream: _aio.StreamStreamMultiCallable[_echo_service_pb2.StreamRequest, _echo_service_pb2.StreamResponse]
-    """Sends back each payload, in order, for as long as the client sends. A broken stream has nothing to resume:
+    """Sends back each payload, in order, until the client's half ends. A broken stream has nothing to resume:
     open a new one.
     """
 
@@ -44,7 +44,7 @@ class EchoServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_echo_service_pb2.StreamRequest],
         context: _aio.ServicerContext[_echo_service_pb2.StreamRequest, _echo_service_pb2.StreamResponse],
     ) -> _abc.AsyncIterator[_echo_service_pb2.StreamResponse] | _abc.Awaitable[None]:
-        """Sends back each payload, in order, for as long as the client sends. A broken stream has nothing to resume:
+        """Sends back each payload, in order, until the client's half ends. A broken stream has nothing to resume:
         open a new one.
         """
 

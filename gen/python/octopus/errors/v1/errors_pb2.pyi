@@ -29,7 +29,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     REASON_UNSPECIFIED: _Reason.ValueType  # 0
     REASON_INVALID_ARGUMENT: _Reason.ValueType  # 1
-    """A field is missing, malformed or out of bounds; `BadRequest` says which."""
+    """A field is missing, malformed or out of bounds; `BadRequest` has the fields."""
     REASON_TOKEN_MISSING: _Reason.ValueType  # 2
     """No token was given where one is needed."""
     REASON_TOKEN_INVALID: _Reason.ValueType  # 3
@@ -53,17 +53,17 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SESSION_ENDED: _Reason.ValueType  # 12
     """The session has ended; open a new one."""
     REASON_RATE_LIMITED: _Reason.ValueType  # 13
-    """The caller sends faster than allowed; `RetryInfo` says when to go on."""
+    """The caller sends faster than allowed; `RetryInfo` has the time to wait."""
     REASON_TEXT_TOO_LONG: _Reason.ValueType  # 14
     """The text is longer than allowed."""
     REASON_SLOW_READER: _Reason.ValueType  # 15
     """The connection did not take its frames in time and was cut off. Resume from the last `seq`."""
     REASON_HEARTBEAT_MISSED: _Reason.ValueType  # 16
-    """No frame came from the client for too long."""
+    """The client sent no frame for too long."""
     REASON_STREAM_TOO_OLD: _Reason.ValueType  # 17
     """The stream reached its maximum age. Connect again and resume."""
     REASON_PROTOCOL: _Reason.ValueType  # 18
-    """A frame came out of order: no hello first, or a second hello."""
+    """A frame was out of order: no hello first, or a second hello."""
     REASON_UNAVAILABLE: _Reason.ValueType  # 19
     """The server is shutting down or overloaded. Connect again after a pause."""
     REASON_DEADLINE_EXCEEDED: _Reason.ValueType  # 20
@@ -75,10 +75,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_INTERNAL: _Reason.ValueType  # 23
     """Something failed inside; the trace id leads to it. No details are disclosed."""
     REASON_TOKEN_REVOKED: _Reason.ValueType  # 24
-    """The token was taken back before its end: the user logged out everywhere or has a new password. Log in again."""
+    """The token was revoked: the user logged out everywhere or has a new password. Log in again."""
     REASON_STORAGE_FULL: _Reason.ValueType  # 25
-    """The platform's store of messages is full, and takes none until it has room. Nothing that is stored is lost.
-    `RetryInfo` says when to try again.
+    """The platform's store of messages is full, and accepts none until it has room. Nothing that is stored is lost.
+    `RetryInfo` has the time to wait.
     """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
@@ -86,7 +86,7 @@ class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
 
 REASON_UNSPECIFIED: Reason.ValueType  # 0
 REASON_INVALID_ARGUMENT: Reason.ValueType  # 1
-"""A field is missing, malformed or out of bounds; `BadRequest` says which."""
+"""A field is missing, malformed or out of bounds; `BadRequest` has the fields."""
 REASON_TOKEN_MISSING: Reason.ValueType  # 2
 """No token was given where one is needed."""
 REASON_TOKEN_INVALID: Reason.ValueType  # 3
@@ -110,17 +110,17 @@ REASON_SESSION_STATE: Reason.ValueType  # 11
 REASON_SESSION_ENDED: Reason.ValueType  # 12
 """The session has ended; open a new one."""
 REASON_RATE_LIMITED: Reason.ValueType  # 13
-"""The caller sends faster than allowed; `RetryInfo` says when to go on."""
+"""The caller sends faster than allowed; `RetryInfo` has the time to wait."""
 REASON_TEXT_TOO_LONG: Reason.ValueType  # 14
 """The text is longer than allowed."""
 REASON_SLOW_READER: Reason.ValueType  # 15
 """The connection did not take its frames in time and was cut off. Resume from the last `seq`."""
 REASON_HEARTBEAT_MISSED: Reason.ValueType  # 16
-"""No frame came from the client for too long."""
+"""The client sent no frame for too long."""
 REASON_STREAM_TOO_OLD: Reason.ValueType  # 17
 """The stream reached its maximum age. Connect again and resume."""
 REASON_PROTOCOL: Reason.ValueType  # 18
-"""A frame came out of order: no hello first, or a second hello."""
+"""A frame was out of order: no hello first, or a second hello."""
 REASON_UNAVAILABLE: Reason.ValueType  # 19
 """The server is shutting down or overloaded. Connect again after a pause."""
 REASON_DEADLINE_EXCEEDED: Reason.ValueType  # 20
@@ -132,9 +132,9 @@ REASON_DISABLED: Reason.ValueType  # 22
 REASON_INTERNAL: Reason.ValueType  # 23
 """Something failed inside; the trace id leads to it. No details are disclosed."""
 REASON_TOKEN_REVOKED: Reason.ValueType  # 24
-"""The token was taken back before its end: the user logged out everywhere or has a new password. Log in again."""
+"""The token was revoked: the user logged out everywhere or has a new password. Log in again."""
 REASON_STORAGE_FULL: Reason.ValueType  # 25
-"""The platform's store of messages is full, and takes none until it has room. Nothing that is stored is lost.
-`RetryInfo` says when to try again.
+"""The platform's store of messages is full, and accepts none until it has room. Nothing that is stored is lost.
+`RetryInfo` has the time to wait.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

@@ -99,7 +99,7 @@ class KnowledgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateFaq(self, request, context):
-        """Replaces the content of an entry, and embeds it anew. VERSION_CONFLICT when `version` is not the current one.
+        """Replaces the content of an entry, and embeds it again. VERSION_CONFLICT when `version` is not the current one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +113,7 @@ class KnowledgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportFaqs(self, request_iterator, context):
-        """Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
+        """Imports a CSV or JSONL file. Valid lines are stored while they are read, in batches; bad lines are reported and
         skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
         The server responds with its progress, and last with the report.
         """

@@ -25,11 +25,11 @@ class KnowledgeServiceStub:
     ListFaqs: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListFaqsRequest, _knowledge_service_pb2.ListFaqsResponse]
     """Lists entries, oldest first."""
     UpdateFaq: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.UpdateFaqRequest, _knowledge_service_pb2.UpdateFaqResponse]
-    """Replaces the content of an entry, and embeds it anew. VERSION_CONFLICT when `version` is not the current one."""
+    """Replaces the content of an entry, and embeds it again. VERSION_CONFLICT when `version` is not the current one."""
     DisableFaq: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.DisableFaqRequest, _knowledge_service_pb2.DisableFaqResponse]
     """Takes an entry out of searches, or puts it back."""
     ImportFaqs: _aio.StreamStreamMultiCallable[_knowledge_service_pb2.ImportFaqsRequest, _knowledge_service_pb2.ImportFaqsResponse]
-    """Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
+    """Imports a CSV or JSONL file. Valid lines are stored while they are read, in batches; bad lines are reported and
     skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
     The server responds with its progress, and last with the report.
     """
@@ -71,7 +71,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _knowledge_service_pb2.UpdateFaqRequest,
         context: _aio.ServicerContext[_knowledge_service_pb2.UpdateFaqRequest, _knowledge_service_pb2.UpdateFaqResponse],
     ) -> _abc.Awaitable[_knowledge_service_pb2.UpdateFaqResponse]:
-        """Replaces the content of an entry, and embeds it anew. VERSION_CONFLICT when `version` is not the current one."""
+        """Replaces the content of an entry, and embeds it again. VERSION_CONFLICT when `version` is not the current one."""
 
     @_abc_1.abstractmethod
     def DisableFaq(
@@ -87,7 +87,7 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _abc.AsyncIterator[_knowledge_service_pb2.ImportFaqsRequest],
         context: _aio.ServicerContext[_knowledge_service_pb2.ImportFaqsRequest, _knowledge_service_pb2.ImportFaqsResponse],
     ) -> _abc.AsyncIterator[_knowledge_service_pb2.ImportFaqsResponse] | _abc.Awaitable[None]:
-        """Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
+        """Imports a CSV or JSONL file. Valid lines are stored while they are read, in batches; bad lines are reported and
         skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
         The server responds with its progress, and last with the report.
         """

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetMeshRequest(_message.Message):
-    """Asks for the state of the mesh."""
+    """A request for the state of the mesh."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

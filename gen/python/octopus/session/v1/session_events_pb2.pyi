@@ -50,7 +50,7 @@ class SessionEvent(_message.Message):
 
     @_builtins.property
     def handoff_requested(self) -> Global___HandoffRequested:
-        """A person was asked for."""
+        """A person was requested."""
 
     @_builtins.property
     def assigned(self) -> Global___SessionAssigned:
@@ -58,8 +58,8 @@ class SessionEvent(_message.Message):
 
     @_builtins.property
     def requeued(self) -> Global___SessionRequeued:
-        """It was taken back from its agent: the offer lapsed, or the agent left duty. It waits again, before those who
-        asked later.
+        """It was withdrawn from its agent: the offer lapsed, or the agent left duty. It waits again, ahead of later
+        requests.
         """
 
     @_builtins.property
@@ -117,7 +117,7 @@ Global___SessionOpened: _TypeAlias = SessionOpened  # noqa: Y015
 
 @_typing.final
 class HandoffRequested(_message.Message):
-    """A person was asked for."""
+    """A person was requested."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -263,7 +263,7 @@ Global___AgentEvent: _TypeAlias = AgentEvent  # noqa: Y015
 
 @_typing.final
 class SessionNotice(_message.Message):
-    """Tells every device of one person that a session of theirs changed, or that their place in the queue did.
+    """Notifies every device of one person that a session of theirs, or their place in the queue, has changed.
     Subject: `notice.<tenant>.<user id>`. Chat instances subscribe for the users connected to them.
     """
 

@@ -28,7 +28,7 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
     SESSION_STATE_BOT: _SessionState.ValueType  # 1
     """The bot answers."""
     SESSION_STATE_WAITING: _SessionState.ValueType  # 2
-    """A person was asked for; none is free yet."""
+    """A person was requested; none is free yet."""
     SESSION_STATE_ASSIGNED: _SessionState.ValueType  # 3
     """Offered to an agent who has not accepted yet."""
     SESSION_STATE_ACTIVE: _SessionState.ValueType  # 4
@@ -46,7 +46,7 @@ SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
 SESSION_STATE_BOT: SessionState.ValueType  # 1
 """The bot answers."""
 SESSION_STATE_WAITING: SessionState.ValueType  # 2
-"""A person was asked for; none is free yet."""
+"""A person was requested; none is free yet."""
 SESSION_STATE_ASSIGNED: SessionState.ValueType  # 3
 """Offered to an agent who has not accepted yet."""
 SESSION_STATE_ACTIVE: SessionState.ValueType  # 4
@@ -95,18 +95,18 @@ class _HandoffReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Handoff
     HANDOFF_REASON_BUTTON: _HandoffReason.ValueType  # 1
     """The customer pressed the button."""
     HANDOFF_REASON_WORDS: _HandoffReason.ValueType  # 2
-    """The customer asked in words."""
+    """The customer asked for it in a message."""
     HANDOFF_REASON_BOT: _HandoffReason.ValueType  # 3
     """The bot could not help."""
 
 class HandoffReason(_HandoffReason, metaclass=_HandoffReasonEnumTypeWrapper):
-    """Why a person was asked for."""
+    """Why a person was requested."""
 
 HANDOFF_REASON_UNSPECIFIED: HandoffReason.ValueType  # 0
 HANDOFF_REASON_BUTTON: HandoffReason.ValueType  # 1
 """The customer pressed the button."""
 HANDOFF_REASON_WORDS: HandoffReason.ValueType  # 2
-"""The customer asked in words."""
+"""The customer asked for it in a message."""
 HANDOFF_REASON_BOT: HandoffReason.ValueType  # 3
 """The bot could not help."""
 Global___HandoffReason: _TypeAlias = HandoffReason  # noqa: Y015
@@ -185,14 +185,14 @@ class Session(_message.Message):
     end_reason: Global___EndReason.ValueType
     """Why it ended."""
     handoff_reason: Global___HandoffReason.ValueType
-    """Why a person was asked for."""
+    """Why a person was requested."""
     @_builtins.property
     def opened_at(self) -> _timestamp_pb2.Timestamp:
         """When it was opened."""
 
     @_builtins.property
     def handoff_at(self) -> _timestamp_pb2.Timestamp:
-        """When a person was asked for; absent when not."""
+        """When a person was requested; absent when not."""
 
     @_builtins.property
     def accepted_at(self) -> _timestamp_pb2.Timestamp:

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class OpenSessionRequest(_message.Message):
-    """Where the shopper comes from."""
+    """The channel through which the shopper arrived."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -121,7 +121,7 @@ Global___GetSessionResponse: _TypeAlias = GetSessionResponse  # noqa: Y015
 
 @_typing.final
 class ListOpenSessionsRequest(_message.Message):
-    """Asks for the caller's open sessions."""
+    """A request for the caller's open sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -226,7 +226,7 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class RequestHandoffRequest(_message.Message):
-    """Asks for a person."""
+    """A request for a person."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -414,7 +414,7 @@ Global___SetAgentStatusResponse: _TypeAlias = SetAgentStatusResponse  # noqa: Y0
 
 @_typing.final
 class GetAgentRequest(_message.Message):
-    """Asks for the caller as an agent."""
+    """A request for the caller as an agent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

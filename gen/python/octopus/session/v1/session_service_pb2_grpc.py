@@ -101,13 +101,13 @@ class SessionServiceServicer:
     def GetSession(self, request, context):
         """Returns one session.
 
-        NOT_FOUND unless the caller may see it. This is the one rule of who sees a session and its history, and every
-        reader keeps it (ListSessions here, ListMessages of the archive):
+        NOT_FOUND unless the caller may see it. The same rule of visibility applies to a session's history and to every
+        other method (ListSessions here, ListMessages of the archive):
         - visitors and customers see their own;
         - agents see those offered to them, their own, those in which they talked before, and those that wait;
         - supervisors and administrators see every session of the shop, and so do services.
 
-        To follow a session live and to speak in it is for those who take part: the customer, and the agent who has it.
+        Only participants, the customer and the assigned agent, can follow a session live and post messages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,11 +130,11 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestHandoff(self, request, context):
-        """Asks for a person: the session is assigned to the least loaded available agent with free capacity,
-        or waits in order. Asking again changes nothing.
+        """Requests a person: the session is assigned to the least loaded available agent with free capacity,
+        or waits in order. Repeating it changes nothing.
 
-        The request is durable when the call returns. While the live queue is out of reach the session stays WAITING,
-        and is assigned when the queue is back.
+        The request is durable when the call returns. While the live queue is unreachable the session stays WAITING,
+        and is assigned when the queue is reachable again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +142,7 @@ class SessionServiceServicer:
 
     def AcceptSession(self, request, context):
         """Accepts a session that was offered to the calling agent. Accepting again changes nothing.
-        SESSION_STATE when it was meanwhile offered to someone else.
+        SESSION_STATE when it was offered to someone else in the meantime.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,7 +163,7 @@ class SessionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAgent(self, request, context):
-        """Returns the caller as the queue sees one; an agent never seen before is away.
+        """Returns the caller as an agent; one without a record has the status AWAY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

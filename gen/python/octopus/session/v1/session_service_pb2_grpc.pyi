@@ -21,13 +21,13 @@ class SessionServiceStub:
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """Returns one session.
 
-    NOT_FOUND unless the caller may see it. This is the one rule of who sees a session and its history, and every
-    reader keeps it (ListSessions here, ListMessages of the archive):
+    NOT_FOUND unless the caller may see it. The same rule of visibility applies to a session's history and to every
+    other method (ListSessions here, ListMessages of the archive):
     - visitors and customers see their own;
     - agents see those offered to them, their own, those in which they talked before, and those that wait;
     - supervisors and administrators see every session of the shop, and so do services.
 
-    To follow a session live and to speak in it is for those who take part: the customer, and the agent who has it.
+    Only participants, the customer and the assigned agent, can follow a session live and post messages.
     """
     ListOpenSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListOpenSessionsRequest, _session_service_pb2.ListOpenSessionsResponse]
     """Lists the open sessions in which the caller takes part: a shopper's own, or those assigned to an
@@ -38,22 +38,22 @@ class SessionServiceStub:
     their own, also the ended ones.
     """
     RequestHandoff: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RequestHandoffRequest, _session_service_pb2.RequestHandoffResponse]
-    """Asks for a person: the session is assigned to the least loaded available agent with free capacity,
-    or waits in order. Asking again changes nothing.
+    """Requests a person: the session is assigned to the least loaded available agent with free capacity,
+    or waits in order. Repeating it changes nothing.
 
-    The request is durable when the call returns. While the live queue is out of reach the session stays WAITING,
-    and is assigned when the queue is back.
+    The request is durable when the call returns. While the live queue is unreachable the session stays WAITING,
+    and is assigned when the queue is reachable again.
     """
     AcceptSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.AcceptSessionRequest, _session_service_pb2.AcceptSessionResponse]
     """Accepts a session that was offered to the calling agent. Accepting again changes nothing.
-    SESSION_STATE when it was meanwhile offered to someone else.
+    SESSION_STATE when it was offered to someone else in the meantime.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]
     """Ends a session in which the caller takes part. Ending again changes nothing."""
     SetAgentStatus: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SetAgentStatusRequest, _session_service_pb2.SetAgentStatusResponse]
     """Sets the caller's own status. Becoming available takes waiting sessions at once."""
     GetAgent: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetAgentRequest, _session_service_pb2.GetAgentResponse]
-    """Returns the caller as the queue sees one; an agent never seen before is away."""
+    """Returns the caller as an agent; one without a record has the status AWAY."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListAgentsRequest, _session_service_pb2.ListAgentsResponse]
     """Lists the shop's agents by name, and how many sessions wait."""
 
@@ -76,13 +76,13 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_session_service_pb2.GetSessionResponse]:
         """Returns one session.
 
-        NOT_FOUND unless the caller may see it. This is the one rule of who sees a session and its history, and every
-        reader keeps it (ListSessions here, ListMessages of the archive):
+        NOT_FOUND unless the caller may see it. The same rule of visibility applies to a session's history and to every
+        other method (ListSessions here, ListMessages of the archive):
         - visitors and customers see their own;
         - agents see those offered to them, their own, those in which they talked before, and those that wait;
         - supervisors and administrators see every session of the shop, and so do services.
 
-        To follow a session live and to speak in it is for those who take part: the customer, and the agent who has it.
+        Only participants, the customer and the assigned agent, can follow a session live and post messages.
         """
 
     @_abc_1.abstractmethod
@@ -111,11 +111,11 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.RequestHandoffRequest,
         context: _aio.ServicerContext[_session_service_pb2.RequestHandoffRequest, _session_service_pb2.RequestHandoffResponse],
     ) -> _abc.Awaitable[_session_service_pb2.RequestHandoffResponse]:
-        """Asks for a person: the session is assigned to the least loaded available agent with free capacity,
-        or waits in order. Asking again changes nothing.
+        """Requests a person: the session is assigned to the least loaded available agent with free capacity,
+        or waits in order. Repeating it changes nothing.
 
-        The request is durable when the call returns. While the live queue is out of reach the session stays WAITING,
-        and is assigned when the queue is back.
+        The request is durable when the call returns. While the live queue is unreachable the session stays WAITING,
+        and is assigned when the queue is reachable again.
         """
 
     @_abc_1.abstractmethod
@@ -125,7 +125,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_session_service_pb2.AcceptSessionRequest, _session_service_pb2.AcceptSessionResponse],
     ) -> _abc.Awaitable[_session_service_pb2.AcceptSessionResponse]:
         """Accepts a session that was offered to the calling agent. Accepting again changes nothing.
-        SESSION_STATE when it was meanwhile offered to someone else.
+        SESSION_STATE when it was offered to someone else in the meantime.
         """
 
     @_abc_1.abstractmethod
@@ -150,7 +150,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetAgentRequest,
         context: _aio.ServicerContext[_session_service_pb2.GetAgentRequest, _session_service_pb2.GetAgentResponse],
     ) -> _abc.Awaitable[_session_service_pb2.GetAgentResponse]:
-        """Returns the caller as the queue sees one; an agent never seen before is away."""
+        """Returns the caller as an agent; one without a record has the status AWAY."""
 
     @_abc_1.abstractmethod
     def ListAgents(

@@ -156,7 +156,7 @@ Global___SignedIdentity: _TypeAlias = SignedIdentity  # noqa: Y015
 
 @_typing.final
 class IdentifyShopperRequest(_message.Message):
-    """Asks for a shopper's token."""
+    """A request for a shopper's token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -234,7 +234,7 @@ class IssueClientTokenRequest(_message.Message):
     """Client secret."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Wanted scopes; empty means all that the partner was given."""
+        """Requested scopes; empty means all scopes of the partner."""
 
     def __init__(
         self,
@@ -453,7 +453,7 @@ Global___ChangePasswordResponse: _TypeAlias = ChangePasswordResponse  # noqa: Y0
 
 @_typing.final
 class GetKeySetRequest(_message.Message):
-    """Asks for the public keys."""
+    """A request for the public keys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -28,12 +28,12 @@ if _version_not_supported:
 class AuthServiceStub:
     """Issues and revokes tokens.
 
-    Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
+    Access tokens are EdDSA JWTs, valid for 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, valid for 30 days, and each can be used once:
     using one twice revokes its whole family, because it must have been stolen.
 
-    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    Disabling a user, logging out everywhere and a new password revoke every token of the user: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
@@ -88,29 +88,29 @@ class AuthServiceStub:
 class AuthServiceServicer:
     """Issues and revokes tokens.
 
-    Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
+    Access tokens are EdDSA JWTs, valid for 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, valid for 30 days, and each can be used once:
     using one twice revokes its whole family, because it must have been stolen.
 
-    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    Disabling a user, logging out everywhere and a new password revoke every token of the user: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
     def LogIn(self, request, context):
-        """Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
+        """Logs a member of staff in with a password. Wrong name and wrong password have the same error, and
         cost the same time. After 5 failures from one address, each further one doubles the time until the name may
-        be tried from there again, up to 15 minutes; RATE_LIMITED and `RetryInfo` say so. Who comes from an address
-        where this name has logged in before waits 30 seconds at most, whatever others guess elsewhere.
+        be tried from there again, up to 15 minutes; then RATE_LIMITED with `RetryInfo` is returned. From an address
+        where this name has logged in before, the wait is 30 seconds at most, whatever others try elsewhere.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def IdentifyShopper(self, request, context):
-        """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-        a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people arrive; a
-        visitor who never sent a message is deleted after some days.
+        """Issues a token to a shopper: a customer whose identity the shop's server signed, or, without a signature,
+        a new anonymous visitor. RATE_LIMITED when one address creates too many visitors of a shop; a
+        visitor without a message is deleted after some days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +124,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefreshToken(self, request, context):
-        """Exchanges a refresh token for a new pair and uses the old one up.
+        """Exchanges a refresh token for a new pair and invalidates the old one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,16 +138,16 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LogOutEverywhere(self, request, context):
-        """Ends every session of the caller on every device: all access and refresh tokens are taken back, open
-        streams end with REASON_TOKEN_REVOKED. Atomic; repeating it takes back what was issued meanwhile.
+        """Ends every session of the caller on every device: all access and refresh tokens are revoked, open
+        streams end with REASON_TOKEN_REVOKED. Atomic; repeating it revokes tokens issued in the meantime.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ChangePassword(self, request, context):
-        """Gives the calling member of staff a new password. Every token issued before is taken back, on this device
-        too; the response holds a new pair to go on with. CREDENTIALS_WRONG when the old password is wrong; such
+        """Changes the password of the calling member of staff. Every token issued before is revoked, on this device
+        too; the response contains a new pair. CREDENTIALS_WRONG when the old password is wrong; such
         attempts count as failed log-ins. INVALID_ARGUMENT when the new password is the old one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -215,12 +215,12 @@ def add_AuthServiceServicer_to_server(servicer, server):
 class AuthService:
     """Issues and revokes tokens.
 
-    Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
+    Access tokens are EdDSA JWTs, valid for 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, valid for 30 days, and each can be used once:
     using one twice revokes its whole family, because it must have been stolen.
 
-    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    Disabling a user, logging out everywhere and a new password revoke every token of the user: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 

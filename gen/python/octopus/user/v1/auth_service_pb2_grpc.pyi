@@ -15,40 +15,40 @@ GRPC_VERSION: str
 class AuthServiceStub:
     """Issues and revokes tokens.
 
-    Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
+    Access tokens are EdDSA JWTs, valid for 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, valid for 30 days, and each can be used once:
     using one twice revokes its whole family, because it must have been stolen.
 
-    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    Disabling a user, logging out everywhere and a new password revoke every token of the user: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     LogIn: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LogInRequest, _auth_service_pb2.LogInResponse]
-    """Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
+    """Logs a member of staff in with a password. Wrong name and wrong password have the same error, and
     cost the same time. After 5 failures from one address, each further one doubles the time until the name may
-    be tried from there again, up to 15 minutes; RATE_LIMITED and `RetryInfo` say so. Who comes from an address
-    where this name has logged in before waits 30 seconds at most, whatever others guess elsewhere.
+    be tried from there again, up to 15 minutes; then RATE_LIMITED with `RetryInfo` is returned. From an address
+    where this name has logged in before, the wait is 30 seconds at most, whatever others try elsewhere.
     """
     IdentifyShopper: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.IdentifyShopperRequest, _auth_service_pb2.IdentifyShopperResponse]
-    """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-    a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people arrive; a
-    visitor who never sent a message is deleted after some days.
+    """Issues a token to a shopper: a customer whose identity the shop's server signed, or, without a signature,
+    a new anonymous visitor. RATE_LIMITED when one address creates too many visitors of a shop; a
+    visitor without a message is deleted after some days.
     """
     IssueClientToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.IssueClientTokenRequest, _auth_service_pb2.IssueClientTokenResponse]
     """OAuth 2.0 client credentials (RFC 6749, section 4.4) for partners. No refresh token."""
     RefreshToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RefreshTokenRequest, _auth_service_pb2.RefreshTokenResponse]
-    """Exchanges a refresh token for a new pair and uses the old one up."""
+    """Exchanges a refresh token for a new pair and invalidates the old one."""
     RevokeToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeTokenRequest, _auth_service_pb2.RevokeTokenResponse]
     """Revokes a refresh token and its family (log-out). Unknown tokens succeed too."""
     LogOutEverywhere: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LogOutEverywhereRequest, _auth_service_pb2.LogOutEverywhereResponse]
-    """Ends every session of the caller on every device: all access and refresh tokens are taken back, open
-    streams end with REASON_TOKEN_REVOKED. Atomic; repeating it takes back what was issued meanwhile.
+    """Ends every session of the caller on every device: all access and refresh tokens are revoked, open
+    streams end with REASON_TOKEN_REVOKED. Atomic; repeating it revokes tokens issued in the meantime.
     """
     ChangePassword: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ChangePasswordRequest, _auth_service_pb2.ChangePasswordResponse]
-    """Gives the calling member of staff a new password. Every token issued before is taken back, on this device
-    too; the response holds a new pair to go on with. CREDENTIALS_WRONG when the old password is wrong; such
+    """Changes the password of the calling member of staff. Every token issued before is revoked, on this device
+    too; the response contains a new pair. CREDENTIALS_WRONG when the old password is wrong; such
     attempts count as failed log-ins. INVALID_ARGUMENT when the new password is the old one.
     """
     GetKeySet: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetKeySetRequest, _auth_service_pb2.GetKeySetResponse]
@@ -57,12 +57,12 @@ class AuthServiceStub:
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Issues and revokes tokens.
 
-    Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
+    Access tokens are EdDSA JWTs, valid for 15 minutes; their claims are `iss` ("octopus"), `aud`
     ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
-    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+    `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, valid for 30 days, and each can be used once:
     using one twice revokes its whole family, because it must have been stolen.
 
-    Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+    Disabling a user, logging out everywhere and a new password revoke every token of the user: access
     tokens of an older generation are refused by every service within 2 seconds, and open streams end.
     """
 
@@ -72,10 +72,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.LogInRequest,
         context: _aio.ServicerContext[_auth_service_pb2.LogInRequest, _auth_service_pb2.LogInResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.LogInResponse]:
-        """Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
+        """Logs a member of staff in with a password. Wrong name and wrong password have the same error, and
         cost the same time. After 5 failures from one address, each further one doubles the time until the name may
-        be tried from there again, up to 15 minutes; RATE_LIMITED and `RetryInfo` say so. Who comes from an address
-        where this name has logged in before waits 30 seconds at most, whatever others guess elsewhere.
+        be tried from there again, up to 15 minutes; then RATE_LIMITED with `RetryInfo` is returned. From an address
+        where this name has logged in before, the wait is 30 seconds at most, whatever others try elsewhere.
         """
 
     @_abc_1.abstractmethod
@@ -84,9 +84,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.IdentifyShopperRequest,
         context: _aio.ServicerContext[_auth_service_pb2.IdentifyShopperRequest, _auth_service_pb2.IdentifyShopperResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.IdentifyShopperResponse]:
-        """Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-        a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people arrive; a
-        visitor who never sent a message is deleted after some days.
+        """Issues a token to a shopper: a customer whose identity the shop's server signed, or, without a signature,
+        a new anonymous visitor. RATE_LIMITED when one address creates too many visitors of a shop; a
+        visitor without a message is deleted after some days.
         """
 
     @_abc_1.abstractmethod
@@ -103,7 +103,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RefreshTokenRequest,
         context: _aio.ServicerContext[_auth_service_pb2.RefreshTokenRequest, _auth_service_pb2.RefreshTokenResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.RefreshTokenResponse]:
-        """Exchanges a refresh token for a new pair and uses the old one up."""
+        """Exchanges a refresh token for a new pair and invalidates the old one."""
 
     @_abc_1.abstractmethod
     def RevokeToken(
@@ -119,8 +119,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.LogOutEverywhereRequest,
         context: _aio.ServicerContext[_auth_service_pb2.LogOutEverywhereRequest, _auth_service_pb2.LogOutEverywhereResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.LogOutEverywhereResponse]:
-        """Ends every session of the caller on every device: all access and refresh tokens are taken back, open
-        streams end with REASON_TOKEN_REVOKED. Atomic; repeating it takes back what was issued meanwhile.
+        """Ends every session of the caller on every device: all access and refresh tokens are revoked, open
+        streams end with REASON_TOKEN_REVOKED. Atomic; repeating it revokes tokens issued in the meantime.
         """
 
     @_abc_1.abstractmethod
@@ -129,8 +129,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.ChangePasswordRequest,
         context: _aio.ServicerContext[_auth_service_pb2.ChangePasswordRequest, _auth_service_pb2.ChangePasswordResponse],
     ) -> _abc.Awaitable[_auth_service_pb2.ChangePasswordResponse]:
-        """Gives the calling member of staff a new password. Every token issued before is taken back, on this device
-        too; the response holds a new pair to go on with. CREDENTIALS_WRONG when the old password is wrong; such
+        """Changes the password of the calling member of staff. Every token issued before is revoked, on this device
+        too; the response contains a new pair. CREDENTIALS_WRONG when the old password is wrong; such
         attempts count as failed log-ins. INVALID_ARGUMENT when the new password is the old one.
         """
 

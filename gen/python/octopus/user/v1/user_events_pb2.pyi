@@ -38,7 +38,7 @@ class _LogOutCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogOutCau
     """The user was a visitor and was merged into a customer, who acts with tokens of their own."""
 
 class LogOutCause(_LogOutCause, metaclass=_LogOutCauseEnumTypeWrapper):
-    """Why a user's tokens were taken back."""
+    """Why a user's tokens were revoked."""
 
 LOG_OUT_CAUSE_UNSPECIFIED: LogOutCause.ValueType  # 0
 LOG_OUT_CAUSE_SELF: LogOutCause.ValueType  # 1
@@ -90,7 +90,7 @@ class UserEvent(_message.Message):
 
     @_builtins.property
     def logged_out(self) -> Global___UserLoggedOut:
-        """Every token that the user had was taken back."""
+        """Every token of the user was revoked."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ Global___UserMerged: _TypeAlias = UserMerged  # noqa: Y015
 
 @_typing.final
 class UserLoggedOut(_message.Message):
-    """Every token that the user had was taken back: nobody acts as this user until the next log-in."""
+    """Every token of the user was revoked: the next action needs a log-in."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,8 +201,8 @@ Global___UserLoggedOut: _TypeAlias = UserLoggedOut  # noqa: Y015
 
 @_typing.final
 class Revocation(_message.Message):
-    """What every service must know to refuse tokens before their end. Kept in the NATS KV bucket `revocations` under
-    `<tenant>.<user id>` for as long as an access token lives; every server watches it.
+    """A revocation, which lets every service refuse tokens before they expire. Kept in the NATS KV bucket `revocations` under
+    `<tenant>.<user id>` for the lifetime of an access token; every server watches it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetMeRequest(_message.Message):
-    """Asks for the caller."""
+    """A request for the caller."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -38,7 +38,7 @@ export const TryQuestionRequestSchema: GenMessage<TryQuestionRequest> = /*@__PUR
   messageDesc(file_octopus_bot_v1_bot_service, 0);
 
 /**
- * What the bot would say.
+ * The bot's answer.
  *
  * @generated from message octopus.bot.v1.TryQuestionResponse
  */
@@ -68,9 +68,9 @@ export const TryQuestionResponseSchema: GenMessage<TryQuestionResponse> = /*@__P
 /**
  * Answers customers from the shop's own knowledge.
  *
- * In conversations the bot takes part by itself: it consumes the log and posts to ChatService. It replies to everything
- * while a session is in its care. While a person is waited for it goes on answering what it knows, and says nothing
- * else; from the first acceptance by an agent on it is silent. This service lets people try it.
+ * The bot takes part in conversations without being called: it consumes the log and posts to ChatService. It replies to
+ * every message while a session is in the state BOT. While the session waits for an agent it posts only answers that it
+ * found, and after an agent has accepted the session it posts nothing. This service tries questions out.
  *
  * @generated from service octopus.bot.v1.BotService
  */

@@ -48,7 +48,7 @@ export type LogEntry = Message<"octopus.chat.v1.LogEntry"> & {
   customerId: bigint;
 
   /**
-   * The session's state when the message was taken; tells the bot whether it may answer.
+   * The session's state when the message was accepted; the bot uses it to decide whether it may answer.
    *
    * @generated from field: octopus.session.v1.SessionState session_state = 4;
    */
@@ -75,7 +75,7 @@ export type Signal = Message<"octopus.chat.v1.Signal"> & {
    */
   signal: {
     /**
-     * Somebody is typing.
+     * A participant is typing.
      *
      * @generated from field: octopus.chat.v1.Typing typing = 1;
      */
@@ -83,7 +83,7 @@ export type Signal = Message<"octopus.chat.v1.Signal"> & {
     case: "typing";
   } | {
     /**
-     * Somebody has received or read.
+     * A participant has received or read messages.
      *
      * @generated from field: octopus.chat.v1.Receipt receipt = 2;
      */

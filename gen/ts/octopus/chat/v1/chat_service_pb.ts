@@ -19,9 +19,9 @@ export const file_octopus_chat_v1_chat_service: GenFile = /*@__PURE__*/
 /**
  * Frames from the client.
  *
- * Frames of one session are taken in order; a frame does not wait for frames of other sessions. A frame that breaks a
- * rule is refused by itself, and the others are taken. Bytes that are no message, and a message with too few or too
- * many frames, are refused as a whole.
+ * Frames of one session are processed in order; a frame does not wait for frames of other sessions. Of a message, only
+ * the frames that break a rule are refused. Bytes that are not a message, and a message with too few or too many frames,
+ * are refused as a whole.
  *
  * @generated from message octopus.chat.v1.ConverseRequest
  */
@@ -42,7 +42,7 @@ export const ConverseRequestSchema: GenMessage<ConverseRequest> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_chat_service, 0);
 
 /**
- * What waits for a client: all that has come since the last message was written, within 64 KiB or one frame.
+ * Frames to the client: all that were queued since the last message was written, up to 64 KiB or one frame.
  *
  * @generated from message octopus.chat.v1.ConverseResponse
  */
@@ -125,7 +125,7 @@ export type SendRequest = Message<"octopus.chat.v1.SendRequest"> & {
     case: "post";
   } | {
     /**
-     * Says that the person is typing.
+     * The person is typing.
      *
      * @generated from field: octopus.chat.v1.Typing typing = 2;
      */
@@ -133,7 +133,7 @@ export type SendRequest = Message<"octopus.chat.v1.SendRequest"> & {
     case: "typing";
   } | {
     /**
-     * Says how far the person has received or read.
+     * The position up to which the person has received or read.
      *
      * @generated from field: octopus.chat.v1.Receipt receipt = 3;
      */
@@ -174,20 +174,20 @@ export const SendResponseSchema: GenMessage<SendResponse> = /*@__PURE__*/
  * Carries the conversations.
  *
  * `Converse` is the protocol. Over WebSocket each message is a `ConverseRequest` or a `ConverseResponse`; over gRPC-Web,
- * which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three are one semantics:
+ * which has no client streams, `Subscribe` is the server's half and `Send` the client's. All three have the same semantics:
  * a message is acknowledged when it is durable, shown once, and in order within its session.
  *
- * An instance that has stopped answering is left. The platform ends its streams within 5 seconds with UNAVAILABLE. A
- * client that gets no acknowledgement of a message within 5 seconds, on whichever way, should say so to the person,
- * connect again with its cursors, and send the message again with the same `client_message_id`: it is stored once.
+ * The platform ends the streams of an instance that does not respond within 5 seconds, with UNAVAILABLE. A client that
+ * gets no acknowledgement of a message within 5 seconds, on any of the three, should show that to the person, reconnect
+ * with its cursors, and resend the message with the same `client_message_id`: it is stored once.
  *
  * @generated from service octopus.chat.v1.ChatService
  */
 export const ChatService: GenService<{
   /**
-   * A stream in both directions. It lives until the token ends, at most an hour, and then says goodbye;
-   * clients connect again with their cursors. The answer's initial metadata holds `octopus-accepted` as soon as the caller
-   * is admitted; a caller who is refused gets a status without it.
+   * A stream in both directions. It ends when the token expires, after an hour at most, with a `Goodbye` frame;
+   * clients reconnect with their cursors. The answer's initial metadata contains `octopus-accepted` as soon as the caller
+   * is admitted; a refused caller gets a status without it.
    *
    * @generated from rpc octopus.chat.v1.ChatService.Converse
    */

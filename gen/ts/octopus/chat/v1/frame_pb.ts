@@ -67,7 +67,7 @@ export type ClientFrame = Message<"octopus.chat.v1.ClientFrame"> & {
     case: "receipt";
   } | {
     /**
-     * Asks for a pong.
+     * A request for a pong.
      *
      * @generated from field: octopus.chat.v1.Ping ping = 5;
      */
@@ -130,7 +130,7 @@ export type ServerFrame = Message<"octopus.chat.v1.ServerFrame"> & {
     case: "ack";
   } | {
     /**
-     * A frame was refused; the stream goes on.
+     * A frame was refused; the stream stays open.
      *
      * @generated from field: octopus.chat.v1.Refusal refusal = 4;
      */
@@ -170,7 +170,7 @@ export type ServerFrame = Message<"octopus.chat.v1.ServerFrame"> & {
     case: "tooOld";
   } | {
     /**
-     * Asks for a pong.
+     * A request for a pong.
      *
      * @generated from field: octopus.chat.v1.Ping ping = 9;
      */
@@ -251,7 +251,7 @@ export type Hello = Message<"octopus.chat.v1.Hello"> & {
   cursors: Cursor[];
 
   /**
-   * Tells the devices of one person apart; chosen by the client and kept.
+   * Identifies a device of the person; chosen by the client and kept.
    *
    * @generated from field: string device_id = 3;
    */
@@ -280,16 +280,16 @@ export type PostMessage = Message<"octopus.chat.v1.PostMessage"> & {
 
   /**
    * Chosen by the client, unique among the messages of its side of the session: the customer's, the agents' or the bot's,
-   * on whichever device. It names one message for as long as the session is known: a resend with the same id is stored no
-   * second time and acknowledged with the first message, from another device, after hours offline, after a visitor has
-   * become a customer, and after the session has ended.
+   * on whichever device. It identifies one message for as long as the session is kept: a resend with the same id is not
+   * stored again and is acknowledged with the first message, also from another device, after hours offline, after a
+   * visitor has become a customer, and after the session has ended.
    *
    * @generated from field: string client_message_id = 2;
    */
   clientMessageId: string;
 
   /**
-   * What it says. Who may post which kind stands beside each kind; others are refused with ROLE_NOT_ALLOWED.
+   * The content. The roles that may post a kind are declared beside the kind; others are refused with ROLE_NOT_ALLOWED.
    *
    * @generated from field: octopus.chat.v1.Content content = 6;
    */
@@ -417,7 +417,7 @@ export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_frame, 6);
 
 /**
- * Somebody is typing. Lasts 5 seconds; not stored.
+ * A participant is typing. Valid for 5 seconds; not stored.
  *
  * @generated from message octopus.chat.v1.Typing
  */
@@ -536,7 +536,7 @@ export type Welcome = Message<"octopus.chat.v1.Welcome"> & {
 
   /**
    * The server sends a ping after this long without a frame from the client, and ends the stream when
-   * three times this long nothing came. A client should do the same.
+   * nothing arrived for three times this long. A client should do the same.
    *
    * @generated from field: google.protobuf.Duration heartbeat = 4;
    */
@@ -572,7 +572,7 @@ export type TooOld = Message<"octopus.chat.v1.TooOld"> & {
   sessionId: bigint;
 
   /**
-   * Messages from this `seq` on follow; the history has what came before.
+   * Messages from this `seq` on follow; earlier ones are in the history.
    *
    * @generated from field: int64 first_seq = 2;
    */
@@ -587,13 +587,13 @@ export const TooOldSchema: GenMessage<TooOld> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_frame, 11);
 
 /**
- * Asks for a pong.
+ * A request for a pong.
  *
  * @generated from message octopus.chat.v1.Ping
  */
 export type Ping = Message<"octopus.chat.v1.Ping"> & {
   /**
-   * Comes back in the pong.
+   * Returned in the pong.
    *
    * @generated from field: int64 nonce = 1;
    */

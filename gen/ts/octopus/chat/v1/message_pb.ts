@@ -75,13 +75,13 @@ export const TextSchema: GenMessage<Text> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_message, 1);
 
 /**
- * Where an answer comes from.
+ * The source of an answer.
  *
  * @generated from message octopus.chat.v1.Source
  */
 export type Source = Message$1<"octopus.chat.v1.Source"> & {
   /**
-   * Cosine similarity between what was asked and this source, -1 to 1.
+   * Cosine similarity between the question and this source, -1 to 1.
    *
    * @generated from field: float score = 3;
    */
@@ -154,14 +154,14 @@ export type BotAnswer = Message$1<"octopus.chat.v1.BotAnswer"> & {
   text: string;
 
   /**
-   * What the answer is taken from, best first. Empty when the bot does not know.
+   * The sources of the answer, best first. Empty when the bot found none.
    *
    * @generated from field: repeated octopus.chat.v1.Source sources = 2;
    */
   sources: Source[];
 
   /**
-   * True when the client should show the button that asks for a person.
+   * True when the client should show the button that requests a person.
    *
    * @generated from field: bool offers_handoff = 3;
    */
@@ -229,14 +229,14 @@ export type Content = Message$1<"octopus.chat.v1.Content"> & {
   /**
    * The message in words, for clients that do not know `kind`. Set by the server for every kind but `text`, in the
    * language of the session: Chinese when `Session.locale` is Chinese or empty, else English. The fallback of
-   * an answer is its text. What a client posts here is not used.
+   * an answer is its text. A value that a client posts is ignored.
    *
    * @generated from field: string fallback_text = 1;
    */
   fallbackText: string;
 
   /**
-   * What it says.
+   * The content.
    *
    * @generated from oneof octopus.chat.v1.Content.kind
    */
@@ -258,7 +258,7 @@ export type Content = Message$1<"octopus.chat.v1.Content"> & {
     case: "answer";
   } | {
     /**
-     * The session's state changed. The platform writes it; nobody posts it.
+     * The session's state changed. Written by the platform; cannot be posted.
      *
      * @generated from field: octopus.chat.v1.SessionChange change = 4;
      */
@@ -330,7 +330,7 @@ export type Message = Message$1<"octopus.chat.v1.Message"> & {
   sentAt?: Timestamp | undefined;
 
   /**
-   * What it says.
+   * The content.
    *
    * @generated from field: octopus.chat.v1.Content content = 11;
    */

@@ -44,7 +44,7 @@ export const RelayOpenSchema: GenMessage<RelayOpen> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_relay, 0);
 
 /**
- * The client has gone: nothing that waits for it is of use any more.
+ * The client is gone: frames that are queued for it are dropped.
  *
  * @generated from message octopus.chat.v1.RelayGone
  */
@@ -59,7 +59,7 @@ export const RelayGoneSchema: GenMessage<RelayGone> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_relay, 1);
 
 /**
- * The conversation has ended. What was on its way has been sent before.
+ * The conversation has ended. All queued frames were sent before.
  *
  * @generated from message octopus.chat.v1.RelayClosed
  */
@@ -80,8 +80,8 @@ export const RelayClosedSchema: GenMessage<RelayClosed> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_relay, 2);
 
 /**
- * One thing about one conversation, from the bridge. There are no rules to check here: what came from a client is checked
- * where it is decoded, and one client's mistake must not end the stream of all.
+ * One item of one conversation, from the bridge. It has no rules to check: a client's message is checked where it is
+ * decoded, and an invalid one must not end the stream of all.
  *
  * @generated from message octopus.chat.v1.FromClient
  */
@@ -94,13 +94,13 @@ export type FromClient = Message<"octopus.chat.v1.FromClient"> & {
   connection: number;
 
   /**
-   * The one thing.
+   * The item.
    *
    * @generated from oneof octopus.chat.v1.FromClient.item
    */
   item: {
     /**
-     * A client has come.
+     * A client has connected.
      *
      * @generated from field: octopus.chat.v1.RelayOpen open = 2;
      */
@@ -108,7 +108,7 @@ export type FromClient = Message<"octopus.chat.v1.FromClient"> & {
     case: "open";
   } | {
     /**
-     * A `ConverseRequest` as the client wrote it. Kept encoded, so that bad bytes cost only their sender something.
+     * A `ConverseRequest` as the client wrote it. Kept encoded, so that malformed bytes affect only their sender.
      *
      * @generated from field: bytes message = 3;
      */
@@ -116,7 +116,7 @@ export type FromClient = Message<"octopus.chat.v1.FromClient"> & {
     case: "message";
   } | {
     /**
-     * The client has taken so many bytes of messages: as many more may be sent.
+     * The client has received this many bytes of messages: as many more may be sent.
      *
      * @generated from field: uint32 taken = 4;
      */
@@ -124,7 +124,7 @@ export type FromClient = Message<"octopus.chat.v1.FromClient"> & {
     case: "taken";
   } | {
     /**
-     * The client has gone.
+     * The client is gone.
      *
      * @generated from field: octopus.chat.v1.RelayGone gone = 5;
      */
@@ -141,7 +141,7 @@ export const FromClientSchema: GenMessage<FromClient> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_relay, 3);
 
 /**
- * One thing about one conversation, from chat.
+ * One item of one conversation, from chat.
  *
  * @generated from message octopus.chat.v1.ToClient
  */
@@ -154,7 +154,7 @@ export type ToClient = Message<"octopus.chat.v1.ToClient"> & {
   connection: number;
 
   /**
-   * The one thing.
+   * The item.
    *
    * @generated from oneof octopus.chat.v1.ToClient.item
    */
@@ -168,7 +168,7 @@ export type ToClient = Message<"octopus.chat.v1.ToClient"> & {
     case: "message";
   } | {
     /**
-     * Chat has taken so many bytes of the client's messages: as many more may be sent.
+     * Chat has processed this many bytes of the client's messages: as many more may be sent.
      *
      * @generated from field: uint32 taken = 3;
      */
@@ -176,7 +176,7 @@ export type ToClient = Message<"octopus.chat.v1.ToClient"> & {
     case: "taken";
   } | {
     /**
-     * The conversation has ended, by whichever side.
+     * The conversation was ended by either side.
      *
      * @generated from field: octopus.chat.v1.RelayClosed closed = 4;
      */

@@ -16,7 +16,7 @@ export const file_octopus_chat_v1_relay_service: GenFile = /*@__PURE__*/
   fileDesc("CiNvY3RvcHVzL2NoYXQvdjEvcmVsYXlfc2VydmljZS5wcm90bxIPb2N0b3B1cy5jaGF0LnYxIjoKDFJlbGF5UmVxdWVzdBIqCgVpdGVtcxgBIAMoCzIbLm9jdG9wdXMuY2hhdC52MS5Gcm9tQ2xpZW50IksKDVJlbGF5UmVzcG9uc2USKAoFaXRlbXMYASADKAsyGS5vY3RvcHVzLmNoYXQudjEuVG9DbGllbnQSEAoIZHJhaW5pbmcYAiABKAgyawoMUmVsYXlTZXJ2aWNlElsKBVJlbGF5Eh0ub2N0b3B1cy5jaGF0LnYxLlJlbGF5UmVxdWVzdBoeLm9jdG9wdXMuY2hhdC52MS5SZWxheVJlc3BvbnNlIg+KtRgLCgEBEgZicmlkZ2UoATABQqoBChNjb20ub2N0b3B1cy5jaGF0LnYxQhFSZWxheVNlcnZpY2VQcm90b1ABWihvY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL2NoYXQvdjE7Y2hhdHYxqgIPT2N0b3B1cy5DaGF0LlYxygIPT2N0b3B1c1xDaGF0XFYx4gIbT2N0b3B1c1xDaGF0XFYxXEdQQk1ldGFkYXRh6gIRT2N0b3B1czo6Q2hhdDo6VjFiBnByb3RvMw", [file_octopus_chat_v1_relay, file_octopus_options_v1_options]);
 
 /**
- * What has come from clients since the last request. Without items: asks for a sign of life.
+ * Items from clients since the last request. Without items: a heartbeat.
  *
  * @generated from message octopus.chat.v1.RelayRequest
  */
@@ -37,7 +37,7 @@ export const RelayRequestSchema: GenMessage<RelayRequest> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_relay_service, 0);
 
 /**
- * What waits for clients. Without items: a sign of life.
+ * Items for clients. Without items: a heartbeat.
  *
  * @generated from message octopus.chat.v1.RelayResponse
  */
@@ -50,7 +50,7 @@ export type RelayResponse = Message<"octopus.chat.v1.RelayResponse"> & {
   items: ToClient[];
 
   /**
-   * The instance is stopping: it takes no more conversations, and ends those it has.
+   * The instance is stopping: it accepts no more conversations, and ends those it has.
    *
    * @generated from field: bool draining = 2;
    */
@@ -71,18 +71,18 @@ export const RelayResponseSchema: GenMessage<RelayResponse> = /*@__PURE__*/
  */
 export const RelayService: GenService<{
   /**
-   * Each conversation is one of `Converse`: the same admission, rules, limits, frames and ends. Only who carries it is
-   * another: a stream of its own would cost each silent person memory in both processes, and each message its writes.
+   * Each conversation is one of `Converse`: the same admission, rules, limits, frames and ends. It only
+   * shares a stream: one of its own would cost memory in both processes for each idle person, and writes per message.
    *
-   * The stream itself is for nobody, so it needs no token; every conversation on it does. It has no age. The answer's
-   * initial metadata names the running process in `octopus-instance`: a bridge that has a stream to it already needs no other.
+   * The stream itself acts for no person, so it needs no token; every conversation on it does. It has no maximum age.
+   * The answer's initial metadata contains the running process in `octopus-instance`: a bridge needs one stream to each.
    *
-   * Each side sends messages of a conversation as long as less than 128 KiB of them, and of 64 bytes more for each, are
-   * under way: not yet `taken` by the other side. So a slow reader holds up itself only, and chat cuts it off as it does
-   * on `Converse`.
+   * Each side sends messages of a conversation while less than 128 KiB of them, counting 64 bytes more for each, are
+   * in flight: not yet `taken` by the other side. So a slow reader delays only itself, and chat ends its conversation as
+   * it does on `Converse`.
    *
-   * When nothing has come for a second the bridge sends a request without items, which chat answers in kind; a bridge
-   * that hears nothing for 5 seconds gives the stream up. When the stream ends, its conversations have ended.
+   * When nothing has arrived for a second the bridge sends a request without items, which chat answers likewise; a bridge
+   * that receives nothing for 5 seconds closes the stream. When the stream ends, its conversations have ended.
    *
    * @generated from rpc octopus.chat.v1.RelayService.Relay
    */

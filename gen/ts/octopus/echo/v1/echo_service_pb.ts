@@ -14,7 +14,7 @@ export const file_octopus_echo_v1_echo_service: GenFile = /*@__PURE__*/
   fileDesc("CiJvY3RvcHVzL2VjaG8vdjEvZWNob19zZXJ2aWNlLnByb3RvEg9vY3RvcHVzLmVjaG8udjEiHgoLT25jZVJlcXVlc3QSDwoHcGF5bG9hZBgBIAEoDCIfCgxPbmNlUmVzcG9uc2USDwoHcGF5bG9hZBgBIAEoDCIgCg1TdHJlYW1SZXF1ZXN0Eg8KB3BheWxvYWQYASABKAwiIQoOU3RyZWFtUmVzcG9uc2USDwoHcGF5bG9hZBgBIAEoDDLCAQoLRWNob1NlcnZpY2USVQoET25jZRIcLm9jdG9wdXMuZWNoby52MS5PbmNlUmVxdWVzdBodLm9jdG9wdXMuZWNoby52MS5PbmNlUmVzcG9uc2UiEJACAYq1GAkKAQESBGVkZ2USXAoGU3RyZWFtEh4ub2N0b3B1cy5lY2hvLnYxLlN0cmVhbVJlcXVlc3QaHy5vY3RvcHVzLmVjaG8udjEuU3RyZWFtUmVzcG9uc2UiDYq1GAkKAQESBGVkZ2UoATABQqkBChNjb20ub2N0b3B1cy5lY2hvLnYxQhBFY2hvU2VydmljZVByb3RvUAFaKG9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvZWNoby92MTtlY2hvdjGqAg9PY3RvcHVzLkVjaG8uVjHKAg9PY3RvcHVzXEVjaG9cVjHiAhtPY3RvcHVzXEVjaG9cVjFcR1BCTWV0YWRhdGHqAhFPY3RvcHVzOjpFY2hvOjpWMWIGcHJvdG8z", [file_octopus_options_v1_options]);
 
 /**
- * Asks for an echo.
+ * A request for an echo.
  *
  * @generated from message octopus.echo.v1.OnceRequest
  */
@@ -56,7 +56,7 @@ export const OnceResponseSchema: GenMessage<OnceResponse> = /*@__PURE__*/
   messageDesc(file_octopus_echo_v1_echo_service, 1);
 
 /**
- * Asks for an echo on a stream.
+ * A request for an echo on a stream.
  *
  * @generated from message octopus.echo.v1.StreamRequest
  */
@@ -115,7 +115,7 @@ export const EchoService: GenService<{
     output: typeof OnceResponseSchema;
   },
   /**
-   * Sends back each payload, in order, for as long as the client sends. A broken stream has nothing to resume:
+   * Sends back each payload, in order, until the client's half ends. A broken stream has nothing to resume:
    * open a new one.
    *
    * @generated from rpc octopus.echo.v1.EchoService.Stream

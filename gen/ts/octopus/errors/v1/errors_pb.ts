@@ -29,7 +29,7 @@ export enum Reason {
   UNSPECIFIED = 0,
 
   /**
-   * A field is missing, malformed or out of bounds; `BadRequest` says which.
+   * A field is missing, malformed or out of bounds; `BadRequest` has the fields.
    *
    * @generated from enum value: REASON_INVALID_ARGUMENT = 1;
    */
@@ -113,7 +113,7 @@ export enum Reason {
   SESSION_ENDED = 12,
 
   /**
-   * The caller sends faster than allowed; `RetryInfo` says when to go on.
+   * The caller sends faster than allowed; `RetryInfo` has the time to wait.
    *
    * @generated from enum value: REASON_RATE_LIMITED = 13;
    */
@@ -134,7 +134,7 @@ export enum Reason {
   SLOW_READER = 15,
 
   /**
-   * No frame came from the client for too long.
+   * The client sent no frame for too long.
    *
    * @generated from enum value: REASON_HEARTBEAT_MISSED = 16;
    */
@@ -148,7 +148,7 @@ export enum Reason {
   STREAM_TOO_OLD = 17,
 
   /**
-   * A frame came out of order: no hello first, or a second hello.
+   * A frame was out of order: no hello first, or a second hello.
    *
    * @generated from enum value: REASON_PROTOCOL = 18;
    */
@@ -190,15 +190,15 @@ export enum Reason {
   INTERNAL = 23,
 
   /**
-   * The token was taken back before its end: the user logged out everywhere or has a new password. Log in again.
+   * The token was revoked: the user logged out everywhere or has a new password. Log in again.
    *
    * @generated from enum value: REASON_TOKEN_REVOKED = 24;
    */
   TOKEN_REVOKED = 24,
 
   /**
-   * The platform's store of messages is full, and takes none until it has room. Nothing that is stored is lost.
-   * `RetryInfo` says when to try again.
+   * The platform's store of messages is full, and accepts none until it has room. Nothing that is stored is lost.
+   * `RetryInfo` has the time to wait.
    *
    * @generated from enum value: REASON_STORAGE_FULL = 25;
    */

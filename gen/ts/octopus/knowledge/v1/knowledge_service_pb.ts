@@ -563,7 +563,7 @@ export const KnowledgeService: GenService<{
     output: typeof ListFaqsResponseSchema;
   },
   /**
-   * Replaces the content of an entry, and embeds it anew. VERSION_CONFLICT when `version` is not the current one.
+   * Replaces the content of an entry, and embeds it again. VERSION_CONFLICT when `version` is not the current one.
    *
    * @generated from rpc octopus.knowledge.v1.KnowledgeService.UpdateFaq
    */
@@ -583,7 +583,7 @@ export const KnowledgeService: GenService<{
     output: typeof DisableFaqResponseSchema;
   },
   /**
-   * Imports a CSV or JSONL file. Good lines are stored as they come, in batches; bad lines are reported and
+   * Imports a CSV or JSONL file. Valid lines are stored while they are read, in batches; bad lines are reported and
    * skipped. An entry with the same question and locale is updated, so importing twice changes nothing.
    * The server responds with its progress, and last with the report.
    *

@@ -2,7 +2,7 @@
 // @generated from file octopus/options/v1/options.proto (package octopus.options.v1, syntax proto3)
 /* eslint-disable */
 
-// Rules that live in the contract: who may call a method or post a kind of content, and which fields are personal data.
+// Rules in the contract: who may call a method or post a kind of content, and which fields are personal data.
 // Interceptors in `mesh/rpc` read them from the descriptors; no handler repeats them.
 
 import type { GenEnum, GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
@@ -61,7 +61,7 @@ export const AccessSchema: GenMessage<Access> = /*@__PURE__*/
  */
 export type Posting = Message<"octopus.options.v1.Posting"> & {
   /**
-   * The poster must have at least one of these roles. An empty list admits nobody: only the platform writes it.
+   * The poster must have at least one of these roles. With an empty list only the platform writes it.
    *
    * @generated from field: repeated octopus.options.v1.Role roles = 1;
    */
@@ -76,7 +76,7 @@ export const PostingSchema: GenMessage<Posting> = /*@__PURE__*/
   messageDesc(file_octopus_options_v1_options, 1);
 
 /**
- * What a caller must be. A person's roles come from the access token, a service's from its certificate.
+ * Role of a caller. A person's roles come from the access token, a service's from its certificate.
  *
  * @generated from enum octopus.options.v1.Role
  */
@@ -186,7 +186,7 @@ export enum CallLimit {
   CREDENTIALS = 2,
 
   /**
-   * Exchanges or gives back a refresh token.
+   * Exchanges or revokes a refresh token.
    *
    * @generated from enum value: CALL_LIMIT_TOKEN = 3;
    */
@@ -275,7 +275,7 @@ export const access: GenExtension<MethodOptions, Access> = /*@__PURE__*/
   extDesc(file_octopus_options_v1_options, 0);
 
 /**
- * How often one client address may call it. REASON_RATE_LIMITED above that; `RetryInfo` says when to go on.
+ * How often one client address may call it. REASON_RATE_LIMITED above that; `RetryInfo` has the time to wait.
  *
  * @generated from extension: octopus.options.v1.CallLimit limit = 50003;
  */

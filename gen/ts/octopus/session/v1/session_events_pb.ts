@@ -58,7 +58,7 @@ export type SessionEvent = Message<"octopus.session.v1.SessionEvent"> & {
     case: "opened";
   } | {
     /**
-     * A person was asked for.
+     * A person was requested.
      *
      * @generated from field: octopus.session.v1.HandoffRequested handoff_requested = 5;
      */
@@ -74,8 +74,8 @@ export type SessionEvent = Message<"octopus.session.v1.SessionEvent"> & {
     case: "assigned";
   } | {
     /**
-     * It was taken back from its agent: the offer lapsed, or the agent left duty. It waits again, before those who
-     * asked later.
+     * It was withdrawn from its agent: the offer lapsed, or the agent left duty. It waits again, ahead of later
+     * requests.
      *
      * @generated from field: octopus.session.v1.SessionRequeued requeued = 7;
      */
@@ -131,7 +131,7 @@ export const SessionOpenedSchema: GenMessage<SessionOpened> = /*@__PURE__*/
   messageDesc(file_octopus_session_v1_session_events, 1);
 
 /**
- * A person was asked for.
+ * A person was requested.
  *
  * @generated from message octopus.session.v1.HandoffRequested
  */
@@ -268,7 +268,7 @@ export const AgentEventSchema: GenMessage<AgentEvent> = /*@__PURE__*/
   messageDesc(file_octopus_session_v1_session_events, 8);
 
 /**
- * Tells every device of one person that a session of theirs changed, or that their place in the queue did.
+ * Notifies every device of one person that a session of theirs, or their place in the queue, has changed.
  * Subject: `notice.<tenant>.<user id>`. Chat instances subscribe for the users connected to them.
  *
  * @generated from message octopus.session.v1.SessionNotice

@@ -106,7 +106,7 @@ export type Session = Message<"octopus.session.v1.Session"> & {
   openedAt?: Timestamp | undefined;
 
   /**
-   * When a person was asked for; absent when not.
+   * When a person was requested; absent when not.
    *
    * @generated from field: google.protobuf.Timestamp handoff_at = 13;
    */
@@ -135,7 +135,7 @@ export type Session = Message<"octopus.session.v1.Session"> & {
   endReason: EndReason;
 
   /**
-   * Why a person was asked for.
+   * Why a person was requested.
    *
    * @generated from field: octopus.session.v1.HandoffReason handoff_reason = 17;
    */
@@ -219,7 +219,7 @@ export enum SessionState {
   BOT = 1,
 
   /**
-   * A person was asked for; none is free yet.
+   * A person was requested; none is free yet.
    *
    * @generated from enum value: SESSION_STATE_WAITING = 2;
    */
@@ -300,7 +300,7 @@ export const EndReasonSchema: GenEnum<EndReason> = /*@__PURE__*/
   enumDesc(file_octopus_session_v1_session, 1);
 
 /**
- * Why a person was asked for.
+ * Why a person was requested.
  *
  * @generated from enum octopus.session.v1.HandoffReason
  */
@@ -318,7 +318,7 @@ export enum HandoffReason {
   BUTTON = 1,
 
   /**
-   * The customer asked in words.
+   * The customer asked for it in a message.
    *
    * @generated from enum value: HANDOFF_REASON_WORDS = 2;
    */

@@ -17,7 +17,7 @@ export const file_octopus_session_v1_session_service: GenFile = /*@__PURE__*/
   fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAUiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInMKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj0KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgq6SAeCAQQQASAAIkYKFlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjMKFEFjY2VwdFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiRQoVQWNjZXB0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIwChFFbmRTZXNzaW9uUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAIkIKEkVuZFNlc3Npb25SZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iVAoVU2V0QWdlbnRTdGF0dXNSZXF1ZXN0EjsKBnN0YXR1cxgBIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1c0IKukgHggEEEAEgACJCChZTZXRBZ2VudFN0YXR1c1Jlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IhEKD0dldEFnZW50UmVxdWVzdCI8ChBHZXRBZ2VudFJlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IlAKEUxpc3RBZ2VudHNSZXF1ZXN0Eh0KCXBhZ2Vfc2l6ZRgBIAEoBUIKukgHGgUYyAEoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiAAiJyChJMaXN0QWdlbnRzUmVzcG9uc2USKQoGYWdlbnRzGAEgAygLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIYChB3YWl0aW5nX3Nlc3Npb25zGAMgASgFMtEJCg5TZXNzaW9uU2VydmljZRJxCgtPcGVuU2Vzc2lvbhImLm9jdG9wdXMuc2Vzc2lvbi52MS5PcGVuU2Vzc2lvblJlcXVlc3QaJy5vY3RvcHVzLnNlc3Npb24udjEuT3BlblNlc3Npb25SZXNwb25zZSIRkAICirUYCgoCAwQSBGVkZ2UShgEKCkdldFNlc3Npb24SJS5vY3RvcHVzLnNlc3Npb24udjEuR2V0U2Vzc2lvblJlcXVlc3QaJi5vY3RvcHVzLnNlc3Npb24udjEuR2V0U2Vzc2lvblJlc3BvbnNlIimQAgGKtRgiCgYDBAUGCAISBGVkZ2USBGNoYXQSA2JvdBIHYXJjaGl2ZRKIAQoQTGlzdE9wZW5TZXNzaW9ucxIrLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0T3BlblNlc3Npb25zUmVxdWVzdBosLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0T3BlblNlc3Npb25zUmVzcG9uc2UiGZACAYq1GBIKBAMEBQYSBGVkZ2USBGNoYXQSdwoMTGlzdFNlc3Npb25zEicub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaKC5vY3RvcHVzLnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiFJACAYq1GA0KBQMEBQYIEgRlZGdlEoABCg5SZXF1ZXN0SGFuZG9mZhIpLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXN0SGFuZG9mZlJlcXVlc3QaKi5vY3RvcHVzLnNlc3Npb24udjEuUmVxdWVzdEhhbmRvZmZSZXNwb25zZSIXkAICirUYEAoDAwQCEgRlZGdlEgNib3QSdgoNQWNjZXB0U2Vzc2lvbhIoLm9jdG9wdXMuc2Vzc2lvbi52MS5BY2NlcHRTZXNzaW9uUmVxdWVzdBopLm9jdG9wdXMuc2Vzc2lvbi52MS5BY2NlcHRTZXNzaW9uUmVzcG9uc2UiEJACAoq1GAkKAQUSBGVkZ2UScAoKRW5kU2Vzc2lvbhIlLm9jdG9wdXMuc2Vzc2lvbi52MS5FbmRTZXNzaW9uUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5FbmRTZXNzaW9uUmVzcG9uc2UiE5ACAoq1GAwKBAMEBQYSBGVkZ2USeQoOU2V0QWdlbnRTdGF0dXMSKS5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXF1ZXN0Gioub2N0b3B1cy5zZXNzaW9uLnYxLlNldEFnZW50U3RhdHVzUmVzcG9uc2UiEJACAoq1GAkKAQUSBGVkZ2USZwoIR2V0QWdlbnQSIy5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXF1ZXN0GiQub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFnZW50UmVzcG9uc2UiEJACAYq1GAkKAQUSBGVkZ2USbgoKTGlzdEFnZW50cxIlLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVzcG9uc2UiEZACAYq1GAoKAgUGEgRlZGdlQsEBChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhNTZXNzaW9uU2VydmljZVByb3RvUAFaLm9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvc2Vzc2lvbi92MTtzZXNzaW9udjGqAhJPY3RvcHVzLlNlc3Npb24uVjHKAhJPY3RvcHVzXFNlc3Npb25cVjHiAh5PY3RvcHVzXFNlc3Npb25cVjFcR1BCTWV0YWRhdGHqAhRPY3RvcHVzOjpTZXNzaW9uOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
- * Where the shopper comes from.
+ * The channel through which the shopper arrived.
  *
  * @generated from message octopus.session.v1.OpenSessionRequest
  */
@@ -115,7 +115,7 @@ export const GetSessionResponseSchema: GenMessage<GetSessionResponse> = /*@__PUR
   messageDesc(file_octopus_session_v1_session_service, 3);
 
 /**
- * Asks for the caller's open sessions.
+ * A request for the caller's open sessions.
  *
  * @generated from message octopus.session.v1.ListOpenSessionsRequest
  */
@@ -221,7 +221,7 @@ export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@_
   messageDesc(file_octopus_session_v1_session_service, 7);
 
 /**
- * Asks for a person.
+ * A request for a person.
  *
  * @generated from message octopus.session.v1.RequestHandoffRequest
  */
@@ -396,7 +396,7 @@ export const SetAgentStatusResponseSchema: GenMessage<SetAgentStatusResponse> = 
   messageDesc(file_octopus_session_v1_session_service, 15);
 
 /**
- * Asks for the caller as an agent.
+ * A request for the caller as an agent.
  *
  * @generated from message octopus.session.v1.GetAgentRequest
  */
@@ -513,13 +513,13 @@ export const SessionService: GenService<{
   /**
    * Returns one session.
    *
-   * NOT_FOUND unless the caller may see it. This is the one rule of who sees a session and its history, and every
-   * reader keeps it (ListSessions here, ListMessages of the archive):
+   * NOT_FOUND unless the caller may see it. The same rule of visibility applies to a session's history and to every
+   * other method (ListSessions here, ListMessages of the archive):
    * - visitors and customers see their own;
    * - agents see those offered to them, their own, those in which they talked before, and those that wait;
    * - supervisors and administrators see every session of the shop, and so do services.
    *
-   * To follow a session live and to speak in it is for those who take part: the customer, and the agent who has it.
+   * Only participants, the customer and the assigned agent, can follow a session live and post messages.
    *
    * @generated from rpc octopus.session.v1.SessionService.GetSession
    */
@@ -551,11 +551,11 @@ export const SessionService: GenService<{
     output: typeof ListSessionsResponseSchema;
   },
   /**
-   * Asks for a person: the session is assigned to the least loaded available agent with free capacity,
-   * or waits in order. Asking again changes nothing.
+   * Requests a person: the session is assigned to the least loaded available agent with free capacity,
+   * or waits in order. Repeating it changes nothing.
    *
-   * The request is durable when the call returns. While the live queue is out of reach the session stays WAITING,
-   * and is assigned when the queue is back.
+   * The request is durable when the call returns. While the live queue is unreachable the session stays WAITING,
+   * and is assigned when the queue is reachable again.
    *
    * @generated from rpc octopus.session.v1.SessionService.RequestHandoff
    */
@@ -566,7 +566,7 @@ export const SessionService: GenService<{
   },
   /**
    * Accepts a session that was offered to the calling agent. Accepting again changes nothing.
-   * SESSION_STATE when it was meanwhile offered to someone else.
+   * SESSION_STATE when it was offered to someone else in the meantime.
    *
    * @generated from rpc octopus.session.v1.SessionService.AcceptSession
    */
@@ -596,7 +596,7 @@ export const SessionService: GenService<{
     output: typeof SetAgentStatusResponseSchema;
   },
   /**
-   * Returns the caller as the queue sees one; an agent never seen before is away.
+   * Returns the caller as an agent; one without a record has the status AWAY.
    *
    * @generated from rpc octopus.session.v1.SessionService.GetAgent
    */

@@ -167,7 +167,7 @@ export const SignedIdentitySchema: GenMessage<SignedIdentity> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_auth_service, 3);
 
 /**
- * Asks for a shopper's token.
+ * A request for a shopper's token.
  *
  * @generated from message octopus.user.v1.IdentifyShopperRequest
  */
@@ -257,7 +257,7 @@ export type IssueClientTokenRequest = Message<"octopus.user.v1.IssueClientTokenR
   clientSecret: string;
 
   /**
-   * Wanted scopes; empty means all that the partner was given.
+   * Requested scopes; empty means all scopes of the partner.
    *
    * @generated from field: repeated string scopes = 4;
    */
@@ -457,7 +457,7 @@ export const ChangePasswordResponseSchema: GenMessage<ChangePasswordResponse> = 
   messageDesc(file_octopus_user_v1_auth_service, 15);
 
 /**
- * Asks for the public keys.
+ * A request for the public keys.
  *
  * @generated from message octopus.user.v1.GetKeySetRequest
  */
@@ -496,22 +496,22 @@ export const GetKeySetResponseSchema: GenMessage<GetKeySetResponse> = /*@__PURE_
 /**
  * Issues and revokes tokens.
  *
- * Access tokens are EdDSA JWTs that live 15 minutes; their claims are `iss` ("octopus"), `aud`
+ * Access tokens are EdDSA JWTs, valid for 15 minutes; their claims are `iss` ("octopus"), `aud`
  * ("octopus"), `sub` (user id), `tid` (tenant), `roles` (names without the ROLE_ prefix), `scope`,
- * `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, live 30 days, and each can be used once:
+ * `name`, `gen` (the user's token generation), `iat`, `exp`, `jti`. Refresh tokens are opaque, valid for 30 days, and each can be used once:
  * using one twice revokes its whole family, because it must have been stolen.
  *
- * Disabling a user, logging out everywhere and a new password take back every token that the user has: access
+ * Disabling a user, logging out everywhere and a new password revoke every token of the user: access
  * tokens of an older generation are refused by every service within 2 seconds, and open streams end.
  *
  * @generated from service octopus.user.v1.AuthService
  */
 export const AuthService: GenService<{
   /**
-   * Logs a member of staff in with a password. Wrong name and wrong password are not told apart, and
+   * Logs a member of staff in with a password. Wrong name and wrong password have the same error, and
    * cost the same time. After 5 failures from one address, each further one doubles the time until the name may
-   * be tried from there again, up to 15 minutes; RATE_LIMITED and `RetryInfo` say so. Who comes from an address
-   * where this name has logged in before waits 30 seconds at most, whatever others guess elsewhere.
+   * be tried from there again, up to 15 minutes; then RATE_LIMITED with `RetryInfo` is returned. From an address
+   * where this name has logged in before, the wait is 30 seconds at most, whatever others try elsewhere.
    *
    * @generated from rpc octopus.user.v1.AuthService.LogIn
    */
@@ -521,9 +521,9 @@ export const AuthService: GenService<{
     output: typeof LogInResponseSchema;
   },
   /**
-   * Gives a shopper a token: a customer whose identity the shop's server signed, or, without a signature,
-   * a new anonymous visitor. RATE_LIMITED when one address makes visitors of a shop faster than people arrive; a
-   * visitor who never sent a message is deleted after some days.
+   * Issues a token to a shopper: a customer whose identity the shop's server signed, or, without a signature,
+   * a new anonymous visitor. RATE_LIMITED when one address creates too many visitors of a shop; a
+   * visitor without a message is deleted after some days.
    *
    * @generated from rpc octopus.user.v1.AuthService.IdentifyShopper
    */
@@ -543,7 +543,7 @@ export const AuthService: GenService<{
     output: typeof IssueClientTokenResponseSchema;
   },
   /**
-   * Exchanges a refresh token for a new pair and uses the old one up.
+   * Exchanges a refresh token for a new pair and invalidates the old one.
    *
    * @generated from rpc octopus.user.v1.AuthService.RefreshToken
    */
@@ -563,8 +563,8 @@ export const AuthService: GenService<{
     output: typeof RevokeTokenResponseSchema;
   },
   /**
-   * Ends every session of the caller on every device: all access and refresh tokens are taken back, open
-   * streams end with REASON_TOKEN_REVOKED. Atomic; repeating it takes back what was issued meanwhile.
+   * Ends every session of the caller on every device: all access and refresh tokens are revoked, open
+   * streams end with REASON_TOKEN_REVOKED. Atomic; repeating it revokes tokens issued in the meantime.
    *
    * @generated from rpc octopus.user.v1.AuthService.LogOutEverywhere
    */
@@ -574,8 +574,8 @@ export const AuthService: GenService<{
     output: typeof LogOutEverywhereResponseSchema;
   },
   /**
-   * Gives the calling member of staff a new password. Every token issued before is taken back, on this device
-   * too; the response holds a new pair to go on with. CREDENTIALS_WRONG when the old password is wrong; such
+   * Changes the password of the calling member of staff. Every token issued before is revoked, on this device
+   * too; the response contains a new pair. CREDENTIALS_WRONG when the old password is wrong; such
    * attempts count as failed log-ins. INVALID_ARGUMENT when the new password is the old one.
    *
    * @generated from rpc octopus.user.v1.AuthService.ChangePassword

@@ -74,7 +74,7 @@ export type UserEvent = Message<"octopus.user.v1.UserEvent"> & {
     case: "merged";
   } | {
     /**
-     * Every token that the user had was taken back.
+     * Every token of the user was revoked.
      *
      * @generated from field: octopus.user.v1.UserLoggedOut logged_out = 7;
      */
@@ -149,7 +149,7 @@ export const UserMergedSchema: GenMessage<UserMerged> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_user_events, 3);
 
 /**
- * Every token that the user had was taken back: nobody acts as this user until the next log-in.
+ * Every token of the user was revoked: the next action needs a log-in.
  *
  * @generated from message octopus.user.v1.UserLoggedOut
  */
@@ -177,8 +177,8 @@ export const UserLoggedOutSchema: GenMessage<UserLoggedOut> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_user_events, 4);
 
 /**
- * What every service must know to refuse tokens before their end. Kept in the NATS KV bucket `revocations` under
- * `<tenant>.<user id>` for as long as an access token lives; every server watches it.
+ * A revocation, which lets every service refuse tokens before they expire. Kept in the NATS KV bucket `revocations` under
+ * `<tenant>.<user id>` for the lifetime of an access token; every server watches it.
  *
  * @generated from message octopus.user.v1.Revocation
  */
@@ -213,7 +213,7 @@ export const RevocationSchema: GenMessage<Revocation> = /*@__PURE__*/
   messageDesc(file_octopus_user_v1_user_events, 5);
 
 /**
- * Why a user's tokens were taken back.
+ * Why a user's tokens were revoked.
  *
  * @generated from enum octopus.user.v1.LogOutCause
  */
