@@ -15,6 +15,7 @@ pytestmark = pytest.mark.e2e
 
 # Not those of the other tests: their tokens are taken back here.
 LOGIN = "xiaoxing"
+SMALL_PHONE = {"width": 360, "height": 640}
 NEW_PASSWORD = "a new password, and long enough"
 
 
@@ -97,3 +98,13 @@ async def test_an_agent_who_is_disabled_is_told_so_at_once_and_at_the_next_log_i
         await users.UpdateUser(
             user_service_pb2.UpdateUserRequest(user_id=user_id, disabled=False), metadata=admin.metadata
         )
+
+
+@pytest.mark.parametrize("locale", ["zh-CN", "en-GB"])
+async def test_an_agent_reaches_every_button_of_the_bar_on_a_small_phone(
+    browser: Browser, octopus: Octopus, xinghe: Shop, locale: str
+) -> None:
+    page = await open_page(browser, octopus, "/agent/", SMALL_PHONE, locale)
+    await log_in_as(page, xinghe, LOGIN, password_of(xinghe, LOGIN))
+    for button in ("status-select", "language", "account", "log-out"):
+        await expect(page.get_by_test_id(button)).to_be_in_viewport(ratio=1, timeout=SLOW_MS)
