@@ -56,7 +56,7 @@ function Home() {
             ))}
           </ol>
           <p>{text.logins}</p>
-          <pre>octopus status</pre>
+          <pre>.venv/bin/octopus status</pre>
         </section>}
         <section>
           <h2>{text.embedTitle}</h2>
