@@ -1,1 +1,1 @@
-"""Every conversation, kept for good and read by page."""
+"""The history of all conversations, stored permanently and read by page."""

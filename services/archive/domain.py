@@ -44,9 +44,9 @@ def left_out(written: Sequence[Archived], known: Collection[tuple[int, int]]) ->
 
 
 def collided(left_out: Sequence[Archived], posted: Collection[tuple[int, int, str]]) -> list[Archived]:
-    """Return those of the messages left out at whose position another message stands.
+    """Return those of the skipped messages whose position another message has.
 
-    The log was lost then, and has begun to count anew. The others were left out because their author's id stands for
+    The log was lost then, and its sequence started again. The others were left out because their author's id stands for
     another message already: `posted` has it, with session and side.
     """
     return [

@@ -18,7 +18,7 @@ def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:
         raise Poison("the entry is not of the shop and session that its subject names, or has no message id")
     body = message_pb2.Message()
     body.CopyFrom(message)
-    # These stand in columns, and the position comes from the stream.
+    # These have columns of their own, and the position comes from the stream.
     for column in ("id", "session_id", "seq", "previous_seq", "sent_at", "client_message_id"):
         body.ClearField(column)
     body.sender.ClearField("user_id")

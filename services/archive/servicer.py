@@ -25,7 +25,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Q, R]"
 
 
 class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
-    """Reads history for those who may. The contract lets in shoppers, staff, and partners with the scope chat.read."""
+    """Read history. The contract admits shoppers, staff, and partners with the scope chat.read."""
 
     def __init__(
         self, *, db: Database, store: ArchiveStore, sessions: session_service_pb2_grpc.SessionServiceStub
@@ -37,7 +37,7 @@ class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
     async def ListMessages(
         self, request: pb.ListMessagesRequest, context: Context[pb.ListMessagesRequest, pb.ListMessagesResponse]
     ) -> pb.ListMessagesResponse:
-        """Return a page of a session's messages to whoever may see the session."""
+        """Return a page of a session's messages. NOT_FOUND unless the caller may see the session."""
         reader = principal.current()
         size, (position,) = _MESSAGES.size(request.page_size), _MESSAGES.position(request.page_token)
         before = domain.first_before(request.before_seq, position)
@@ -52,7 +52,7 @@ class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
     async def FindMessage(
         self, request: pb.FindMessageRequest, context: Context[pb.FindMessageRequest, pb.FindMessageResponse]
     ) -> pb.FindMessageResponse:
-        """Return the message that an author's side knows by its own id, or an empty response."""
+        """Return the message with a client message id of an author's side, or an empty response."""
         tenant_id = principal.current().tenant_id
         async with self._db.tenant(tenant_id) as conn:
             found = await self._store.find(
@@ -66,7 +66,7 @@ class ArchiveServicer(archive_service_pb2_grpc.ArchiveServiceServicer):
 
     async def _check_visible(self, reader: Principal, session_id: int) -> None:
         """Ask the session service, which has the one rule of who sees a session; its NOT_FOUND is ours."""
-        # A partner sees what the shop sees, but is nobody to the session service.
+        # A partner sees every session of the shop, and the session service does not serve partners.
         is_partner = reader.has(options_pb2.ROLE_PARTNER)
         caller = metadata.as_service(reader.tenant_id) if is_partner else metadata.on_behalf(reader)
         await self._sessions.GetSession(session_service_pb2.GetSessionRequest(session_id=session_id), metadata=caller)

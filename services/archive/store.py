@@ -75,7 +75,7 @@ class ArchiveStore:
     async def find(
         self, conn: Connection, tenant_id: str, session_id: int, *, sender_kind: int, client_message_id: str
     ) -> Archived | None:
-        """Return the message that an author's side knows by an id, None when there is none."""
+        """Return the message with a client message id of an author's side, None when there is none."""
         query = f"""
             SELECT {_COLUMNS} FROM cs_message
             WHERE tenant_id = %s AND session_id = %s AND sender_kind = %s AND client_message_id = %s

@@ -1,1 +1,1 @@
-"""Keep what a shop knows, and finds it by meaning."""
+"""Store a shop's FAQ, and search it by meaning."""

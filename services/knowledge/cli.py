@@ -183,7 +183,7 @@ def _explained(refused: Refused) -> str:
         case errors_pb2.REASON_ROLE_NOT_ALLOWED:
             return "This person may not import: ask for the role of a knowledge admin. 此账号没有知识管理员权限。"
         case errors_pb2.REASON_UNAVAILABLE:
-            return f"The platform cannot be reached, or went away: {refused.description}. 平台无法连接，请稍后重试。"
+            return f"The platform cannot be reached, or has stopped: {refused.description}. 平台无法连接，请稍后重试。"
     return f"{refused.reason_name}: {refused.description}"
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DIMENSIONS: Final = 384
 
 # Characters in one batch of the worker thread. A search waits at most for one batch of an import: about 200 ms, or a
-# second for an answer of the greatest length, which is a batch by itself.
+# second for an answer of the greatest length, which is a batch of its own.
 _CHARACTERS_AT_ONCE: Final = 200
 
 
@@ -38,7 +38,7 @@ class Embedder(Protocol):
 class E5:
     """multilingual-e5-small with its own prefixes for queries and passages, quantised to 4 bits.
 
-    It computes in one worker thread, so that the event loop goes on and the model, which is not made for several
+    It computes in one worker thread, so that the event loop is not blocked and the model, which is not made for several
     callers, has one. A query takes about 15 ms, a passage of one sentence about 20 ms.
     """
 
@@ -88,7 +88,7 @@ class E5:
 
 
 def batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Split texts into batches of at most 200 characters; a longer text is a batch by itself."""
+    """Split texts into batches of at most 200 characters; a longer text is a batch of its own."""
     batch: list[str] = []
     size = 0
     for text in texts:

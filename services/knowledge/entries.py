@@ -40,7 +40,7 @@ class Entries:
         self._next_id = next_id
 
     async def create(self, tenant_id: str, request_id: str, content: Content) -> Faq:
-        """Add an entry; the same `request_id` gives back the one it made. Raise `AlreadyExists`."""
+        """Add an entry; the same `request_id` returns the entry it created. Raise `AlreadyExists`."""
         async with self._database.tenant(tenant_id) as conn:
             if made := await store.by_request(conn, tenant_id, request_id):
                 return made
@@ -50,7 +50,7 @@ class Entries:
             for faq in await store.insert(conn, tenant_id, {faq_id: content}, request_id=request_id):
                 await store.embed(conn, tenant_id, {faq_id: vectors})
                 return faq
-            # Not inserted: the same request was served meanwhile, or the question is answered already.
+            # Not inserted: the same request was served in the meantime, or the question has an entry.
             if made := await store.by_request(conn, tenant_id, request_id):
                 return made
         raise AlreadyExists
@@ -110,7 +110,7 @@ class Entries:
         raise AlreadyExists
 
     async def _save(self, tenant_id: str, contents: Sequence[Content]) -> Saved:
-        """Make one attempt. Raise `_OvertakenError` when one of the entries changed meanwhile."""
+        """Make one attempt. Raise `_OvertakenError` when one of the entries was changed in the meantime."""
         async with self._database.tenant(tenant_id) as conn:
             found = await store.by_questions(conn, tenant_id, [(each.locale, each.question) for each in contents])
         known = {(faq.content.locale, faq.content.question): faq for faq in found}

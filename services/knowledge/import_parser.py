@@ -217,7 +217,7 @@ class Csv:
         if not self._header:
             raise FileRefused(f"the header {problem}")
         yield Record(first.number, first.end, problem=problem)
-        # Those before the last must each stand alone, so that no line is looked at a third time.
+        # Those before the last must each be parsed alone, so that no line is parsed a third time.
         for line in others[:-1]:
             problem, rows = _parsed([line])
             if problem:

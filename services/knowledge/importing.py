@@ -60,7 +60,7 @@ class Import:
         self._reader = reader
         self._max_bytes = max_bytes
         self._batch: list[Content] = []
-        # The line on which each entry stands, by locale and question. Only hashes: a file may have 100,000s of them.
+        # The line of each entry, by locale and question. Only hashes: a file may have 100,000s of them.
         self._lines: dict[int, int] = {}
         self._received = 0
         self._told = 0
@@ -97,7 +97,7 @@ class Import:
         if not problems:
             key = hash((content.locale, content.question))
             if key in self._lines:
-                problems = [("question", f"stands on line {self._lines[key]} already; keep one of the two")]
+                problems = [("question", f"is on line {self._lines[key]} already; keep one of the two")]
             else:
                 self._lines[key] = record.line
                 self._batch.append(content)

@@ -1,9 +1,9 @@
 """Find the entries nearest to a vector, in one shop.
 
 A shop with few texts is searched exactly: its vectors are read over `cs_faq_embedding_by_tenant` and sorted, which
-takes about a millisecond per thousand. A shop with many goes over the HNSW index, which knows nothing of shops: it
-yields everybody's neighbours, nearest first, and the condition on the tenant drops the others'. The iterative scan of
-pgvector goes on until enough of the shop's own are found, or gives up after `hnsw.max_scan_tuples`. In that case, which
+takes about a millisecond per thousand. A shop with many uses the HNSW index, which is shared by all shops: it
+yields the neighbours of all shops, nearest first, and the condition on the tenant filters them. The iterative scan of
+pgvector continues until enough of the shop's own are found, or stops after `hnsw.max_scan_tuples`. In that case, which
 is that of a shop that is small beside the others, the exact way answers. So a shop always gets its `limit` entries.
 """
 

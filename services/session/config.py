@@ -10,8 +10,8 @@ class SessionConfig(ServiceConfig):
 
     # How long an agent has to accept an offer, in seconds.
     offer_s: float = Field(default=60, gt=0, le=3600)
-    # A session without a message for so long is ended, in seconds. Less than the three days that the log is kept, where
-    # the time of the last message is read.
+    # A session without a message for this long is ended, in seconds. Less than the three days that the log is kept,
+    # where the time of the last message is read.
     idle_s: float = Field(default=24 * 3600, gt=0, le=2 * 24 * 3600)
     # How often lapsed offers are looked for, and queues that missed something are brought up to date, in seconds.
     lapse_every_s: float = Field(default=1, gt=0, le=60)

@@ -143,7 +143,7 @@ class Agents(Protocol):
         """Take over another name or capacity."""
 
     async def logged_out(self, tenant_id: str, user_id: int, *, display_name: str, token_generation: int) -> None:
-        """Take an agent off duty whose tokens older than this generation were taken back."""
+        """Take an agent off duty whose tokens older than this generation were revoked."""
 
 
 class UserEvents:

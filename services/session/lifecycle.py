@@ -57,7 +57,7 @@ class Lifecycle:
     async def request_handoff(self, viewer: Viewer, session_id: int, reason: HandoffReason) -> Session:
         """Let a session wait for a person, and offer it at once when one is free.
 
-        It waits from the moment the database has it; while the live queue is away it is offered later.
+        It waits as soon as the database has it; while the live queue is unreachable it is offered later.
         """
         async with self._store.unit_of_work(viewer.tenant_id) as work:
             before = viewer.must_see(await work.session(session_id))
@@ -99,8 +99,8 @@ class Lifecycle:
     async def merge(self, tenant_id: str, *, visitor_id: int, customer_id: int, customer_name: str) -> None:
         """Move a visitor's sessions to the customer that the visitor is.
 
-        A customer has one open session: when both have one, the session in the later state goes on, of equal ones the
-        younger, and the other ends. Repeating it changes nothing.
+        A customer has one open session: when both have one, the session in the later state stays open, of equal ones
+        the younger, and the other ends. Repeating it changes nothing.
         """
         async with self._store.unit_of_work(tenant_id) as work:
             sessions = await work.of_visitor(visitor_id, and_open_of=customer_id)

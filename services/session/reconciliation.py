@@ -1,4 +1,4 @@
-"""Periodic jobs: let offers lapse, end silent sessions, and compare the live queues with the database."""
+"""Periodic jobs: expire offers, end idle sessions, and compare the live queues with the database."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reconciliation:
         self._idle = idle
 
     async def lapse_offers(self) -> None:
-        """Return offers to the queue that nobody accepted in time."""
+        """Return sessions to the queue whose offer was not accepted in time."""
         await each(await self._store.lapsed(limit=_MOST), lambda lapsed: self._duty.lapse(*lapsed))
 
     async def reconcile(self) -> None:
@@ -36,7 +36,7 @@ class Reconciliation:
         await each(await self._store.live_tenants(), self._assigner.reconcile)
 
     async def end_idle(self) -> None:
-        """End sessions in which nobody has said anything for too long.
+        """End sessions without a message for too long.
 
         `active_at` is only a lower bound, as it is not updated with each message: the log has the last one.
         """

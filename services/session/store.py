@@ -166,7 +166,7 @@ class Store:
         return [Lapsed(**row) for row in rows]
 
     async def idle(self, silent: timedelta, *, limit: int) -> list[Idle]:
-        """Return open sessions without a known message for so long."""
+        """Return open sessions without a known message for this long."""
         rows = await self._everywhere(
             "SELECT tenant_id, id AS session_id FROM cs_session"
             " WHERE state <> 5 AND active_at < clock_timestamp() - %(silent)s ORDER BY active_at LIMIT %(limit)s",

@@ -86,7 +86,7 @@ class UnitOfWork:
             return await self._placed(before)
         cursor = await self._conn.execute(UPDATE.encode(), session_values(after))
         if cursor.rowcount != 1:
-            raise VersionConflict("the session changed meanwhile; read it again")
+            raise VersionConflict("the session was changed in the meantime; read it again")
         after = await self._placed(after)
         await self._announcer.session(self._conn, before, after, what, self.now)
         return after
@@ -103,7 +103,7 @@ class UnitOfWork:
         return agent_of(found[0]) if found else None
 
     async def agent_or_new(self, user_id: int, display_name: str) -> Agent:
-        """Lock an agent; create one who is away when there is none."""
+        """Lock an agent; create one with the status away when there is none."""
         await self._conn.execute(
             "INSERT INTO cs_agent (tenant_id, user_id, display_name, status, capacity, version)"
             " VALUES (%s, %s, %s, %s, %s, 0) ON CONFLICT DO NOTHING",

@@ -1,4 +1,4 @@
-"""Changes of a session in words, for clients that do not know this kind of content."""
+"""Texts for changes of a session, for clients that do not support this kind of content."""
 
 from __future__ import annotations
 

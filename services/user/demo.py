@@ -101,7 +101,7 @@ class Logins(TypedDict):
 
 
 def logins(known: Logins) -> Logins:
-    """Return the log-ins of everybody in the demo: what is known stays, what is missing is made up."""
+    """Return the log-ins of all demo users: existing ones are kept, missing ones are generated."""
     return {"shops": {shop.tenant_id: _shop_logins(shop, known["shops"].get(shop.tenant_id)) for shop in SHOPS}}
 
 
@@ -167,7 +167,7 @@ async def _put(parts: Parts, tenant_id: str, person: Person, password: str) -> N
         kept = await credential_store.credential(conn, tenant_id, user.id)
     passwords = parts.directory.passwords
     if not await passwords.verify(kept, password):
-        # The user is older than the file, which was lost and made anew.
+        # The user is older than the file, which was lost and written again.
         hashed = await passwords.hash(password)
         async with parts.db.tenant(tenant_id) as conn:
             await credential_store.put_credential(conn, tenant_id, user.id, hashed)

@@ -41,7 +41,7 @@ class UserEvents:
         await self._add(conn, customer, pb.UserEvent(merged=merged))
 
     async def logged_out(self, conn: Connection, user: User, cause: LogOutCause, generation: int) -> None:
-        """Announce that every token which the user had was taken back."""
+        """Publish that every token of the user was revoked."""
         change = pb.UserLoggedOut(cause=pb.LogOutCause.ValueType(int(cause)), generation=generation)
         await self._add(conn, user, pb.UserEvent(logged_out=change))
 

@@ -60,7 +60,7 @@ class SignIn:
         return await self._start(tenant_id, user.id, proof="password", hashed=hashed)
 
     async def change_password(self, tenant_id: str, user_id: int, old: str, new: str, *, address: str = "") -> Tokens:
-        """Give a member of staff another password, take back all tokens, and return a new pair."""
+        """Change the password of a member of staff, revoke all tokens, and return a new pair."""
         domain.check_new_password(old, new)
         async with self.db.tenant(tenant_id) as conn:
             known = domain.found(await self.users.user(conn, tenant_id, user_id))
@@ -200,7 +200,7 @@ class SignIn:
         user = domain.found(await self.users.user(conn, tenant_id, user_id, lock=True))
         domain.may_log_in(user, tenant)
         if hashed is not None and hashed != await credential_store.credential(conn, tenant_id, user_id):
-            raise CredentialsWrong("the password was changed meanwhile; log in with the new one")
+            raise CredentialsWrong("the password was changed in the meantime; log in with the new one")
         return user
 
     def _tokens(self, user: User, issued: Issued) -> Tokens:

@@ -43,7 +43,7 @@ class Duty:
         return await self.agent(viewer, name=name)
 
     async def agent(self, viewer: Viewer, *, name: str) -> Agent:
-        """Return the calling agent; one never seen before is away."""
+        """Return the calling agent; one without a record has the status away."""
         agent = await self._store.agent(viewer.tenant_id, viewer.user_id)
         return agent or Agent(tenant_id=viewer.tenant_id, user_id=viewer.user_id, display_name=name)
 
@@ -52,7 +52,7 @@ class Duty:
         async with self._store.unit_of_work(tenant_id) as work:
             before = await work.agent(agent_id)
             offers = await work.offers_to(agent_id)
-            # Accepted or requeued meanwhile, perhaps by another instance.
+            # Accepted or requeued in the meantime, perhaps by another instance.
             if before is None or not any(offer.has_lapsed(work.now) for offer in offers):
                 return
             after, requeued = await _save_agent(work, before, before.change(status=AgentStatus.AWAY))
@@ -71,11 +71,11 @@ class Duty:
         await self._assigner.settle(tenant_id, agents=[after])
 
     async def logged_out(self, tenant_id: str, user_id: int, *, display_name: str, token_generation: int) -> None:
-        """Take an agent off duty whose tokens were taken back, and send all their sessions back to the queue.
+        """Take an agent off duty whose tokens were revoked, and return all their sessions to the queue.
 
         The sessions wait again where they stood: before all who asked later. Doing it again, or after the agent has
         come back with a newer token, changes nothing. The generation is kept for one never seen before, too, so that
-        a call with an older token that is under way does not bring the agent on duty.
+        a running call with an older token does not put the agent on duty.
         """
         async with self._store.unit_of_work(tenant_id) as work:
             before = await work.agent_or_new(user_id, display_name)

@@ -1,4 +1,4 @@
-"""What the user service knows of an agent."""
+"""Read an agent's profile from the user service."""
 
 from __future__ import annotations
 

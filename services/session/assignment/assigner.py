@@ -58,15 +58,15 @@ class Assigner:
         # Called with the shop whose queue may have changed.
         self._on_change = on_change
         self._rebuilding: dict[str, asyncio.Lock] = {}
-        # Shops whose live queue could not be told of something. Another instance finds them by comparing.
+        # Shops whose live queue could not be updated. Other instances find the difference by comparing.
         self._behind: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
 
     async def settle(self, tenant_id: str, sessions: Iterable[Session] = (), agents: Iterable[Agent] = ()) -> None:
         """Send rows that were just committed to the live queue, and carry out its proposals.
 
-        The rows are committed, so the work goes on when the caller is cancelled, or has waited for 2 s, and no failure
-        is the caller's: the live queue catches up when it is back.
+        The rows are committed, so the work continues when the caller is cancelled, or has waited for 2 s, and no
+        failure is the caller's: the live queue catches up when it is back.
         """
         first = _Round(sessions=[row for row in sessions if _is_live_or_over(row)], agents=list(agents))
         await asyncio.wait((self._start(self._settle(tenant_id, first)),), timeout=_SETTLED_WITHIN_S)
@@ -83,13 +83,13 @@ class Assigner:
         strays = snapshot.sessions - {session.id for session in sessions}
         over = await self._store.sessions(tenant_id, sorted(strays))
         if len(over) < len(strays):
-            _log.warning("the queue knows sessions that the database does not; it is built anew", tenant=tenant_id)
+            _log.warning("queue has unknown sessions, rebuilding it", tenant=tenant_id)
             await self._rebuild(tenant_id, force=True)
         self._behind.discard(tenant_id)
         await asyncio.shield(self._start(self._settle(tenant_id, _Round(sessions + over, agents), snapshot.stale)))
 
     async def catch_up(self) -> None:
-        """Bring the shops up to date whose live queue could not be told of something by this instance."""
+        """Update the live queues that this instance could not update before."""
         await each(tuple(self._behind), self.reconcile)
 
     async def close(self) -> None:
@@ -118,15 +118,13 @@ class Assigner:
                 todo = _Round()
                 for proposal in proposals:
                     if not await self._carry_out(tenant_id, proposal, todo):
-                        _log.warning(
-                            "the queue proposes what the database does not know; it is built anew", tenant=tenant_id
-                        )
+                        _log.warning("queue proposed an unknown session, rebuilding it", tenant=tenant_id)
                         await self._rebuild(tenant_id, force=True)
                 proposals = await self._project(tenant_id, todo)
             else:
                 self._behind.add(tenant_id)
         except QueueDown as error:
-            # The rows are committed; `reconcile` brings them to the live queue as soon as it is back.
+            # The rows are committed; `reconcile` updates the live queue as soon as it is reachable.
             self._behind.add(tenant_id)
             _log.warning("the live queue is behind", tenant=tenant_id, error=repr(error.__cause__))
         except BaseException:
@@ -145,7 +143,7 @@ class Assigner:
                 await self._rebuild(tenant_id)
 
     async def _carry_out(self, tenant_id: str, proposal: Proposal, todo: _Round) -> bool:
-        """Offer a session to an agent, and note in `todo` what the live queue must know.
+        """Offer a session to an agent, and note in `todo` what the live queue must be updated with.
 
         Return False when the session or the agent does not exist: the database was restored from a backup.
         """
@@ -160,7 +158,7 @@ class Assigner:
             try:
                 after = before.offer(agent, work.now + self._offer)
             except NotTaking:
-                # The desk has an older view of the agent: give it all there is.
+                # The live queue has an older view of the agent: update it completely.
                 todo.withdrawn.append(proposal)
                 todo.agents.append(agent)
                 todo.sessions.extend(await work.seats_of(agent.user_id))

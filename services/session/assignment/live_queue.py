@@ -49,7 +49,7 @@ class Proposal(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """The sessions that the queue knows as live, and proposals that were not carried out in time."""
+    """The sessions in the queue, and proposals that were not carried out in time."""
 
     sessions: frozenset[int]
     stale: Sequence[Proposal]

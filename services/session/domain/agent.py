@@ -42,7 +42,7 @@ class Agent:
     def acts(self, token_generation: int) -> Agent:
         """Note that the agent acts with a token of this generation.
 
-        Raises `LoggedOut` for an older one than is known: it was taken back.
+        Raises `LoggedOut` for a lower generation than the stored one: the token was revoked.
         """
         if token_generation < self.token_generation:
             raise LoggedOut("you were logged out everywhere since this token was issued; log in again")

@@ -2,12 +2,12 @@
 
 ```
 SessionError
-├── NotFound        there is no such session, or none that the caller may know of
+├── NotFound        there is no such session, or the caller may not see it
 ├── WrongState      the session is not in a state that allows this
 ├── Ended           it is over
 ├── VersionConflict it changed since it was read
 ├── NotTaking       the agent's capacity is used up, or they are not available
-├── LoggedOut       the caller's tokens were taken back; log in again
+├── LoggedOut       the caller's tokens were revoked; log in again
 └── Disabled        the caller's account is disabled
 ```
 """
@@ -24,7 +24,7 @@ class SessionError(Exception):
 
 
 class NotFound(SessionError):
-    """There is no such session, or none that the caller may know of."""
+    """There is no such session, or the caller may not see it."""
 
     reason = "NOT_FOUND"
 
@@ -54,7 +54,7 @@ class NotTaking(SessionError):
 
 
 class LoggedOut(SessionError):
-    """The caller's tokens were taken back since this one was issued."""
+    """The caller's tokens were revoked after this one was issued."""
 
     reason = "TOKEN_REVOKED"
 

@@ -24,7 +24,7 @@ from services.session.domain.errors import Ended, NotTaking, WrongState
 
 
 class SessionState(IntEnum):
-    """Where a session stands; the numbers are those of `octopus.session.v1.SessionState`."""
+    """The state of a session; the numbers are those of `octopus.session.v1.SessionState`."""
 
     BOT = 1
     WAITING = 2
@@ -165,5 +165,5 @@ class Session:
 
 
 def kept_of(one: Session, other: Session) -> Session:
-    """Return which of two open sessions of a customer goes on: the one in the later state, then the younger one."""
+    """Return which of two open sessions of a customer stays open: the one in the later state, then the younger one."""
     return max(one, other, key=lambda session: (session.state, session.opened_at, session.id))

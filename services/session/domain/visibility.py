@@ -7,9 +7,9 @@
 | a supervisor or an administrator of the shop | all sessions of the shop |
 | a service (the bot, chat, the archive for a partner) | all sessions of the shop |
 
-Seeing a session means its state and its history. Whoever may not see it is told NOT_FOUND. Taking part (to follow it
-live, to speak, to send signs) is less: chat leaves it to the customer and the agent who has it now. The list of
-sessions asks the same rule in SQL (`rows.visible_to`); a test compares the two.
+Seeing a session means its state and its history. Callers who may not see it get NOT_FOUND. Participation (following it
+live, posting, sending signals) is narrower: chat allows it to the customer and the currently assigned agent. The list
+of sessions asks the same rule in SQL (`rows.visible_to`); a test compares the two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from services.session.domain.session import EndReason, Session, SessionState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewer:
-    """Who asks. `supervisor` stands for supervisors and administrators of the shop."""
+    """The caller. `supervisor` includes the administrators of the shop."""
 
     tenant_id: str
     user_id: int

@@ -2,7 +2,7 @@
 
 Failures are counted for a name at an address, for an address across names, and for a name across addresses; the rules
 are `domain.GuessLimit`. An attempt counts as a failure before it is judged, so that many guesses at once cannot slip
-through, and is taken back when the password was right. While Valkey fails, each instance counts for itself.
+through, and is undone when the password was right. While Valkey is unreachable, each instance counts locally.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 # Log-in does not wait longer for Valkey, in seconds.
 _ANSWERS_WITHIN_S: Final = 0.5
-# Names and addresses that one instance counts by itself.
+# Names and addresses that one instance counts locally.
 _MOST_COUNTED: Final = 10_000
 
 # Each key is a hash of failures (`n`) and until when (`till`, ms) further attempts are refused. All keys are asked
@@ -82,7 +82,7 @@ class Attempts:
         )
 
     def fingerprint(self, tenant_id: str, name: str, address: str) -> bytes:
-        """Return by what a name at an address is remembered: nobody learns either of it without the key."""
+        """Return the keyed hash under which a name at an address is stored: it reveals neither without the key."""
         text = f"{tenant_id} {name} {domain.network_of(address)}".encode()
         return hmac.digest(self._keyring.derive("log-in address"), text, "sha256")
 

@@ -1,4 +1,4 @@
-"""Argon2id, away from the event loop."""
+"""Hash passwords with Argon2id in threads, so that the event loop is not blocked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Passwords:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Not waiting: what a thread still hashes has nobody left to answer.
+        # Without waiting: the callers of running hashes are gone.
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _verify(self, kept: str, password: str) -> bool:

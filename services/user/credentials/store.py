@@ -22,7 +22,7 @@ async def put_credential(conn: Connection, tenant_id: str, user_id: int, hashed:
 
 
 async def replace_credential(conn: Connection, tenant_id: str, user_id: int, *, before: str, after: str) -> bool:
-    """Replace the hash that is kept; return False and change nothing when another one stands there."""
+    """Replace the stored hash; return False and change nothing when it is not the expected one."""
     query = """
         UPDATE cs_credential SET hash = %s, changed_at = now() WHERE tenant_id = %s AND user_id = %s AND hash = %s
     """

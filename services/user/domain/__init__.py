@@ -8,7 +8,7 @@ Pure: time comes in as an argument. Refusals are exceptions below `UserError`.
 | `identity.py` | the signature of a shop's server; a new password |
 | `guessing.py` | how long a guesser of passwords waits |
 | `tokens.py` | lifetimes; the standing of a refresh token; which key signs |
-| `revocation.py` | why a user's tokens are taken back |
+| `revocation.py` | why a user's tokens are revoked |
 | `errors.py` | the refusals |
 """
 

@@ -48,7 +48,7 @@ class Invalid(UserError):
 
 
 class CredentialsWrong(UserError):
-    """Name, password, secret or signature is wrong; which of them is not told."""
+    """Name, password, secret or signature is wrong; the error does not say which."""
 
     reason = "CREDENTIALS_WRONG"
 
@@ -70,7 +70,7 @@ class LockedOut(UserError):
 
 
 class TooManyVisitors(UserError):
-    """One address, or everybody together, makes visitors faster than people come."""
+    """One address, or all together, create visitors too fast."""
 
     reason = "RATE_LIMITED"
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 # Failures are forgotten this long after the last one.
 GUESS_WINDOW = timedelta(hours=1)
-# An address from which somebody logged in counts as theirs for so long.
+# How long an address counts as known after a log-in from it.
 ADDRESS_KNOWN = timedelta(days=90)
 
 
@@ -25,9 +25,9 @@ class GuessLimit:
         return self.free, int(self.first.total_seconds() * 1000), int(self.longest.total_seconds() * 1000)
 
 
-# A name at one address: whoever guesses there waits, and nobody elsewhere does.
+# A name at one address: failures delay attempts from there, and not from other addresses.
 GUESSES_AT_ADDRESS = GuessLimit(5, timedelta(seconds=1), timedelta(minutes=15))
-# The same where this name has logged in before: somebody at the same address must not keep its owner out for long.
+# The same at an address where this name has logged in before: others there must not lock its owner out for long.
 GUESSES_AT_KNOWN_ADDRESS = GuessLimit(10, timedelta(seconds=1), timedelta(seconds=30))
 # One address that tries one password with many names.
 GUESSES_OF_ADDRESS = GuessLimit(50, timedelta(seconds=1), timedelta(minutes=5))

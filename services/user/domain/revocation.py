@@ -8,7 +8,7 @@ from enum import IntEnum, StrEnum
 
 
 class LogOutCause(IntEnum):
-    """Why a user's tokens were taken back; the numbers of octopus.user.v1.LogOutCause."""
+    """Why a user's tokens were revoked; the numbers of octopus.user.v1.LogOutCause."""
 
     SELF = 1
     ADMIN = 2

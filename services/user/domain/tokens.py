@@ -37,7 +37,7 @@ class Standing(Enum):
     FRESH = auto()
     # The client did not get our answer and asks again: it gets the same successor.
     REPEATED = auto()
-    # Used up long ago, so somebody holds a copy: the whole family ends.
+    # Used before, so it was copied: the whole family is revoked.
     STOLEN = auto()
     EXPIRED = auto()
     REVOKED = auto()

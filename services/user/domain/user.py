@@ -54,7 +54,7 @@ class Tenant:
 class User:
     """A person or a system that belongs to one shop; `phone` is E.164, `merged_into` 0 unless merged.
 
-    `token_generation` grows each time all of the user's tokens are taken back.
+    `token_generation` grows each time all of the user's tokens are revoked.
     """
 
     id: int

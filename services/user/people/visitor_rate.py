@@ -40,7 +40,7 @@ return 0
 
 
 class VisitorRate:
-    """Count new visitors. While Valkey fails nobody is refused here; the edge's own limit still holds."""
+    """Count new visitors. While Valkey is unreachable none are refused here; the edge's limit still applies."""
 
     def __init__(self, valkey: Redis, keyring: Keyring, *, per_address: int, per_shop: int) -> None:
         """Take how many visitors a minute may come from one address, and to one shop."""

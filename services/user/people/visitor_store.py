@@ -15,7 +15,7 @@ async def spoke(conn: Connection, tenant_id: str, user_id: int) -> None:
 
 
 async def tenants_with_silent(conn: Connection, before: datetime) -> list[str]:
-    """Return the shops with silent visitors from before; needs a connection that reads every tenant."""
+    """Return the shops with visitors without messages from before; needs a connection that reads every tenant."""
     query = """
         SELECT DISTINCT tenant_id FROM cs_user
         WHERE kind = 1 AND NOT spoke AND merged_into IS NULL AND created_at < %s
@@ -24,7 +24,7 @@ async def tenants_with_silent(conn: Connection, before: datetime) -> list[str]:
 
 
 async def delete_silent(conn: Connection, tenant_id: str, before: datetime, *, limit: int) -> int:
-    """Delete up to `limit` silent visitors of the shop from before, with all that belongs to them."""
+    """Delete up to `limit` visitors without messages of the shop from before, with all their rows."""
     # One who begins a conversation at this moment is locked, and skipped.
     query = """
         SELECT id FROM cs_user

@@ -1,4 +1,4 @@
-"""Delete visitors who never began a conversation, so that nobody can fill a shop with them."""
+"""Delete visitors who never began a conversation, so that a shop cannot be filled with them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Visitors:
             await visitor_store.spoke(conn, tenant_id, user_id)
 
     async def purge(self) -> int:
-        """Delete the visitors that said nothing for so long, and return how many there were."""
+        """Delete visitors without messages for this long, and return their number."""
         before = self._clock() - self._keep
         async with self._db.every_tenant() as conn:
             tenants = await visitor_store.tenants_with_silent(conn, before)

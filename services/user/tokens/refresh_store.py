@@ -19,7 +19,7 @@ async def add(conn: Connection, token_hash: bytes, token: RefreshToken) -> None:
 
 
 async def locked(conn: Connection, tenant_id: str, token_hash: bytes) -> RefreshToken | None:
-    """Return the token, or None when it is unknown; nobody else can use it until the transaction ends.
+    """Return the token, or None when it is unknown; lock it until the transaction ends.
 
     The owner's row is locked first, as everyone does who changes a user and then revokes tokens: two who lock in
     different orders would wait for each other.

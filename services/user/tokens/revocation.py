@@ -87,7 +87,7 @@ class Revocations:
             if _key(revocation) in published:
                 continue
             try:
-                # Not `put`: a newer one may have come by the outbox meanwhile.
+                # Not `put`: the outbox may have published a newer one in the meantime.
                 await self._bucket.create(_key(revocation), _message(revocation).SerializeToString())
             except Conflict:
                 continue

@@ -23,7 +23,7 @@ async def next_generation(conn: Connection, tenant_id: str, user_id: int) -> int
 
 
 async def put(conn: Connection, revocation: Revocation) -> None:
-    """Keep what was taken back, in place of what was before."""
+    """Store a revocation in place of the user's previous one."""
     query = """
         INSERT INTO cs_revocation (user_id, tenant_id, generation, cause, revoked_at) VALUES (%s, %s, %s, %s, %s)
         ON CONFLICT (user_id) DO UPDATE SET generation = excluded.generation, cause = excluded.cause,
@@ -42,7 +42,7 @@ async def put(conn: Connection, revocation: Revocation) -> None:
 
 
 async def since(conn: Connection, moment: datetime) -> list[Revocation]:
-    """Return what was taken back since; needs a connection that reads every tenant."""
+    """Return the revocations since; needs a connection that reads every tenant."""
     query = "SELECT tenant_id, user_id, generation, cause, revoked_at FROM cs_revocation WHERE revoked_at >= %s"
     async with conn.cursor(row_factory=kwargs_row(_revocation)) as cursor:
         return await (await cursor.execute(query, [moment])).fetchall()

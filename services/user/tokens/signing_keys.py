@@ -63,7 +63,7 @@ class SigningKeys:
         return access_tokens.key_set(self._keys.values())
 
     async def turn(self) -> None:
-        """Read the keys, rotate when it is time, and publish the set when something else stands in its place."""
+        """Read the keys, rotate when it is time, and publish the set when the bucket has another one."""
         self._keys = {key.kid: key for key in await self._rotated()}
         wanted = self.key_set().encode()
         published = await self._bucket.get(KEY)
