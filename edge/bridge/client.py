@@ -35,7 +35,7 @@ _NO_PONG: Final = 1011
 # bytes.
 _WINDOW: Final = 128 * 1024
 _MESSAGE_COST: Final = 64
-# What the client has taken is said when it comes to so much.
+# Received bytes are reported to chat when they sum up to this.
 _TAKEN_AT_ONCE: Final = _WINDOW // 4
 # Messages that may wait for the line.
 _MOST_EARLY: Final = 16
@@ -46,7 +46,7 @@ _LONGEST_TOKEN: Final = 4096
 
 
 class WebSocket(WSListener):
-    """One client. Lives by callbacks: while it is silent there is no task and no timer of its own."""
+    """One client. Driven by callbacks: while it is idle it has no task and no timer of its own."""
 
     __slots__ = (
         "_asked",
@@ -92,7 +92,7 @@ class WebSocket(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Begin: a hello must come soon."""
         self._transport = transport
-        # Headers are of no use any more, and one of them is a token.
+        # Headers are not needed any longer, and one of them is a token.
         transport.request.headers.clear()
         transport.response.headers.clear()
         self._service.came(self)
@@ -147,7 +147,7 @@ class WebSocket(WSListener):
             self._tell_taken()
 
     def granted(self, octets: int) -> None:
-        """Note that chat has taken so much of what the client said."""
+        """Note that chat has processed this many bytes of the client's messages."""
         before = self._under_way
         self._under_way -= octets
         if before >= _WINDOW > self._under_way and self._transport is not None:
@@ -167,7 +167,7 @@ class WebSocket(WSListener):
             return
         self._closing = True
         self._leave()
-        # picows knows the codes that RFC 6455 names, and takes any number.
+        # picows has names for the codes of RFC 6455, and accepts any number.
         self._transport.send_close(cast("WSCloseCode", code), reason)
         self._service.wheel.after(_CLOSE_WITHIN_S, self._abort)
 
@@ -302,7 +302,7 @@ class WebSocket(WSListener):
             self.closed(errors_pb2.REASON_PROTOCOL)
 
     def _beat(self) -> None:
-        """Look whether the client was heard; ask one that was not, and close on one that did not answer."""
+        """Ping a client that has sent nothing since the last check, and close one that did not answer."""
         transport = self._transport
         if transport is None or self._closing:
             return

@@ -20,7 +20,7 @@ class BridgeConfig(ServiceConfig):
     # Seconds between two looks at a client: one that was silent since the last is pinged, and closed at the next. So a
     # half-open connection lives three times as long at most.
     ping_interval_s: float = Field(default=14.0, gt=0)
-    # Bytes of one message that is passed on. A larger one is refused; the connection goes on.
+    # Largest message that is forwarded, in bytes. A larger one is refused; the connection stays open.
     max_frame_bytes: int = Field(default=128 * 1024, gt=0)
     # Bytes of one message at which the connection is closed (1009) instead.
     max_message_bytes: int = Field(default=2 * 1024 * 1024, gt=0)

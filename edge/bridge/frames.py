@@ -13,7 +13,7 @@ JSON: Final = "octopus.v1.json"
 
 
 class NotAMessage(Exception):
-    """What came is not a message of this subprotocol; the text says why."""
+    """The data is not a message of this subprotocol; the text says why."""
 
 
 class Codec(Protocol):

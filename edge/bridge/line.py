@@ -38,7 +38,7 @@ class Client(Protocol):
         """Pass on a `ConverseResponse`."""
 
     def granted(self, octets: int) -> None:
-        """Note that chat has taken so much of what the client said."""
+        """Note that chat has processed this many bytes of the client's messages."""
 
     def closed(self, reason: errors_pb2.Reason.ValueType) -> None:
         """End: the conversation has ended."""
@@ -124,7 +124,7 @@ class Line:
             self._lost(problem)
 
     def _take_alone(self, item: relay_pb2.ToClient) -> None:
-        """Take an item; what goes wrong with one client ends that client's conversation, not everybody's."""
+        """Process an item; a failure ends its client's conversation only."""
         try:
             self._take(item)
         except Exception:  # noqa: BLE001  # whatever it is, the others go on
@@ -161,7 +161,7 @@ class Line:
                     self._sleeping = loop.create_future()
                     await self._sleeping
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            # The stream has ended; the reading half learns why.
+            # The stream has ended; the reading half gets the reason.
             self._call.cancel()
 
     def _next(self) -> relay_service_pb2.RelayRequest:

@@ -94,7 +94,7 @@ class Lines:
                 return line
             before = self._routes.get(slot)
             if before is not None and before.line.good:
-                # Nobody answers now, but this one has not fallen silent.
+                # No instance answers, but the current line still works.
                 return before.line
             if time.monotonic() >= give_up_at:
                 raise Refused(errors_pb2.REASON_UNAVAILABLE, "no instance of chat answers; connect again")
@@ -129,7 +129,7 @@ class Lines:
             await call.done_writing()
             return line
         if line is not None:
-            # It is stopping, and the mesh does not know yet.
+            # It is stopping, and is still registered.
             call.cancel()
             return None
         line = self._lines[instance] = Line(call, instance, self._wheel, self._ended)

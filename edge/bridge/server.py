@@ -1,4 +1,4 @@
-"""Listens for WebSockets from the edge, and lets in those that may be opened."""
+"""Accept WebSockets from the edge."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edge.bridge.wheel import Wheel
 from edge.peer import is_edge
 
 _CONNECTIONS: Final = Gauge("octopus_bridge_connections", "Open WebSockets.")
-# Bytes that a connection reads into at first; it grows with larger messages. Most clients are silent.
+# Bytes that a connection reads into at first; it grows with larger messages. Most clients are idle.
 _READ_BYTES: Final = 2048
 # Seconds for the upgrade's headers, which Envoy sends at once.
 _UPGRADE_WITHIN_S: Final = 5.0
@@ -96,7 +96,7 @@ class Service:
         task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
-        """Close all with 1001, going away: clients come back elsewhere."""
+        """Close all with 1001, going away: clients reconnect to another instance."""
         self._stopping = True
         for client in list(self._open):
             client.close(GOING_AWAY, "")
@@ -114,7 +114,7 @@ class Service:
 
 
 class _FromEdge(WSProtocol):  # type: ignore[misc]  # untyped
-    """A connection on which nobody but the edge is heard."""
+    """A connection that only the edge may open."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(
@@ -136,7 +136,7 @@ class _FromEdge(WSProtocol):  # type: ignore[misc]  # untyped
         )
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Hang up on anybody else."""
+        """Close connections of other members."""
         super().connection_made(transport)
         if not is_edge(transport):
             transport.abort()
@@ -146,7 +146,7 @@ class _FromOwnUser(_FromEdge):
     """A connection by Unix domain socket: whoever may open it is ourselves, which the kernel confirms."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Hang up on anybody else."""
+        """Close connections of other members."""
         super(_FromEdge, self).connection_made(OnUnixSocket(transport))
         if peer_uid(transport) != os.geteuid():
             transport.abort()

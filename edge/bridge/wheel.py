@@ -27,7 +27,7 @@ class Wheel:
         self._due[self._now + max(1, round(seconds / TICK_S))].append(call)
 
     async def turn(self) -> None:
-        """Turn until cancelled. Turns that were missed are not made up: time in which nobody could act is no delay."""
+        """Turn until cancelled. Missed turns are skipped: time in which this process was stopped does not count."""
         while True:
             await asyncio.sleep(TICK_S)
             self.tick()

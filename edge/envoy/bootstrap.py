@@ -1,4 +1,4 @@
-"""What Envoy must know before it has heard of the control plane."""
+"""Envoy's bootstrap: what it needs to connect to the control plane."""
 
 from __future__ import annotations
 

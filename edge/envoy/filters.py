@@ -36,7 +36,7 @@ _OWN_HEADERS: Final = ("forwarded", "x-real-ip", "x-request-id", "grpc-trace-bin
 
 
 def wash(*, trusted_proxies: int = 0) -> core.TypedExtensionConfig:
-    """Take away what a client must not say, before any filter sees it.
+    """Remove headers that a client must not set, before any filter sees them.
 
     With trusted proxies before Envoy, `x-forwarded-for` stays until the client's address was read from it.
     """
@@ -89,7 +89,7 @@ def tokens_inline(jwks: str | None, methods: Iterable[Method]) -> hcm.HttpFilter
 def token_check(jwks: str | None, methods: Iterable[Method]) -> jwt.JwtAuthentication:
     """Demand a good access token for every method but those for anyone, and names its user to the services.
 
-    Services check the token again, and everything it allows; the edge keeps forged ones out and learns who calls.
+    Services check the token again, and everything it allows; the edge rejects forged ones and identifies the caller.
     """
     provider = jwt.JwtProvider(
         issuer=_ISSUER,

@@ -1,4 +1,4 @@
-"""What Envoy answers itself, in the words of the contract: a refused token is told with its reason, as by a service."""
+"""Envoy's own replies, with the contract's error details: a refused token has its reason, as from a service."""
 
 from __future__ import annotations
 

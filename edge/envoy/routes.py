@@ -103,7 +103,7 @@ def _call(service: Service, method: Method) -> routes.Route:
             retry_policy=_retry_policy(_MAYBE_SENT if method.idempotent else _NOT_SENT),
             rate_limits=limits(method.limit),
         ),
-        # Overwrites whatever a client said: the services count attempts by it.
+        # Overwrites a client's value: the services count attempts by it.
         request_headers_to_add=[
             core.HeaderValueOption(
                 header=core.HeaderValue(key=CLIENT_ADDRESS, value="%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"),

@@ -1,4 +1,4 @@
-"""Who may ask for reflection. The contract is gRPC's own, so it cannot say so itself."""
+"""The rules of reflection: who may call it. The contract is gRPC's own and has no options of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shop's own server does for its page: it knows who is looking, and signs it.
+"""What a shop's own server does for its page: sign the identity of the logged-in customer.
 
 The demo shops have no customers of their own, so one of a few is signed.
 """

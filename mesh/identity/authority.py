@@ -1,6 +1,6 @@
 """The certificate authority of one machine.
 
-Its key lies in `<folder>/authority/key.pem` (mode 0600) and never leaves the machine; its certificate in
+Its key is in `<folder>/authority/key.pem` (mode 0600) and never leaves the machine; its certificate in
 `<folder>/ca.pem`. Leaves live an hour and are replaced at half of it, so a stolen one is of little use and nothing has
 to be revoked.
 """
@@ -67,7 +67,7 @@ class Authority:
         self._key = key
 
     def issue(self, name: str, lifetime: timedelta = LEAF_LIFETIME, hosts: Sequence[str] = ()) -> Identity:
-        """Give a member of the mesh a new leaf and return where it lies. Raise UnknownNameError.
+        """Issue a new leaf to a member of the mesh and return its folder. Raise UnknownNameError.
 
         The leaf carries `spiffe://octopus.local/<name>`, `<name>.octopus.local`, the loopback address for the servers
         that are dialled by it, and `hosts`: further names and addresses at which other machines dial it.

@@ -92,7 +92,7 @@ class Identity:
         return (now or datetime.now(UTC)) >= half
 
     def stamp(self) -> tuple[tuple[int, int, int], ...]:
-        """Return what differs once the leaf or the authority was replaced, by our rotation or by anybody else's.
+        """Return what differs once the leaf or the authority was replaced, by our rotation or another one.
 
         Raise MissingIdentityError while a file is missing.
         """
@@ -123,7 +123,7 @@ class Identity:
     def load_into(self, context: ssl.SSLContext) -> None:
         """Make the context present the newest leaf, and trust the newest authority, in every later handshake.
 
-        Connections that stand are not touched. Raise MissingIdentityError or TornIdentityError.
+        Open connections are not affected. Raise MissingIdentityError or TornIdentityError.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             # A context that was given half of a new pair would present it.
@@ -171,7 +171,7 @@ class Identity:
     def libpq(self) -> dict[str, str]:
         """Return the connection parameters with which PostgreSQL and its client prove themselves to each other.
 
-        libpq reads the files at each new connection, so a pool picks up a rotation by itself.
+        libpq reads the files at each new connection, so a pool follows a rotation.
         """
         return {
             "user": f"octopus_{self.name}",
@@ -196,5 +196,5 @@ class Identity:
                         self.load_into(context)
                     seen = newest
             except (MissingIdentityError, TornIdentityError, ValueError) as error:
-                # Somebody is just replacing them. The contexts keep what they have.
+                # The files are being replaced. The contexts keep the previous ones.
                 _log.warning("certificate cannot be read, keeping the one before", error=str(error))

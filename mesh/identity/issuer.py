@@ -2,8 +2,8 @@
 
     octopus ca --folder /etc/octopus/identity --host control=10.77.0.1 --host nats=10.77.0.1 --host nats=10.77.0.2
 
-Issues a leaf for everybody and renews each at half of its life until SIGTERM. Give each machine `ca.pem` and the folder
-of each program that runs there; processes notice renewed files by themselves. `authority/` stays where it is.
+Issues a leaf for every name and renews each at half of its life until SIGTERM. Give each machine `ca.pem` and the
+folder of each program that runs there; processes detect renewed files. `authority/` stays where it is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_hosts(words: Sequence[str]) -> dict[str, list[str]]:
 
 
 def leaves(authority: Authority, hosts: Mapping[str, Sequence[str]]) -> list[Leaf]:
-    """Return a leaf for everybody, usable while it is the authority's, valid, and names all of its hosts."""
+    """Return a leaf for every name, usable while it is the authority's, valid, and names all of its hosts."""
 
     def leaf(name: str) -> Leaf:
         identity, dialled = Identity(authority.folder, name), hosts.get(name, ())

@@ -34,7 +34,7 @@ def services() -> tuple[str, ...]:
 
 @cache
 def members() -> frozenset[str]:
-    """Return the names of all who may call somebody."""
+    """Return the names of all members that may be callers."""
     return frozenset((*manifests(), *_WITHOUT_MANIFEST))
 
 
@@ -66,7 +66,7 @@ class UnknownNameError(ValueError):
 
 
 def check(names: Iterable[str]) -> frozenset[str]:
-    """Return the names as a set. Raise UnknownNameError when one of them belongs to nobody."""
+    """Return the names as a set. Raise UnknownNameError when one of them is unknown."""
     given = frozenset(names)
     if unknown := given - everybody():
         raise UnknownNameError(unknown)
@@ -84,7 +84,7 @@ def dns_name(name: str) -> str:
 
 
 def name_of(spiffe: str) -> str | None:
-    """Return the known name behind a SPIFFE id, None when the id is foreign, malformed or nobody's."""
+    """Return the known name behind a SPIFFE id, None when the id is foreign, malformed or unknown."""
     prefix = spiffe_id("")
     name = spiffe.removeprefix(prefix)
     return name if spiffe.startswith(prefix) and name in everybody() else None

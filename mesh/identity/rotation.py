@@ -1,4 +1,4 @@
-"""Replaces every leaf at half of its life, while everything runs."""
+"""Replace every leaf at half of its life, while everything runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOK_SECONDS = 5.0
 class Leaf:
     """One certificate to keep fresh."""
 
-    # Where it lies.
+    # Its folder.
     identity: Identity
     # Makes a new one in the same place.
     issue: Callable[[], object]
@@ -42,7 +42,7 @@ class Rotation:
         return renewed
 
     async def run(self, every: float = LOOK_SECONDS) -> None:
-        """Renews until cancelled; looks at the leaves each `every` seconds."""
+        """Renew until cancelled; check the leaves each `every` seconds."""
         while True:
             for identity in self.renew():
                 await self._replaced(identity)

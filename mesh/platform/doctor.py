@@ -1,4 +1,4 @@
-"""`octopus doctor`: looks whether this machine can run the platform, and says what to do where it cannot."""
+"""`octopus doctor`: check whether this machine can run the platform, and say what to do where it cannot."""
 
 from __future__ import annotations
 

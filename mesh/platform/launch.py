@@ -36,7 +36,7 @@ class ComponentLaunch:
 
 
 class MemberLaunch:
-    """Starts a member of the mesh, which is ready when the registry says so."""
+    """Starts a member of the mesh, which is ready when it is registered as serving."""
 
     def __init__(
         self,
@@ -72,12 +72,12 @@ class MemberLaunch:
             raise ConnectionError("it has not registered as serving")
 
     async def complete(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: a member needs no completion."""
 
     async def answer(self, pid: int) -> None:
         """Look whether its event loop renews its registration. Raise ConnectionError when it does not.
 
-        While nobody renews, the bus is away, and that says nothing about this process.
+        While no process renews, the bus is unreachable, which says nothing about this process.
         """
         serving = self._serving()
         if serving and serving.get(self._instance) != pid:

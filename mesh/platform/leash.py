@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Ties this process to its parent and becomes the command."""
+    """Tie this process to its parent and exec the command."""
     parent, signal_number, uid = (int(value) for value in sys.argv[1:4])
     command = sys.argv[4:]
     if uid >= 0:

@@ -1,4 +1,4 @@
-"""Keeps one process running: starts it, waits until it is ready, starts it again when it dies."""
+"""Keep one process running: start it, wait until it is ready, restart it when it dies."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 STEADY_AFTER = 60.0
 
-# A process that dies this often before it was ready once will not get better by itself.
+# A process that dies this often before it was ready for the first time is not restarted.
 ATTEMPTS = 3
 
 # How long a start may take on a small machine where everything starts at once. Seconds.
 READY_WITHIN = 90.0
 
-# A start that takes longer is talked about. Seconds.
+# A start that takes longer is reported. Seconds.
 TELL_AFTER = 15.0
 
 _PROBE_SECONDS = 0.1

@@ -1,4 +1,4 @@
-"""Processes whose supervisor was killed. They end with it by themselves, some after a moment."""
+"""Processes whose supervisor was killed. They end with it, some after a moment."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Arrows = Mapping[str, Iterable[str]]
 
 @dataclass(frozen=True)
 class BusFlow:
-    """Who publishes and who hears each subject."""
+    """The publishers and subscribers of each subject."""
 
     # What a program publishes, or what a stream sends on; in the order of the manifests.
     subjects: tuple[str, ...]
@@ -37,7 +37,7 @@ class BusFlow:
 
 
 def flow(programs: Mapping[str, Manifest]) -> BusFlow:
-    """Return the flow of subjects. Raise ValueError for a subject that nobody publishes."""
+    """Return the flow of subjects. Raise ValueError for a subject without a publisher."""
     sent_on = {
         source: re.sub(r"{{.*?}}", "*", target)
         for source, target in (each.republish for each in streams.STREAMS if each.republish)
@@ -143,7 +143,7 @@ PAGES: Final = ("README.md", "mesh/README.md")
 
 
 def drawn(page: str, programs: Mapping[str, Manifest]) -> str:
-    """Return the page with its blocks as they should be. Raise KeyError for a block that nobody knows."""
+    """Return the page with its blocks as they should be. Raise KeyError for an unknown block."""
     return _BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]](programs)}{found[4]}", page)
 
 

@@ -1,4 +1,4 @@
-"""Who serves now, as the registry says: how the supervisor knows that a member is ready."""
+"""The serving instances in the registry, from which the supervisor knows that a member is ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How full the streams of NATS are, as its monitoring port tells, and what that means in words."""
+"""The fill of the streams of NATS, from its monitoring port, and warnings about it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class StreamStatus(TypedDict):
     max_bytes: int
     # 0 to 1.
     fill: float
-    # Whether it refuses messages; their senders are told STORAGE_FULL.
+    # Whether it refuses messages; their senders get STORAGE_FULL.
     full: bool
-    # Whether it gives up its oldest messages instead of refusing new ones.
+    # Whether it deletes its oldest messages instead of refusing new ones.
     discards: bool
     # By consumer: how many messages it has not acknowledged. Those of a stream that refuses are kept till they are.
     behind: dict[str, int]

@@ -49,7 +49,7 @@ _AGAIN_SECONDS = 5.0
 
 
 class PortInUseError(Exception):
-    """The public port belongs to somebody else."""
+    """The public port is in use."""
 
     def __init__(self, port: int) -> None:
         super().__init__(

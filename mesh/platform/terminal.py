@@ -41,7 +41,7 @@ class Terminal:
         self.say(text, mark="!", style="yellow")
 
     def fail(self, text: str) -> None:
-        """Write that something failed for good, and what to do."""
+        """Write that something has failed, and what to do."""
         self.say(text, mark="✗", style="bold red")
 
     def wait(self, text: str) -> None:

@@ -1,1 +1,1 @@
-"""The bot: answers from what the shop knows, and hands over to a person."""
+"""The bot: answers from the shop's FAQ, and hands over to a person."""

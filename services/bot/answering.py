@@ -59,7 +59,7 @@ class Answering:
             _log.warning("knowledge not searched", reason=refused.reason_name)
             return None
 
-    # A shopper waits meanwhile: two more attempts, after 0.2 and 0.6 seconds.
+    # A shopper waits: two more attempts, after 0.2 and 0.6 seconds.
     @tenacity.retry(
         retry=tenacity.retry_if_exception_type(Refused),
         wait=tenacity.wait_exponential(multiplier=0.2, exp_base=3),

@@ -1,4 +1,4 @@
-"""When the bot knows an answer, what it says otherwise, and when it is silent. Pure: no I/O, no clock.
+"""When the bot answers, what it replies otherwise, and when it does not reply. Pure: no I/O, no clock.
 
 **Confidence.** The cosine of e5 lies between about 0.75 and 0.95 whatever is compared, and an unrelated question
 may score as high as a good one in other words. What tells them apart better is how far the best entry stands out from
@@ -48,14 +48,14 @@ class Candidate:
 
     @property
     def language(self) -> Language | None:
-        """Return the language it is written in, None for one that the bot does not speak."""
+        """Return the language it is written in, None for one that the bot does not support."""
         primary = self.locale.partition("-")[0].lower()
         return next((language for language in Language if language.value == primary), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """How confident the bot must be. The module's docstring says what confidence is."""
+    """The confidence that an answer needs; the module's docstring defines it."""
 
     # Answers with the best entry from this confidence on.
     answer: float = 0.93
@@ -75,7 +75,7 @@ class Choice:
 
 
 def language_of(text: str) -> Language:
-    """Return the language to answer in; Chinese when the text does not tell."""
+    """Return the language to answer in; Chinese when the text does not decide it."""
     han = len(_HAN.findall(text))
     latin = len(_LATIN_WORD.findall(text))
     if not han:
@@ -125,14 +125,14 @@ class Care(Enum):
 
     # Nobody else answers: the bot replies to everything.
     ALONE = "alone"
-    # A person was asked for and none has accepted: the bot answers what it knows, and is silent otherwise.
+    # A person was requested and none has accepted: the bot posts answers that it finds, and nothing else.
     MEANWHILE = "meanwhile"
-    # A person has accepted, or the session is over: the bot is silent.
+    # A person has accepted, or the session is over: the bot does not reply.
     OVER = "over"
 
 
 def may_say(reply: Reply, care: Care) -> bool:
-    """Return whether a reply is to be said.
+    """Return whether a reply is to be posted.
 
     Who waits for a person wants neither small talk nor "I do not know", and has asked for the person already.
     """

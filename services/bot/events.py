@@ -34,7 +34,7 @@ _READ: Final = 100
 # How often an answer is posted again after the log has gone on.
 _ATTEMPTS: Final = 5
 
-# The bot may not speak in the session any more: nothing remains to be done.
+# The bot may no longer post in the session: nothing remains to be done.
 _OVER: Final = frozenset(
     {errors_pb2.REASON_SESSION_STATE, errors_pb2.REASON_SESSION_ENDED, errors_pb2.REASON_NOT_FOUND}
 )
@@ -82,7 +82,7 @@ class Participant:
         self._log = log
 
     async def take(self, delivery: Delivery[Entry]) -> None:
-        """Handle one entry of the log. Raise `Refused` when a service is away: the bus delivers the entry again."""
+        """Handle one entry of the log. Raise `Refused` when a service is unreachable: the bus redelivers the entry."""
         entry = delivery.message
         message = entry.message
         if not is_for_the_bot(entry):
@@ -166,7 +166,7 @@ def still_wanted(reply: Reply, since: Sequence[Entry], *, answers_seq: int) -> b
                 # The newer question will be answered. "谢谢" replaces nothing.
                 if intent is Intent.QUESTION:
                     return False
-                # A person is on the way: what the bot knows is still of use meanwhile.
+                # A person was requested: an answer is still useful until one accepts.
                 if intent is Intent.PERSON and not may_say(reply, Care.MEANWHILE):
                     return False
     return True

@@ -23,7 +23,7 @@ class BotServicer(bot_service_pb2_grpc.BotServiceServicer):
         request: pb.TryQuestionRequest,
         context: grpc.aio.ServicerContext[pb.TryQuestionRequest, pb.TryQuestionResponse],
     ) -> pb.TryQuestionResponse:
-        """Return what the bot would say, and post nothing."""
+        """Return the bot's reply without posting it."""
         reply = await self._answering.reply(request.question, on_behalf(principal.current()))
         if reply.hands_over:
             return pb.TryQuestionResponse(hands_over=True)

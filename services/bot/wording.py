@@ -61,7 +61,7 @@ _OUT_OF_REACH: Final = {
 
 
 def unsure(language: Language, suggestions: Sequence[str]) -> str:
-    """Return that the bot does not know, with the questions that may be meant."""
+    """Return that the bot has no answer, with the questions that may be meant."""
     if not suggestions:
         return _UNSURE[language]
     return "\n".join([_PERHAPS[language], *(f"· {question}" for question in suggestions), _PERHAPS_END[language]])

@@ -28,7 +28,7 @@ from services.chat.streams import Streams
 
 @asynccontextmanager
 async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
-    """Open what the service needs, serve, and say goodbye to everybody at the end."""
+    """Open what the service needs, serve, and end all streams with a goodbye."""
     bus = member.bus
     extent = LogExtent(bus)
     registry = ConnectionRegistry(

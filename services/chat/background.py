@@ -1,4 +1,4 @@
-"""Work that runs beside the streams; a task that fails says so and is made good, it never dies silently."""
+"""Background tasks of the streams; a failing task is logged and handled by its `on_failure`."""
 
 from __future__ import annotations
 

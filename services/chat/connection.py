@@ -1,4 +1,4 @@
-"""One open stream of one person: the frames that wait for it, and when it was last heard."""
+"""One open stream of one person: its queued frames, and the time of its last frame."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Connection:
         self.principal = principal
         # When the stream must end at the latest, on the monotonic clock.
         self.ends_at = ends_at
-        # When the client was last heard and last asked, on the monotonic clock.
+        # When the last frame arrived and the last ping was sent, on the monotonic clock.
         self.heard_at = now
         self.pinged_at = now
         # False for `Subscribe`, whose client cannot answer on the stream.
@@ -123,7 +123,7 @@ class Connection:
         self._buffered = 0
         self._max_frames = max_frames
         self._max_bytes = max_bytes
-        # Resolved when nothing waits any more; there only while somebody needs to know.
+        # Resolved when no frame is queued; exists only while it is awaited.
         self._drained: asyncio.Future[None] | None = None
         self._ending: Ending | None = None
         self._ended_at = 0.0

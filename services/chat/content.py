@@ -1,4 +1,4 @@
-"""What a message may say: who may post which kind, and the words for clients that do not know the kind."""
+"""The content of messages: who may post which kind, and the fallback text for clients without the kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POSTED_BY: Final[dict[str, frozenset[int]]] = {
 
 
 def check_may_post(principal: Principal, content: message_pb2.Content) -> None:
-    """Let a caller post a kind of content, or say why not.
+    """Check that a caller may post a kind of content.
 
     Raises:
         NotForYou: the contract does not name any of the caller's roles beside the kind.

@@ -171,7 +171,7 @@ class Conversation:
 
 
 def refusal_of(error: ChatError | Refused | Exception, frame: frame_pb2.ClientFrame) -> frame_pb2.Refusal:
-    """Return the frame that says why one of the client's frames was refused."""
+    """Return the refusal of one of the client's frames."""
     refused = refused_from(error)
     refusal = frame_pb2.Refusal(reason=refused.reason, description=refused.description)
     if refused.violations:

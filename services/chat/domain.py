@@ -1,4 +1,4 @@
-"""The rules of a conversation: who may say what, how fast, and what a device has seen of it."""
+"""The rules of a conversation: who may post, at which rate, and where a device resumes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SessionOver(ChatError):
 
 
 class NotYourTurn(ChatError):
-    """The session is not in a state in which this participant may speak."""
+    """The session is not in a state in which this participant may post."""
 
     reason = "SESSION_STATE"
 
@@ -61,7 +61,7 @@ class TooFast(ChatError):
 
 
 class LogMoved(ChatError):
-    """The session's log has entries the sender did not know of."""
+    """The session's log has entries that the sender had not seen."""
 
     reason = "VERSION_CONFLICT"
 
@@ -73,7 +73,7 @@ class OutOfOrder(ChatError):
 
 
 class Speaker(Enum):
-    """What kind of participant speaks."""
+    """The kind of a participant."""
 
     CUSTOMER = auto()
     AGENT = auto()
@@ -81,7 +81,7 @@ class Speaker(Enum):
 
 
 class Stage(Enum):
-    """Where a session stands, as far as speaking goes."""
+    """The state of a session, as far as it decides who may post."""
 
     BOT = auto()
     WAITING = auto()
@@ -106,15 +106,15 @@ class Participation:
 
 
 def check_may_speak(session: Participation, speaker: Speaker, user_id: int) -> None:
-    """Let a participant speak in a session, or say why not.
+    """Check that a participant may post in a session.
 
-    A customer may speak until the session ends. An agent may speak once the offer is accepted. The bot may speak until
+    A customer may post until the session ends. An agent may post once the offer is accepted. The bot may post until
     an agent has accepted, also while a person is waited for.
 
     Raises:
         UnknownSession: the person does not take part.
         SessionOver: the session has ended.
-        NotYourTurn: an agent has not accepted yet, or the bot speaks after one has.
+        NotYourTurn: an agent has not accepted yet, or the bot posts after one has.
 
     """
     if speaker is not Speaker.BOT and not session.includes(user_id):
@@ -146,7 +146,7 @@ class Allowance:
         """Take one message out of the bucket.
 
         Raises:
-            TooFast: the bucket is empty; says how long until there is one again.
+            TooFast: the bucket is empty; has the time until the next token.
 
         """
         if self.at > -math.inf:
@@ -201,7 +201,7 @@ def resume(
     `opened_before_log` says whether the session is older than its first entry.
     """
     if seen > log_last:
-        # The device has seen what this log never had: the log was lost and counts anew.
+        # The device has seen a later position than the log has: the log was lost and its sequence started again.
         return Start(held_after, held_first or log_first)
     if seen < held_after:
         return Start(held_after, held_first or log_first)

@@ -53,7 +53,7 @@ class History(Protocol):
     async def find(
         self, tenant_id: str, session_id: int, sender_kind: message_pb2.SenderKind.ValueType, client_message_id: str
     ) -> message_pb2.Message | None:
-        """Return the message that an author's side knows by an id, None when there is none. Raises `Refused`."""
+        """Return the message with a client message id of an author's side, None without one. Raise `Refused`."""
 
 
 class _Index:
@@ -97,7 +97,7 @@ class FirstPosts:
         self._ids = 0
 
     def may_have_left_the_window(self, opened_at: float) -> bool:
-        """Return whether a session is so old that the log may not know all of its ids. Seconds since the epoch."""
+        """Return whether a session is too old for the log to have all of its ids. Seconds since the epoch."""
         return self._now() - opened_at > self._covered
 
     async def find(
@@ -152,7 +152,7 @@ class FirstPosts:
             asked_at = self._monotonic()
             if index.read_at is None or asked_at - index.read_at >= max_age:
                 if (await self._extent.get(index.upto)).last_seq < index.upto:
-                    # The log was lost and counts anew.
+                    # The log was lost and its sequence started again.
                     self._forget(session, index)
                     return await self._position(session, post, max_age)
                 await self._read_on(session, index)

@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 # Posts of one stream in one session whose echo may be under way; more than that and the oldest is echoed.
 _MOST_OWN_POSTS: Final = 256
 
-# Something went wrong on this side; on a new stream everything is read anew.
+# An internal failure; a new stream reads everything again.
 BROKEN = Ending(errors_pb2.REASON_INTERNAL, "the stream could not be kept complete; connect again and resume", 1.0)
 
 
@@ -134,7 +134,7 @@ class Follower:
         outage = Outage(_log, "replay failed, retrying", "replay continued", session_id=room.session_id)
         retry = retrying(outage, BusError, ends=lambda: not self.connection.open)
         while self.connection.open and not await retry(self._advance, room):
-            # The log is read faster than a telephone reads; nobody else waits for it.
+            # The log is read faster than a slow client reads; no other stream waits for it.
             await self.connection.settle()
         self._replay = None
         room.caught_up(self)
@@ -179,7 +179,7 @@ class Follower:
         # Too slow for the tail, which has moved on.
         page = await room.reading.log.read(room.log_subject, after_seq=self.seen, limit=SLICE)
         if not page:
-            # It has left the log meanwhile.
+            # It was deleted from the log in the meantime.
             self._begun = False
         elif self._show_some(entries_of(page, self.seen)):
             self.seen = max(self.seen, page[-1].seq)

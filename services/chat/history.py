@@ -21,7 +21,7 @@ class HistoryClient:
     async def find(
         self, tenant_id: str, session_id: int, sender_kind: message_pb2.SenderKind.ValueType, client_message_id: str
     ) -> message_pb2.Message | None:
-        """Return the message that an author's side knows by an id, None when there is none. Raises `Refused`."""
+        """Return the message with a client message id of an author's side, None without one. Raise `Refused`."""
         response = await self._stub.FindMessage(
             archive_service_pb2.FindMessageRequest(
                 session_id=session_id, sender_kind=sender_kind, client_message_id=client_message_id

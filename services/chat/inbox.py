@@ -60,13 +60,13 @@ class Inbox:
             await self._room
 
     def when_idle(self, call: Callable[[], None]) -> None:
-        """Call once nothing is under way any more, now if that is so; the last one asked for counts."""
+        """Call once no work is running, at once if there is none; a later callback replaces an earlier one."""
         self._idle = call
         if not self.under_way:
             self._tell_idle()
 
     def close(self) -> None:
-        """Drop what waits, and cancel what is under way: nobody is there to hear the answer."""
+        """Drop queued work, and cancel running work: the client is gone."""
         self._chains.clear()
         for task in self._tasks:
             task.cancel()

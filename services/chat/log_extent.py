@@ -37,5 +37,5 @@ class LogExtent:
         return self._known
 
     def forget(self) -> None:
-        """Ask anew next time: the log may have been lost."""
+        """Read again at the next call: the log may have been lost."""
         self._known = None

@@ -29,7 +29,7 @@ _DUPLICATES = {speaker: metrics.DUPLICATES.labels(speaker.name) for speaker in S
 
 
 def speaker_of(principal: Principal) -> Speaker:
-    """Return as what a caller speaks."""
+    """Return the sender kind of the caller."""
     if principal.is_service:
         return Speaker.BOT
     if principal.has(options_pb2.ROLE_AGENT, options_pb2.ROLE_SUPERVISOR):

@@ -37,14 +37,14 @@ _KNOWN_WAIT_S: Final = 1.5
 # The session service, or its database, is unreachable.
 _AWAY: Final = frozenset({errors_pb2.REASON_UNAVAILABLE, errors_pb2.REASON_DEADLINE_EXCEEDED})
 
-# Connections whose sessions are asked for at once after the bus was away.
+# Connections whose sessions are read at once after an outage of the bus.
 _ASK_AT_ONCE: Final = 8
 
 UserKey = tuple[str, int]
 
 
 class Sessions(Protocol):
-    """What the session service knows."""
+    """Sessions, as read from the session service."""
 
     async def list_open(self, principal: Principal) -> Sequence[session_pb2.Session]:
         """Return the open sessions in which a person takes part."""
@@ -105,9 +105,9 @@ class ConnectionRegistry:
         return [] if user is None else list(user.connections)
 
     async def attach(self, connection: Connection, cursors: Mapping[int, int]) -> Sequence[session_pb2.Session]:
-        """Connect a person: hear their notices, follow their open sessions, replay what they missed.
+        """Connect a person: subscribe to their notices, follow their open sessions, replay what they missed.
 
-        `cursors` are the positions the device has, by session. Sessions named there that have ended meanwhile are
+        `cursors` are the positions the device has, by session. Sessions named there that have ended in the meantime are
         replayed to their end. Returns the open sessions.
 
         While the session service does not answer, those count that others follow on this instance: the log keeps their
@@ -234,7 +234,7 @@ class ConnectionRegistry:
         return self._followers.get(connection, {}).get(session_id)
 
     def repair(self) -> None:
-        """Make good what may have been missed while the bus was away."""
+        """Read again what may have been missed while the bus was unreachable."""
         self.rooms.doubt()
         for connection in self.connections:
             self._background.spawn(
@@ -264,7 +264,7 @@ class ConnectionRegistry:
             return await self._sessions.list_open(principal)
 
     async def _join(self, connection: Connection, session: session_pb2.Session) -> None:
-        """Let a stream follow a session, unless the stream has ended or its person takes part no more."""
+        """Let a stream follow a session, unless the stream has ended or its person no longer takes part."""
         room = await self.rooms.open(session)
         followers = self._followers.get(connection)
         if followers is None or not connection.open:

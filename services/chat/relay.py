@@ -52,7 +52,7 @@ class Line:
         self._sleeping: asyncio.Future[None] | None = None
 
     async def read(self, requests: AsyncIterator[relay_service_pb2.RelayRequest | Invalid]) -> None:
-        """Take what the bridge brings until it ends the stream.
+        """Process the bridge's requests until it ends the stream.
 
         Raises:
             Refused: what came is no request; bridges do not do that.
@@ -117,14 +117,14 @@ class Line:
         self._wake()
 
     async def close(self) -> None:
-        """End all conversations: the bridge is not there any more."""
+        """End all conversations: the bridge is gone."""
         for relayed in list(self._relayed.values()):
             relayed.gone()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _take_alone(self, item: relay_pb2.FromClient) -> None:
-        """Take an item; what goes wrong in one conversation ends that one, not everybody's."""
+        """Process an item; a failure ends its conversation only."""
         try:
             self._take(item)
         except Exception:  # noqa: BLE001  # whatever it is, the others go on
@@ -289,7 +289,7 @@ class _Relayed:
             self._owed = 0
 
     def end(self, reason: errors_pb2.Reason.ValueType) -> None:
-        """End the conversation at once, and say why."""
+        """End the conversation at once, with a reason."""
         self._line.say(relay_pb2.ToClient(connection=self.number, closed=relay_pb2.RelayClosed(reason=reason)))
         self._close(reason)
 

@@ -92,14 +92,14 @@ class Room:
         self.followers: set[Follower] = set()
         # Done once the live subject is subscribed to: who reads the log before that could miss entries.
         self.listening: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Called when nobody needs the room any more.
+        # Called when the room has no followers left.
         self.on_empty = on_empty
         self._reader: asyncio.Task[None] | None = None
         # Whether the log was read to its end, and nothing was missed since.
         self._opened = False
-        # From which position on the tail is to be read anew; None to go on where it ends.
+        # The position from which the tail is to be read again; None to continue at its end.
         self._wanted_from: int | None = None
-        # The newest position heard of.
+        # The newest position that was received live.
         self._heard = 0
         # Whether the bus may have lost what it sent last.
         self._doubted = False
@@ -121,7 +121,7 @@ class Room:
 
     @property
     def live_subject(self) -> str:
-        """Return where stored entries and passing signals of the session are heard."""
+        """Return the subject of the session's stored entries and signals."""
         return f"live.{self.session.tenant_id}.{self.session.id}.*"
 
     @property
@@ -145,7 +145,7 @@ class Room:
             self.on_empty(self)
 
     def hear(self, data: bytes, headers: Mapping[str, str], subject: str) -> None:
-        """Take what the bus brings for this session."""
+        """Process a live entry or signal of the session."""
         if subject.endswith(".signal"):
             self._pass_on(chat_events_pb2.Signal.FromString(data))
             return
@@ -175,7 +175,7 @@ class Room:
         return self._opened and self._reader is None and self._wanted_from is None
 
     def doubt(self) -> None:
-        """Read on after the bus was away, and check that what was heard before has been kept."""
+        """Read on after an outage of the bus, and check that entries received before it were stored."""
         self._doubted = True
         self._heard = 0
         self.read_on()
@@ -191,7 +191,7 @@ class Room:
             )
 
     async def until_current(self) -> bool:
-        """Wait until the tail ends where the log ends. False when reading failed for good, and the streams end."""
+        """Wait until the tail ends where the log ends. Return False when reading failed, and the streams end."""
         if self._reader is None:
             self.read_on()
         if self._reader is not None:
@@ -207,7 +207,7 @@ class Room:
                 self._wanted_from = seq
             elif self._wanted_from is not None:
                 self._wanted_from = min(seq, self._wanted_from)
-            # What is being read may be enough, whoever asked for it.
+            # A read that is under way may be enough.
             if not await self.until_current():
                 return False
 
@@ -249,7 +249,7 @@ class Room:
         return ended and self._wanted_from is None
 
     async def _verify(self) -> bool:
-        """Take back what was heard from a dying bus that has not kept it. False when that is too much: streams end.
+        """Retract live entries that the bus lost in a crash. Return False when there are too many: streams end.
 
         A message that is sent again by its author is then shown no second time, and what has taken its position is.
         """
@@ -276,7 +276,7 @@ class Room:
             follower.give_up()
 
     def _let_go(self) -> None:
-        """Let go of those who no longer take part, and of everybody when the session is over."""
+        """Remove followers that no longer take part, and all of them when the session is over."""
         now = participation(self.session)
         for follower in list(self.followers):
             if not now.includes(follower.connection.principal.user_id) or (self.over and follower.live):

@@ -86,7 +86,7 @@ class Rooms:
                 break
             room.learn(session)
             await asyncio.wait([room.listening])
-            # It could not be opened, or was closed meanwhile.
+            # It could not be opened, or was closed in the meantime.
             if self._rooms.get(key) is room:
                 return room
         room = self._rooms[key] = Room(session, self._reading, self.leave_empty)

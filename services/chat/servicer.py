@@ -43,7 +43,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
         context: grpc.aio.ServicerContext[Request, chat_service_pb2.ConverseResponse],
     ) -> None:
         """Carry a conversation in both directions."""
-        # The caller may speak now: it has passed the interceptors.
+        # The call has passed the interceptors: the client may send.
         await context.send_initial_metadata(((ACCEPTED, "1"),))
         requests = aiter(request_iterator)
         hello, rest = await _first_hello(requests)
@@ -108,7 +108,7 @@ class ChatServicer(chat_service_pb2_grpc.ChatServiceServicer):
             _log.exception("client's messages not read")
             connection.end(BROKEN)
             return
-        # The client has said all it will say.
+        # The client has ended its half.
         inbox.when_idle(lambda: connection.end(CLIENT_DONE))
 
 

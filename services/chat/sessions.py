@@ -1,4 +1,4 @@
-"""Asks the session service, on behalf of whoever called here."""
+"""Read sessions from the session service on behalf of the caller."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TIMEOUT_S = 4.0
 
 
 class SessionClient:
-    """Sessions as the session service knows them. Raises `Refused` with the service's own reason."""
+    """Reads sessions from the session service. Raises `Refused` with the service's own reason."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = session_service_pb2_grpc.SessionServiceStub(channel)

@@ -44,7 +44,7 @@ class Receipts:
         self._advance = valkey.register_script(_ADVANCE)
 
     async def advance(self, tenant_id: str, session_id: int, user_id: int, mark: Mark) -> Mark:
-        """Move a person's marks forward and return where they are now; whoever has read has also received."""
+        """Move a person's marks forward and return where they are now; a read message counts as received."""
         delivered, read = await self._advance(
             keys=[_key(tenant_id, session_id)], args=[user_id, mark.delivered_seq, mark.read_seq, _LIFETIME_S]
         )

@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 Request = chat_service_pb2.ConverseRequest
 
-# A client that was not heard for so many heartbeats is gone; how often in a heartbeat that is looked at.
+# Missed heartbeats after which a client is considered gone; how often this is checked in a heartbeat.
 BEATS_MISSED: Final = 3
 LOOKS_PER_BEAT: Final = 4
 # Frames of one message, as the contract has it.
@@ -40,7 +40,7 @@ _MOST_FRAMES: Final = 64
 # Clients that must connect again do so within this many seconds, not all at once.
 _RECONNECT_SPREAD_S: Final = 2.0
 
-# Seconds in which a goodbye must be read, and the one of somebody whose token was taken back.
+# Seconds in which a goodbye must be read, and one after a revocation.
 _GOODBYE_WITHIN_S: Final = 5.0
 _LOG_OUT_WITHIN_S: Final = 1.0
 
@@ -64,7 +64,7 @@ class Streams:
         self.draining = False
 
     def connect(self, principal: Principal, *, talks_back: bool) -> Connection:
-        """Return the connection of somebody who has been admitted.
+        """Return a new connection of an admitted person.
 
         Raises:
             Refused: UNAVAILABLE, the instance is stopping.
@@ -119,7 +119,7 @@ class Streams:
         return Inbox(functools.partial(self._answer, connection), context)
 
     def take(self, request: Request | Invalid, connection: Connection, inbox: Inbox) -> None:
-        """Take a message: answer or put each of its frames, or say why not.
+        """Process a message: answer, queue or refuse each of its frames.
 
         A bad frame costs its sender an answer, never the stream.
         """
@@ -195,14 +195,14 @@ class Streams:
                     connection.push(frame_pb2.ServerFrame(ping=ping))
 
     def log_out(self, tenant_id: str, user_id: int, generation: int, refused: Refused) -> None:
-        """Say goodbye to a user's connections whose token was taken back."""
+        """End a user's connections whose token was revoked, with a goodbye."""
         for connection in self._registry.connections_of(tenant_id, user_id):
             if connection.principal.generation < generation:
                 connection.end(Ending(refused.reason, refused.description, None))
                 asyncio.get_running_loop().call_later(_LOG_OUT_WITHIN_S, _give_up, connection)
 
     def drain(self) -> None:
-        """Say goodbye to everybody: this instance stops, another one takes over."""
+        """End all connections with a goodbye: this instance stops, and clients reconnect to another one."""
         self.draining = True
         for connection in self._registry.connections:
             connection.end(_going_away())

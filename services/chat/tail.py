@@ -54,7 +54,7 @@ class Entry:
 def entries_of(stored: Sequence[StoredMessage], previous_seq: int) -> Iterator[Entry]:
     """Yield the entries of a page; `previous_seq` is the position of the entry before it.
 
-    What cannot be decoded can be shown to nobody: it is logged and left out.
+    Entries that cannot be decoded are logged and skipped.
     """
     for each in stored:
         try:
@@ -86,7 +86,7 @@ class TailMemory:
             oldest.forget()
 
     def expire(self, before: float) -> None:
-        """Let the tails forget that nobody has used since."""
+        """Clear the tails that were not used since."""
         while self._used_at:
             tail, used_at = next(iter(self._used_at.items()))
             if used_at >= before:
@@ -103,7 +103,7 @@ class Tail:
     """The end of one session's log.
 
     `last` is the position of the newest known entry. Every entry after the position `after` is held here; without any,
-    `after` equals `last`. `full` tells that these are the `limit` newest entries, or all there are.
+    `after` equals `last`. `full` is True when these are the `limit` newest entries, or all of them.
     """
 
     __slots__ = (
@@ -184,7 +184,7 @@ class Tail:
         self.full = False
 
     async def read_from(self, seq: int) -> bool:
-        """Read anew what follows a position, the newest entries when that is too much. True when the log had no more.
+        """Read again from a position, or the newest entries when that is too much. Return True at the end of the log.
 
         Raises `BusError`.
         """
@@ -192,13 +192,13 @@ class Tail:
         if page and page[-1].following > self.limit:
             seq = await self._newest(page[-1].seq, page[-1].following)
             page = await self._read(after_seq=seq, limit=2 * self.limit)
-        # What was heard meanwhile is in the log too, and is read again.
+        # Entries received live in the meantime are in the log too, and are read again.
         self._clear(seq)
         self.full = seq == 0
         return self._extend(page)
 
     async def read_on(self) -> bool:
-        """Read one page after the last entry. True when the log had no more. Raises `BusError`."""
+        """Read one page after the last entry. Return True at the end of the log. Raise `BusError`."""
         return self._extend(await self._read(after_seq=self.last, limit=self._page))
 
     async def _newest(self, low: int, low_follow: int) -> int:

@@ -55,7 +55,7 @@ class Envoy:
             raise OSError(f"Envoy says {body.decode(errors='replace').strip()[:100]}")
 
     async def complete(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: Envoy needs no completion."""
 
 
 def program() -> Path:

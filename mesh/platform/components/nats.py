@@ -257,7 +257,7 @@ def _publish(name: str, rights: Rights) -> list[str]:
             f"dead.{stream}.{name}",
         ]
     if rights.provision:
-        # Whoever makes a stream can have messages copied, and whoever makes a consumer can have them sent anywhere.
+        # A member that creates a stream can copy messages, and one that creates a consumer can have them sent anywhere.
         for stream in (*_STREAMS, *(f"KV_{bucket}" for bucket in _BUCKETS)):
             subjects += [f"$JS.API.STREAM.{verb}.{stream}" for verb in ("INFO", "CREATE", "UPDATE")]
         subjects += [f"$JS.API.STREAM.PURGE.{each.name}" for each in streams.STREAMS if not each.discards]

@@ -52,7 +52,7 @@ _SETTINGS = {
     "max_wal_size": "'1GB'",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
-    # One server with nobody following it.
+    # One server without standbys.
     "wal_level": "minimal",
     "max_wal_senders": "0",
     # Worker processes for reading cost memory and gain nothing at this size.
@@ -102,7 +102,7 @@ class Postgres:
         return f"postgres://{OWNER}@127.0.0.1:{self.port}/{DATABASE}?{tls}"
 
     async def prepare(self) -> None:
-        """Unpacks the server and makes the data folder when they are not there, then writes the settings."""
+        """Unpack the server and create the data folder when they are missing, then write the settings."""
         binaries = await asyncio.to_thread(unpack, self.uid)
         if self.uid is not None:
             self.data = place_for_other_user(self._folder.data(self.name))

@@ -93,7 +93,7 @@ class Valkey:
             await client.execute_command("PING")
 
     async def complete(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: Valkey needs no completion."""
 
 
 def program() -> Path:
