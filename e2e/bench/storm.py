@@ -167,10 +167,13 @@ async def _try(edge: Edge, who: Identity) -> float | None:
 
 
 def _give_way() -> None:
-    """Lower our priority: that of the process, and that of the session where the kernel weighs sessions."""
+    """Lower our priority: that of the process, and less that of the session where the kernel weighs sessions.
+
+    A session of the lowest weight would get nothing on a machine that has other work.
+    """
     os.nice(_NICE)
     with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(_NICE), encoding="ascii")
+        Path("/proc/self/autogroup").write_text(str(_NICE // 2), encoding="ascii")
 
 
 if __name__ == "__main__":

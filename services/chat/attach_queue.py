@@ -19,8 +19,8 @@ WAIT_S: Final = 3.0
 _AT_ONCE: Final = 16
 # A turn begins when the one before it has ended and as much time again has passed, or so many seconds after it began.
 _GAP_S: Final = 0.025
-# The longest time in which one who is refused is told to come back, in seconds.
-_COME_BACK_S: Final = 60.0
+# The longest time in which one who is refused is told to come back, in seconds: enough for 10,000 at 60 a second.
+_COME_BACK_S: Final = 180.0
 # The share of the newest gap in the mean of the gaps, and the least that the mean is taken for, in seconds.
 _NEWEST: Final = 0.1
 _LEAST_GAP_S: Final = 0.005
