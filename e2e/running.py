@@ -122,6 +122,7 @@ _MANY_FROM_ONE_ADDRESS = tuple(
         "control.tokens_per_minute",
         "control.streams_per_minute",
         "control.connections_per_second",
+        "bridge.upgrades_per_minute",
         "user.visitors_per_minute_per_address",
         "user.visitors_per_minute_per_shop",
     )

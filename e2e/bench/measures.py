@@ -51,13 +51,9 @@ async def at_rest(octopus: Octopus, seconds: float) -> Rest:
 
 
 async def idle_connections(octopus: Octopus, shop: Shop, number: int) -> Idle:
-    """Open connections that do nothing, and weigh them: memory of their own in chat, the bridge and Envoy."""
+    """Open connections that do nothing, and weigh them: how much each process grows meanwhile."""
     people = await crowd.idle(shop, number)
-    found = {
-        name: processes
-        for name, processes in cost.processes(octopus).items()
-        if name.startswith(("chat-", "bridge-", "edge"))
-    }
+    found = cost.processes(octopus)
     before = cost.memory_mb(found)
     async with idle.connected(octopus.edge, people):
         await asyncio.sleep(_IDLE_SETTLE_S)

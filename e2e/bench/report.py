@@ -83,6 +83,10 @@ class Results:
         return sum(found) / len(found) if found else None
 
 
+# Less is not shown in the table of idle connections.
+_TOO_LITTLE_KIB = 0.05
+
+
 def save(results: Results, path: Path) -> None:
     """Keep the results as JSON."""
     path.parent.mkdir(exist_ok=True)
@@ -169,5 +173,8 @@ def _idle(idle: Idle) -> Table:
     for heading in ("process", "grown MiB", "KiB each"):
         table.add_column(heading, justify="left" if heading == "process" else "right")
     for name, grown in (*sorted(idle.grown_mb.items()), ("all together", sum(idle.grown_mb.values()))):
-        table.add_row(name, f"{grown:.1f}", f"{1024 * grown / idle.connections:.1f}")
+        each = 1024 * grown / idle.connections
+        # Some processes give back what they took before.
+        if abs(each) >= _TOO_LITTLE_KIB:
+            table.add_row(name, f"{grown:.1f}", f"{each:.1f}")
     return table

@@ -15,6 +15,12 @@ class BridgeConfig(ServiceConfig):
     # Folder for a Unix domain socket, on which an edge on this machine connects without TLS; only this user may enter
     # it. Absent: the edge is elsewhere, and connects to `port`.
     socket_folder: Path | None = None
+    # The edge's own socket, by which it gets back connections that are no WebSockets: `http_socket` in its settings.
+    # Absent: the edge reads all connections itself.
+    edge_socket: Path | None = None
+    # How many WebSockets a minute one client address may open here, where the edge does not count them. As many may
+    # come at once. Addresses of version 6 count by their network of 64 bits.
+    upgrades_per_minute: int = Field(default=3_000, ge=1, le=1_000_000)
     # Connections at once; more are answered with 503 and should come back later.
     max_connections: int = Field(default=20_000, gt=0)
     # Seconds between two looks at a client: one that was silent since the last is pinged, and closed at the next. So a

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import http
 import logging
-import os
 import ssl
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,11 +16,13 @@ from picows import WSAutoPingStrategy, WSListener, WSUpgradeRequest, WSUpgradeRe
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # there, but not in its stubs
 from prometheus_client import Gauge
 
+from edge.bridge.allowances import Allowances
 from edge.bridge.client import GOING_AWAY, WebSocket
 from edge.bridge.config import BridgeConfig
 from edge.bridge.frames import CODECS
+from edge.bridge.gate import Gate, Gates
 from edge.bridge.lines import Lines
-from edge.bridge.unix import OnUnixSocket, peer_uid, private_socket, socket_path
+from edge.bridge.unix import OnUnixSocket, private_socket, socket_path
 from edge.bridge.wheel import Wheel
 from edge.peer import is_edge
 
@@ -30,6 +31,8 @@ _CONNECTIONS: Final = Gauge("octopus_bridge_connections", "Open WebSockets.")
 _READ_BYTES: Final = 2048
 # Seconds for the upgrade's headers, which Envoy sends at once.
 _UPGRADE_WITHIN_S: Final = 5.0
+# Connections that may wait for us; the edge goes elsewhere with more.
+_BACKLOG: Final = 1024
 # Seconds that clients have for their half of the close when the bridge stops.
 _CLOSE_WITHIN_S: Final = 2.0
 
@@ -142,14 +145,12 @@ class _FromEdge(WSProtocol):  # type: ignore[misc]  # untyped
             transport.abort()
 
 
-class _FromOwnUser(_FromEdge):
-    """A connection by Unix domain socket: whoever may open it is ourselves, which the kernel confirms."""
+class _ByGate(_FromEdge):
+    """A connection by Unix domain socket, which a gate has let in."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        """Close connections of other members."""
+        """Take over the connection."""
         super(_FromEdge, self).connection_made(OnUnixSocket(transport))
-        if peer_uid(transport) != os.geteuid():
-            transport.abort()
 
 
 @asynccontextmanager
@@ -158,18 +159,21 @@ async def listening(service: Service, certificate: ssl.SSLContext) -> AsyncItera
     config = service.config
     loop = asyncio.get_running_loop()
     path = socket_path(config.socket_folder, config.instance)
+    gates = Gates(
+        lambda: _ByGate(service), edge_socket=config.edge_socket, allowances=Allowances(config.upgrades_per_minute)
+    )
     async with AsyncExitStack() as stack:
         server = await loop.create_server(lambda: _FromEdge(service), config.host, config.port, ssl=certificate)
         stack.callback(server.close)
         if path is not None:
-            local = await loop.create_unix_server(lambda: _FromOwnUser(service), sock=private_socket(path))
+            local = await loop.create_unix_server(lambda: Gate(gates), sock=private_socket(path), backlog=_BACKLOG)
             stack.callback(path.unlink, missing_ok=True)
             stack.callback(local.close)
         try:
             yield int(server.sockets[0].getsockname()[1]), path
         finally:
             # New clients find another bridge while these go.
-            await service.stopped()
+            await asyncio.gather(service.stopped(), gates.stopped())
 
 
 def _no(status: http.HTTPStatus, text: str) -> WSUpgradeResponseWithListener:

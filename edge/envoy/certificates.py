@@ -54,12 +54,12 @@ class Certificates:
         )
         self._write(_AUTHORITY, tls.Secret(name=_AUTHORITY, validation_context=authority))
 
-    def downstream(self) -> core.TransportSocket:
-        """Return how outside clients are met: TLS 1.3, HTTP/2 or HTTP/1.1, no client certificate."""
+    def downstream(self, *alpn: str) -> core.TransportSocket:
+        """Return how outside clients are met: TLS 1.3, HTTP/2 or HTTP/1.1 unless said otherwise, no certificate."""
         context = tls.DownstreamTlsContext(
             common_tls_context=tls.CommonTlsContext(
                 tls_params=_TLS_1_3,
-                alpn_protocols=["h2", "http/1.1"],
+                alpn_protocols=list(alpn or ("h2", "http/1.1")),
                 tls_certificate_sds_secret_configs=[self._config(_PUBLIC)],
             )
         )

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from envoy_data_plane.envoy.config.cluster import v3 as clusters
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoints
 from envoy_data_plane.envoy.extensions.clusters.aggregate import v3 as aggregates
+from envoy_data_plane.envoy.extensions.transport_sockets.proxy_protocol import v3 as proxy_protocol
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer import v3 as raw_buffer
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as http
 from envoy_data_plane.google.protobuf import Struct
 
 from edge.envoy.certificates import Certificates
-from mesh.control.resources import UNIX, address, ads, circuit_breakers, pack, ring
+from mesh.control.feed import ENDPOINTS, Resource
+from mesh.control.picture import Endpoint
+from mesh.control.resources import UNIX, address, ads, circuit_breakers, pack, resource, ring
+
+# The cluster of those who take connections as they are.
+UNREAD: Final = "unread"
 
 _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _CONNECT: Final = timedelta(seconds=2)
@@ -24,6 +31,9 @@ _CONNECT: Final = timedelta(seconds=2)
 _STREAM_WINDOW: Final = 64 * 1024
 # All streams of a connection share this one, so slow readers must not be able to use it up.
 _CONNECTION_WINDOW: Final = 128 * 1024 * 1024
+
+# What one unread connection may keep waiting in Envoy for each side.
+_UNREAD_BYTES: Final = 32 * 1024
 
 # A server that has vanished without a word or is frozen loses its streams within 2 + 2.5 seconds, so that people are
 # served elsewhere within 5. The answer comes from gRPC's own threads: a busy event loop does not hold it up.
@@ -49,9 +59,8 @@ def web_cluster(name: str, service: str, certificates: Certificates) -> clusters
     """Return the cluster of a member that speaks HTTP/1.1: the bridge with its WebSockets, and the pages."""
     cluster = _discovered(name, certificates.upstream(service, "http/1.1"), _HTTP1)
     # A Unix domain socket guards itself. All others are met by TLS.
-    plain = core.TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=pack(raw_buffer.RawBuffer()))
     cluster.transport_socket_matches = [
-        clusters.ClusterTransportSocketMatch(name="unix", match=Struct.from_dict(UNIX), transport_socket=plain)
+        clusters.ClusterTransportSocketMatch(name="unix", match=Struct.from_dict(UNIX), transport_socket=_plain())
     ]
     return cluster
 
@@ -73,6 +82,52 @@ def aggregate(name: str, members: Sequence[str], *, grpc: bool) -> clusters.Clus
         circuit_breakers=circuit_breakers(),
         typed_extension_protocol_options={_OPTIONS: pack(options)},
     )
+
+
+def unread_cluster() -> clusters.Cluster:
+    """Return the cluster of the bridges on this machine; each connection begins with its client's address."""
+    announced = proxy_protocol.ProxyProtocolUpstreamTransport(
+        config=core.ProxyProtocolConfig(version=core.ProxyProtocolConfigVersion.V2), transport_socket=_plain()
+    )
+    # Who takes no connection is passed over at once: the last resort, Envoy's own HTTP, is always there.
+    detection = _outlier_detection()
+    detection.consecutive_local_origin_failure = 1
+    detection.max_ejection_percent = 99
+    return clusters.Cluster(
+        name=UNREAD,
+        type=clusters.ClusterDiscoveryType.EDS,
+        eds_cluster_config=clusters.ClusterEdsClusterConfig(eds_config=ads(), service_name=UNREAD),
+        connect_timeout=_CONNECT,
+        per_connection_buffer_limit_bytes=_UNREAD_BYTES,
+        circuit_breakers=circuit_breakers(),
+        outlier_detection=detection,
+        transport_socket=core.TransportSocket(
+            name="envoy.transport_sockets.upstream_proxy_protocol", typed_config=pack(announced)
+        ),
+    )
+
+
+def unread_assignment(bridges: Iterable[Endpoint], http_socket: Path) -> Resource:
+    """Return where connections go that are not read: to a bridge, or while there is none back to our own HTTP."""
+    places = [[(each.socket, each.weight) for each in bridges if each.socket], [(str(http_socket), 1)]]
+    assignment = endpoints.ClusterLoadAssignment(
+        cluster_name=UNREAD,
+        endpoints=[
+            endpoints.LocalityLbEndpoints(
+                locality=core.Locality(zone="local"),
+                priority=priority,
+                lb_endpoints=[
+                    endpoints.LbEndpoint(
+                        endpoint=endpoints.Endpoint(address=core.Address(pipe=core.Pipe(path=path))),
+                        load_balancing_weight=weight,
+                    )
+                    for path, weight in found
+                ],
+            )
+            for priority, found in enumerate(places)
+        ],
+    )
+    return resource(ENDPOINTS, UNREAD, assignment)
 
 
 def control_cluster(name: str, host: str, port: int, certificates: Certificates) -> clusters.Cluster:
@@ -99,6 +154,10 @@ def static(name: str, where: core.Address) -> endpoints.ClusterLoadAssignment:
     return endpoints.ClusterLoadAssignment(
         cluster_name=name, endpoints=[endpoints.LocalityLbEndpoints(lb_endpoints=[endpoint])]
     )
+
+
+def _plain() -> core.TransportSocket:
+    return core.TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=pack(raw_buffer.RawBuffer()))
 
 
 def _discovered(

@@ -14,6 +14,10 @@ class EdgeConfig(ServiceConfig):
 
     # Folder for what Envoy reads: `envoy.json` and the files that name its certificates. Written at the start.
     envoy_folder: Path
+    # Where Envoy takes from bridges on its machine, by a Unix domain socket, the connections that are no WebSockets.
+    # With it, connections that are not HTTP/2 go to such bridges without being read, which halves the memory of a
+    # silent WebSocket. Absent, or with `trusted_proxies`: Envoy reads them all.
+    http_socket: Path | None = None
     # Where Envoy takes connections from outside.
     edge_host: str = "127.0.0.1"
     # As above.
@@ -46,7 +50,7 @@ class EdgeConfig(ServiceConfig):
     credentials_per_minute: int = Field(default=60, ge=1, le=1_000_000)
     # As above: exchanges of refresh tokens.
     tokens_per_minute: int = Field(default=1_200, ge=1, le=1_000_000)
-    # As above: streams and WebSockets that are opened.
+    # As above: streams that are opened, and WebSockets where Envoy reads them; bridges count those that it does not.
     streams_per_minute: int = Field(default=3_000, ge=1, le=1_000_000)
     # How many proxies of ours stand before Envoy. The client's address is what the outermost of them has added to
     # `x-forwarded-for`; with 0 it is where the connection comes from, and the header is not looked at.

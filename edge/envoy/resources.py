@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 
 from edge.envoy import clusters, filters, limits, listener
 from edge.envoy.certificates import Certificates
@@ -13,7 +15,7 @@ from edge.envoy.routes import BRIDGE, PAGES, SHOPS, route_table
 from edge.reflection import contract as reflection
 from mesh.control.contract import Method
 from mesh.control.feed import CLUSTER, EXTENSION, LISTENER, ROUTES, Resource
-from mesh.control.picture import Picture
+from mesh.control.picture import Endpoint, Picture, Service
 from mesh.control.resources import aggregate_name, cluster_name, load_assignment, pack, resource
 from mesh.identity.files import Identity
 
@@ -30,6 +32,8 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
     methods = (*methods, *reflection.routes())
     served = {method.service for method in methods}
     files = certificates(config)
+    # A proxy before Envoy says in HTTP where its clients are.
+    http_socket = None if config.trusted_proxies else config.http_socket
 
     def make(picture: Picture) -> list[Resource]:
         found = [
@@ -40,12 +44,10 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
                     config.edge_host,
                     config.edge_port,
                     files,
-                    tokens=filters.tokens_by_discovery(),
-                    table=listener.NAME,
-                    limiter=limits.limiter(config),
+                    manager=_http(config),
                     connections=limits.connections(config.connections_per_second),
                     access_log=config.access_log,
-                    trusted_proxies=config.trusted_proxies,
+                    unread=http_socket is not None,
                 ),
             ),
             resource(ROUTES, listener.NAME, route_table(listener.NAME, picture, methods, config.allowed_origins)),
@@ -57,6 +59,14 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
                 ),
             ),
         ]
+        if http_socket is not None:
+            bridges = [each for service in picture.services if service.name == BRIDGE for each in _endpoints(service)]
+            handed_over = listener.handed_over(http_socket, config.edge_port, manager=_http(config))
+            found += [
+                resource(LISTENER, listener.HANDED_OVER, handed_over),
+                resource(CLUSTER, clusters.UNREAD, clusters.unread_cluster()),
+                clusters.unread_assignment(bridges, http_socket),
+            ]
         for service in picture.services:
             if service.name not in served and service.name not in (BRIDGE, PAGES, SHOPS):
                 continue
@@ -73,3 +83,22 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
         return found
 
     return make
+
+
+def _http(config: EdgeConfig) -> hcm.HttpConnectionManager:
+    return listener.http(
+        tokens=filters.tokens_by_discovery(),
+        table=listener.NAME,
+        limiter=limits.limiter(config),
+        access_log=config.access_log,
+        trusted_proxies=config.trusted_proxies,
+    )
+
+
+def _endpoints(service: Service) -> list[Endpoint]:
+    """Return all instances, each weighed by its own share and its version's."""
+    return [
+        dataclasses.replace(each, weight=max(1, each.weight * share // 100))
+        for version, share in service.weights.items()
+        for each in service.versions[version]
+    ]

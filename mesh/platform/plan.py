@@ -118,6 +118,7 @@ class Plan:
                 "bus_bytes": self.nats.stream_bytes(),
                 "bus_folder": self.nats.folder,
                 "envoy_folder": self.envoy.settings,
+                "http_socket": self.envoy.http_socket,
                 "edge_port": self.edge_port,
                 "edge_metrics_port": self._edge_metrics_port,
                 "public_folder": self._folder.edge,

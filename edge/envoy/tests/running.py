@@ -23,6 +23,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from octopus.mesh.v1 import registry_pb2
 
+from edge.bridge.allowances import Allowances
+from edge.bridge.gate import Gate, Gates
+from edge.bridge.upgrades import Announced, announced
 from edge.envoy.config import EdgeConfig
 from mesh import bus
 from mesh.control.contract import methods
@@ -137,9 +140,16 @@ async def register(
     *,
     weight: int = 100,
     version: str = "v1",
+    socket: str = "",
 ) -> None:
     entry = registry_pb2.Instance(
-        service=name, instance_id=instance, version=version, host="127.0.0.1", port=port, weight=weight
+        service=name,
+        instance_id=instance,
+        version=version,
+        host="127.0.0.1",
+        port=port,
+        weight=weight,
+        socket=socket,
     )
     registration = Registration(connected, entry)
     await registration.start()
@@ -165,6 +175,7 @@ class Edge:
             "edge_port": chosen[1],
             "edge_metrics_port": chosen[2],
             "envoy_folder": folder / "envoy",
+            "http_socket": folder / "envoy" / "http.sock",
             "public_folder": folder / "edge",
             "public_name": "public",
             "max_connections": 60,
@@ -267,6 +278,27 @@ class Edge:
             bus.connect(self.platform.nats_url, name, tls=identity.client_context)
         )
         await register(connected, self.stack, name, f"{name}-1", port)
+
+    async def gate(self, stack: AsyncExitStack, path: Path) -> list[Announced]:
+        """A bridge's gate, which gives back every connection; returns what it is told of each."""
+        seen: list[Announced] = []
+
+        class Watched(Gates):
+            def give_back(self, gate: Gate, transport: asyncio.Transport, data: bytes) -> None:
+                if (found := announced(data)) is not None:
+                    seen.append(found)
+                super().give_back(gate, transport, data)
+
+        # None becomes a WebSocket here.
+        gates = Watched(asyncio.BufferedProtocol, edge_socket=self.config.http_socket, allowances=Allowances(1))
+        server = await asyncio.get_running_loop().create_unix_server(lambda: Gate(gates), path)
+        stack.push_async_callback(gates.stopped)
+        stack.callback(server.close)
+        connected = await stack.enter_async_context(
+            bus.connect(self.platform.nats_url, "bridge", tls=Identity(self.platform.identity, "bridge").client_context)
+        )
+        await register(connected, stack, "bridge", "bridge-2", free_port(), socket=str(path))
+        return seen
 
     def browser(self, address: str) -> aiohttp.ClientSession:
         """A client at another address of this machine."""

@@ -504,6 +504,39 @@ async def test_the_edge_goes_on_without_the_control_plane(edge: Edge, signer: Si
         await second.aclose()
 
 
+async def test_a_bridge_on_this_machine_gets_connections_unread_and_gives_back_what_is_no_web_socket(
+    edge: Edge, signer: Signer, tmp_path: Path
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        path = tmp_path / "gate.sock"
+        seen = await edge.gate(stack, path)
+
+        async def page() -> bool:
+            async with edge.browser("127.0.0.8") as browser, browser.get(f"{edge.url}/page") as answer:
+                return answer.status == 200 and (await answer.json())["member"] == "pages"
+
+        async def by_the_gate() -> bool:
+            assert await page()
+            return bool(seen)
+
+        await until(by_the_gate)
+        assert {each.network for each in seen} == {bytes((127, 0, 0, 8))}
+        # Each address has its own count, and a client is where it is.
+        async with edge.browser("127.0.0.8") as browser:
+            answers = [(await grpc_web(edge, IDENTIFY, at=browser))[0] for _ in range(IDENTIFY_PER_MINUTE + 1)]
+        assert answers[-1].headers["grpc-status"] == str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+        async with edge.browser("127.0.0.9") as browser:
+            assert frames((await grpc_web(edge, IDENTIFY, at=browser))[1])[1]["grpc-status"] == "0"
+        # HTTP/2 is not for the gate.
+        told = len(seen)
+        assert (await edge.call(SEND, signer.token()))["instance"] == "chat-1"
+        assert len(seen) == told
+        # A bridge that has died, and is still registered, is passed over.
+        path.unlink()
+        for _ in range(10):
+            assert await page()
+
+
 async def test_behind_a_proxy_of_ours_the_client_is_where_the_proxy_says(
     platform: Platform, signer: Signer, tmp_path: Path
 ) -> None:

@@ -10,12 +10,12 @@ from envoy_data_plane.envoy.config.bootstrap.v3 import Bootstrap, BootstrapDynam
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster, ClusterDiscoveryType
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpConnectionManager
 from octopus.mesh.v1 import registry_pb2
 
-from edge.envoy import filters, limits
+from edge.envoy import filters, limits, listener
 from edge.envoy.bootstrap import render
 from edge.envoy.config import EdgeConfig
-from edge.envoy.listener import listener
 from edge.envoy.resources import certificates, edge_resources
 from mesh.control.contract import methods
 from mesh.control.feed import CLUSTER, ENDPOINTS, ROUTES
@@ -74,19 +74,33 @@ def inlined(config: EdgeConfig) -> Bootstrap:
                 cluster.type, cluster.eds_cluster_config = ClusterDiscoveryType.STATIC, None
                 cluster.load_assignment = ClusterLoadAssignment.parse(assignments[each.name])
             whole.static_resources.clusters.append(cluster)
-    whole.static_resources.listeners.append(
-        listener(
-            config.edge_host,
-            config.edge_port,
-            certificates(config),
+    table = RouteConfiguration.parse(next(each.value for each in found if each.type_url == ROUTES))
+
+    def read() -> HttpConnectionManager:
+        return listener.http(
             tokens=filters.tokens_inline(None, methods()),
-            table=RouteConfiguration.parse(next(each.value for each in found if each.type_url == ROUTES)),
+            table=table,
             limiter=limits.limiter(config),
-            connections=limits.connections(config.connections_per_second),
             access_log=config.access_log,
             trusted_proxies=config.trusted_proxies,
         )
+
+    unread = any(each.name == listener.HANDED_OVER for each in found)
+    whole.static_resources.listeners.append(
+        listener.listener(
+            config.edge_host,
+            config.edge_port,
+            certificates(config),
+            manager=read(),
+            connections=limits.connections(config.connections_per_second),
+            access_log=config.access_log,
+            unread=unread,
+        )
     )
+    if unread:
+        whole.static_resources.listeners.append(
+            listener.handed_over(config.envoy_folder / "http.sock", config.edge_port, manager=read())
+        )
     return whole
 
 
@@ -113,7 +127,9 @@ async def validate(configuration: Bootstrap, folder: Path) -> tuple[int, str]:
     ],
 )
 async def test_envoy_accepts_every_resource(tmp_path: Path, extra: dict[str, Any]) -> None:
-    settings = config(tmp_path, access_log=tmp_path / "access.log", **extra)
+    settings = config(
+        tmp_path, access_log=tmp_path / "access.log", http_socket=tmp_path / "edge" / "http.sock", **extra
+    )
     certificates(settings).write()
     code, output = await validate(inlined(settings), tmp_path)
     assert code == 0, output

@@ -28,6 +28,11 @@ class Envoy:
         """Folder of what it reads, `envoy.json` first."""
         return self._folder.config / "envoy"
 
+    @property
+    def http_socket(self) -> Path:
+        """Where bridges hand over connections that are no WebSockets."""
+        return self.settings / "http.sock"
+
     async def prepare(self) -> None:
         """Look that the control plane has written its configuration. Raise ComponentError."""
         if not (self.settings / "envoy.json").is_file():
