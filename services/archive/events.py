@@ -33,10 +33,10 @@ class Archivist:
         messages = [entries.archived(delivery) for delivery in deliveries]
         for tenant_id, group in domain.by_tenant(messages).items():
             async with self._db.tenant(tenant_id) as conn:
-                await self._store.add(conn, tenant_id, group)
-                known = await self._store.known(conn, tenant_id, group)
-                left_out = domain.left_out(group, known)
-                # Hardly ever anything, and then asked for.
+                if await self._store.add(conn, tenant_id, group) == len(group):
+                    continue
+                # Rare: something was there already.
+                left_out = domain.left_out(group, await self._store.known(conn, tenant_id, group))
                 posted = await self._store.posted(conn, tenant_id, left_out) if left_out else set()
             collided = domain.collided(left_out, posted)
             if repeated := len(left_out) - len(collided):

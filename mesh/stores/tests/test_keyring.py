@@ -28,6 +28,20 @@ def test_sealing_twice_gives_different_bytes(file: Path) -> None:
     assert ring.seal(b"same", context=b"") != ring.seal(b"same", context=b"")
 
 
+def test_many_sealed_at_once_open_each_in_its_own_place(file: Path) -> None:
+    ring = Keyring(file)
+    plains = [(b"same", b"place 1"), (b"same", b"place 2"), (b"", b"place 3")]
+    sealed = ring.seal_all(plains)
+    assert [ring.open(each, context=context) for each, (_, context) in zip(sealed, plains, strict=True)] == [
+        b"same",
+        b"same",
+        b"",
+    ]
+    assert len({key_id_of(each) for each in sealed}) == 1
+    assert len({each[3:15] for each in sealed}) == len(sealed)
+    assert ring.seal_all([]) == []
+
+
 def test_refuses_another_context(file: Path) -> None:
     ring = Keyring(file)
     with pytest.raises(KeyringError, match="another place"):

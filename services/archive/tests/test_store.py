@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from mesh.process.member import Member
+from mesh.stores.errors import Unstorable
 from mesh.stores.keyring import Keyring, KeyringError, add_key, key_id_of
 from mesh.stores.postgres import Database
 from mesh.testing import Platform
@@ -54,6 +55,29 @@ async def test_adding_again_changes_nothing(db: Database, store: ArchiveStore) -
     await add(db, store, *kept[:2])
     await add(db, store, *kept, *kept)
     assert await page(db, store, kept[0].tenant_id, kept[0].session_id) == kept[::-1]
+
+
+async def test_an_authors_own_id_is_kept_as_it_is(db: Database, store: ArchiveStore) -> None:
+    ids = ['a"b', "a\\b", "\\", "{}", "a,b", "NULL", "null", " a ", "汉字🙂", "a\nb", '\\"', None]
+    kept = [
+        replace(message, client_message_id=own)
+        for message, own in zip(messages(new_tenant(), new_id(), len(ids)), ids, strict=True)
+    ]
+    await add(db, store, *kept)
+    assert await page(db, store, kept[0].tenant_id, kept[0].session_id) == kept[::-1]
+
+
+async def test_adding_tells_how_many_are_new(db: Database, store: ArchiveStore) -> None:
+    kept = messages(new_tenant(), new_id(), 3)
+    async with db.tenant(kept[0].tenant_id) as conn:
+        assert await store.add(conn, kept[0].tenant_id, kept[:2]) == 2
+        assert await store.add(conn, kept[0].tenant_id, kept) == 1
+
+
+async def test_an_id_that_cannot_be_stored_is_refused(db: Database, store: ArchiveStore) -> None:
+    [kept] = messages(new_tenant(), new_id(), 1)
+    with pytest.raises(Unstorable):
+        await add(db, store, replace(kept, client_message_id="a\0b"))
 
 
 async def test_a_message_at_a_taken_position_is_not_known_and_does_not_replace(
