@@ -24,7 +24,8 @@ app = typer.Typer(
 )
 
 Root = Annotated[Path | None, typer.Option("--root", help="Runtime folder.", show_default=".octopus in the repository")]
-EdgePort = Annotated[int, typer.Option("--edge-port", min=1, max=65535, help="Public port, TLS.", envvar="EDGE_PORT")]
+_EDGE_PORT = typer.Option("--edge-port", min=1, max=65535, help="Public port, TLS.", envvar="EDGE_PORT")
+_DEFAULT_EDGE_PORT = 8443
 
 
 @app.callback()
@@ -41,7 +42,7 @@ def _folder(root: Path | None) -> Folder:
 @app.command()
 def up(  # noqa: PLR0917 -- typer passes them by name
     root: Root = None,
-    edge_port: EdgePort = 8443,
+    edge_port: Annotated[int, _EDGE_PORT] = _DEFAULT_EDGE_PORT,
     instances: Annotated[str, typer.Option(help="Copies of members, as chat=2,bridge=2,chat@v2=1.")] = "",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A member's setting, as chat.rate_per_second=100; repeatable.")
@@ -108,7 +109,7 @@ def status(
 
 
 @app.command()
-def doctor(root: Root = None, edge_port: EdgePort = 8443) -> None:
+def doctor(root: Root = None, edge_port: Annotated[int | None, _EDGE_PORT] = None) -> None:
     """检查本机 Check this machine.
 
     Say whether it can run the platform, and what to do where it cannot.
@@ -117,7 +118,7 @@ def doctor(root: Root = None, edge_port: EdgePort = 8443) -> None:
 
     marks = {"ok": "✓", "note": "!", "wrong": "✗"}
     wrong = 0
-    for finding in examine(_folder(root), edge_port):
+    for finding in examine(_folder(root), edge_port, _DEFAULT_EDGE_PORT):
         wrong += finding.grade == "wrong"
         typer.echo(f"{marks[finding.grade]} {finding.what:<12} {finding.text}")
     raise typer.Exit(1 if wrong else 0)

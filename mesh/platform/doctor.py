@@ -39,8 +39,8 @@ class Finding:
     text: str
 
 
-def examine(folder: Folder, edge_port: int) -> Iterator[Finding]:
-    """Yield what was found, one by one."""
+def examine(folder: Folder, edge_port: int | None, default_port: int) -> Iterator[Finding]:
+    """Yield what was found, one by one. Without a port, take that of the running platform, or the default."""
     yield _python()
     yield from _programs()
     yield _packages()
@@ -51,7 +51,7 @@ def examine(folder: Folder, edge_port: int) -> Iterator[Finding]:
     yield _clock()
     yield _user(folder)
     yield _lock(folder)
-    yield _port(folder, edge_port)
+    yield _port(folder, edge_port, default_port)
     yield from _streams(folder)
 
 
@@ -169,11 +169,13 @@ def _lock(folder: Folder) -> Finding:
     return _ok("lock", "free")
 
 
-def _port(folder: Folder, edge_port: int) -> Finding:
+def _port(folder: Folder, edge_port: int | None, default_port: int) -> Finding:
+    _, _, mine = status(folder)["endpoints"].get("grpc", "").rpartition(":")
+    if mine and edge_port in (None, int(mine)):
+        return _ok("public port", f"{mine} is used by this platform")
+    edge_port = edge_port or default_port
     if ports.is_free(edge_port):
         return _ok("public port", f"{edge_port} is free")
-    if f"localhost:{edge_port}" == status(folder)["endpoints"].get("grpc"):
-        return _ok("public port", f"{edge_port} is used by this platform")
     return Finding("public port", "wrong", f"{edge_port} is in use by {ports.listener(edge_port)}; use --edge-port N")
 
 

@@ -257,9 +257,10 @@ def test_frozen_processes_are_killed_and_come_back(up: Up) -> None:
 
 
 def test_the_doctor_knows_the_port_is_ours(up: Up) -> None:
-    result = octopus("doctor", "--root", str(up.root), "--edge-port", str(up.edge_port))
-    assert result.returncode == 0, result.stdout
-    assert f"{up.edge_port} is used by this platform" in result.stdout
+    for port in (["--edge-port", str(up.edge_port)], []):
+        result = octopus("doctor", "--root", str(up.root), *port)
+        assert result.returncode == 0, result.stdout
+        assert f"{up.edge_port} is used by this platform" in result.stdout
 
 
 def test_a_log_can_be_read(up: Up) -> None:

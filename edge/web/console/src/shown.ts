@@ -122,13 +122,13 @@ export function dayOf(at: Timestamp | undefined, language: Language, words: Word
 /** The time of day of a moment. */
 export function timeOf(at: Timestamp | undefined, language: Language): string {
   if (!at) return "";
-  return timestampDate(at).toLocaleTimeString(tagOf(language), { hour: "2-digit", minute: "2-digit", hour12: false });
+  return timestampDate(at).toLocaleTimeString(tagOf(language), { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 }
 
 /** Day and time of a moment. */
 export function momentOf(at: Timestamp | undefined, language: Language): string {
   if (!at) return "";
-  return timestampDate(at).toLocaleString(tagOf(language), { dateStyle: "medium", timeStyle: "short" });
+  return timestampDate(at).toLocaleString(tagOf(language), { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });
 }
 
 /** How long ago something was: "0:42", "12:05", "1:02:09". */

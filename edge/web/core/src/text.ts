@@ -21,7 +21,7 @@ export function clock(at: Timestamp | undefined, language: Language): string {
   return date.toLocaleString(tagOf(language), {
     hour: "2-digit",
     minute: "2-digit",
-    hour12: false,
+    hourCycle: "h23",
     ...(today ? {} : { month: "numeric", day: "numeric" }),
   });
 }
