@@ -39,7 +39,7 @@ class Finding:
     text: str
 
 
-def examine(folder: Folder, edge_port: int | None, default_port: int) -> Iterator[Finding]:
+def examine(folder: Folder, edge_port: int | None, default_port: int = 8443) -> Iterator[Finding]:
     """Yield what was found, one by one. Without a port, take that of the running platform, or the default."""
     yield _python()
     yield from _programs()
