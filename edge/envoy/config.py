@@ -35,10 +35,12 @@ class EdgeConfig(ServiceConfig):
     allowed_origins: tuple[str, ...] = ("*",)
     # How many connections from outside Envoy holds at once; further ones are closed at once.
     max_connections: int = Field(default=20_000, ge=1, le=1_000_000)
-    # How many connections from outside are taken a second, and twice as many at once; further ones are closed before
-    # their handshake, which costs next to nothing, and clients come back. A handshake and what follows it take about
-    # 8 ms of processor time in all processes together: on larger machines this may be more.
+    # How many connections from outside are taken a second; further ones are closed before their handshake, which costs
+    # next to nothing, and clients come back. A handshake and what follows it take about 8 ms of processor time in all
+    # processes together: on larger machines this may be more.
     connections_per_second: int = Field(default=100, ge=10, le=1_000_000)
+    # How many may come at once after a quiet time.
+    connections_at_once: int = Field(default=600, ge=10, le=1_000_000)
     # Envoy gives way (no new connections, less memory kept back) as its heap comes near this.
     max_heap_mb: int = Field(default=1024, ge=128, le=65_536)
     # File of Envoy's access log; absent: its standard output.

@@ -83,8 +83,8 @@ def limiter(config: EdgeConfig) -> hcm.HttpFilter:
     )
 
 
-def connections(per_second: int) -> listeners.ListenerFilter:
-    """Return the filter that closes connections beyond a rate before their TLS handshake; twice the rate may burst.
+def connections(per_second: int, at_once: int) -> listeners.ListenerFilter:
+    """Return the filter that closes connections beyond a rate before their TLS handshake.
 
     After an outage everybody connects at once. Handshakes are most of what that costs, and those who talk would wait
     behind them in Envoy's own loops, whatever those inside do.
@@ -95,7 +95,7 @@ def connections(per_second: int) -> listeners.ListenerFilter:
             sockets.LocalRateLimit(
                 stat_prefix="connections",
                 token_bucket=envoy_type.TokenBucket(
-                    max_tokens=2 * per_second,
+                    max_tokens=max(at_once, per_second),
                     tokens_per_fill=per_second // _CONNECTION_FILLS,
                     fill_interval=timedelta(seconds=1 / _CONNECTION_FILLS),
                 ),

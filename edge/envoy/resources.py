@@ -45,7 +45,7 @@ def edge_resources(config: EdgeConfig, methods: Iterable[Method]) -> Callable[[P
                     config.edge_port,
                     files,
                     manager=_http(config),
-                    connections=limits.connections(config.connections_per_second),
+                    connections=limits.connections(config.connections_per_second, config.connections_at_once),
                     access_log=config.access_log,
                     unread=http_socket is not None,
                 ),

@@ -28,8 +28,10 @@ from mesh.bus.unwritable import Streams, is_out_of_room
 # After how long without an acknowledgement a message is sent again, in seconds. Storing takes about a millisecond.
 _ACK_WAIT_S = 2.0
 # How much of the caller's time is kept to ask a stream why it does not acknowledge, in seconds, and at most which part.
-_ASK_S = 0.25
+_ASK_S = 0.4
 _ASK_PART = 0.2
+# A process that notices a timeout so much too late, in seconds, may not have sent the message in time either.
+_LATE_S = 0.25
 # How many messages may wait for their acknowledgement; the server itself queues 10,000 per stream.
 _MAX_PENDING = 4096
 
@@ -169,6 +171,7 @@ class Publisher:
         left = deadline - loop.time()
         ask = min(_ASK_S, left * _ASK_PART)
         wait = min(left - ask, _ACK_WAIT_S)
+        due = loop.time() + wait
         try:
             reply = await self._requests(subject).request(subject, data, headers, wait)
         except MaxPayloadError as error:
@@ -177,7 +180,8 @@ class Publisher:
             # A subject that this member may not publish to says nothing about the stream.
             if self._client.denied_since(subject, deadline - left):
                 raise _TryAgainError("this member has no permission to publish it") from error
-            await self._raise_if_unwritable(subject, wait, ask)
+            if loop.time() < due + _LATE_S:
+                await self._raise_if_unwritable(subject, wait, ask)
             raise _TryAgainError("no acknowledgement") from error
         except (Unavailable, NatsError, OSError) as error:
             raise _TryAgainError(str(error)) from error

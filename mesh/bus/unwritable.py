@@ -3,7 +3,8 @@
 A stream whose file could not be written, because its disk is full for example, stores no message and sends no
 acknowledgement (NATS 2.15); only its server's health has the reason. But it answers requests for its state: when a
 message is not acknowledged, and the state shows that nothing was stored since, the stream cannot be written. A server
-that is slow, frozen or unreachable does not answer, and one without the majority of its cluster reports that.
+that is slow, frozen or unreachable does not answer, and one without the majority of its cluster reports that. A server
+that continues after a freeze may answer before it stores what has arrived meanwhile, so it is asked twice.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from mesh.bus.replies import Replies
 
 # Seconds without contact after which a peer of a cluster is considered lost.
 _AWAY_NS: Final = 2_000_000_000
+# Seconds between the two questions.
+_ASK_AGAIN_S: Final = 0.1
 # JetStream was disabled for lack of room, or has no room for the request.
 _NO_ROOM: Final = (10023, 10028, 10039, 10047, 10076)
 
@@ -51,7 +54,13 @@ class Streams:
             return False
 
     async def _quiet_for(self, stream: str, timeout: float) -> float:
-        """Return for how many seconds a stream that answers has stored nothing; 0 when unknown."""
+        """Return for how many seconds a stream that answers twice has stored nothing; 0 when unknown."""
+        if not await self._ask(stream, timeout):
+            return 0
+        await asyncio.sleep(_ASK_AGAIN_S)
+        return await self._ask(stream, timeout)
+
+    async def _ask(self, stream: str, timeout: float) -> float:
         try:
             reply = await self._replies.request(f"$JS.API.STREAM.INFO.{stream}", b"", None, timeout)
         except (TimeoutError, Unavailable, NatsError, OSError):

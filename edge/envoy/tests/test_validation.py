@@ -92,7 +92,7 @@ def inlined(config: EdgeConfig) -> Bootstrap:
             config.edge_port,
             certificates(config),
             manager=read(),
-            connections=limits.connections(config.connections_per_second),
+            connections=limits.connections(config.connections_per_second, config.connections_at_once),
             access_log=config.access_log,
             unread=unread,
         )
@@ -122,7 +122,7 @@ async def validate(configuration: Bootstrap, folder: Path) -> tuple[int, str]:
         {"allowed_origins": ("*",)},
         {"allowed_origins": ("https://shop.example", "https://other.example")},
         {"trusted_proxies": 2, "identify_per_minute": 1, "credentials_per_minute": 7},
-        {"connections_per_second": 10},
+        {"connections_per_second": 10, "connections_at_once": 10},
         {"connections_per_second": 1_000_000},
     ],
 )

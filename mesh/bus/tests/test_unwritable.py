@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 
-from mesh.bus.unwritable import quiet_for
+from mesh.bus.replies import Replies, Reply
+from mesh.bus.unwritable import Streams, quiet_for
 
 pytestmark = pytest.mark.unit
 
@@ -51,3 +54,30 @@ def test_a_stream_that_was_never_written_is_quiet() -> None:
 def test_an_error_means_a_lack_of_room_or_something_else(code: int, description: str, *, full: bool) -> None:
     error = {"code": 503, "err_code": code, "description": description}
     assert (quiet_for({"error": error}) > 0) is full
+
+
+class Answers(Replies):
+    """Answers each request with the next state of the stream, and fails when there is none left."""
+
+    def __init__(self, *states: dict[str, Any]) -> None:
+        self._states = list(states)
+
+    async def request(self, subject: str, payload: bytes, headers: Mapping[str, str] | None, timeout: float) -> Reply:
+        if not self._states:
+            raise TimeoutError
+        return Reply(orjson.dumps(self._states.pop(0)), {})
+
+
+@pytest.mark.parametrize(
+    ("states", "full"),
+    [
+        ((info(), info()), True),
+        # It had been frozen, and stores what came meanwhile only now.
+        ((info(), info() | {"state": {"last_ts": "2026-11-25T17:30:05.7Z"}}), False),
+        ((info(),), False),
+    ],
+)
+async def test_a_stream_is_full_when_it_stores_nothing_while_it_is_asked_twice(
+    states: tuple[dict[str, Any], ...], *, full: bool
+) -> None:
+    assert await Streams(Answers(*states)).is_unwritable("LOG", unanswered=2, timeout=5) is full
