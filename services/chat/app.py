@@ -17,6 +17,7 @@ from services.chat.first_posts import FirstPosts
 from services.chat.history import HistoryClient
 from services.chat.log_extent import LogExtent
 from services.chat.posting import Posting
+from services.chat.presence import PresenceClient, PresenceReporter
 from services.chat.registry import ConnectionRegistry
 from services.chat.relay_servicer import RelayServicer
 from services.chat.rooms import SWEEP_S
@@ -53,9 +54,12 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     servicer = ChatServicer(streams, conversation)
     admission = Admission("/octopus.chat.v1.ChatService/Converse", member.keys, caller="bridge")
     # A process that comes back under the same name is another one.
-    relay = RelayServicer(streams, admission, f"{config.instance}.{uuid.uuid4().hex[:8]}")
+    process = f"{config.instance}.{uuid.uuid4().hex[:8]}"
+    relay = RelayServicer(streams, admission, process)
+    presence = PresenceReporter(process, registry, PresenceClient(member.channel("presence")))
     bus.on_reconnect(registry.repair)
     member.spawn("watch connections", streams.watch())
+    member.spawn("report presence", presence.run())
     member.periodic("close idle rooms", registry.rooms.sweep, every=SWEEP_S)
     member.on_stop(streams.drain)
     member.on_stop(relay.drain)

@@ -90,6 +90,7 @@ class Connection:
         "_max_bytes",
         "_max_frames",
         "_queue",
+        "device_id",
         "ends_at",
         "heard_at",
         "on_change",
@@ -109,6 +110,8 @@ class Connection:
         talks_back: bool,
     ) -> None:
         self.principal = principal
+        # What the client calls its device; empty when it does not say.
+        self.device_id = ""
         # When the stream must end at the latest, on the monotonic clock.
         self.ends_at = ends_at
         # When the last frame arrived and the last ping was sent, on the monotonic clock.

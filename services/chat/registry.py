@@ -7,7 +7,7 @@ live subjects of their open sessions, and to nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -85,6 +85,8 @@ class ConnectionRegistry:
         self._asking = asyncio.Semaphore(_ASK_AT_ONCE)
         self._attaching = attaching or AttachQueue()
         self._background = Background()
+        # Called with each person of whom a stream has begun, and before one is taken away.
+        self.on_presence: Callable[[UserKey], None] | None = None
         self.rooms: Final = Rooms(
             bus,
             extent,
@@ -93,6 +95,11 @@ class ConnectionRegistry:
             resume_limit=resume_limit,
             tail_memory_bytes=tail_memory_bytes,
         )
+
+    @property
+    def users(self) -> list[UserKey]:
+        """Return all who are connected."""
+        return list(self._users)
 
     @property
     def connections(self) -> list[Connection]:
@@ -125,6 +132,7 @@ class ConnectionRegistry:
         user = self._users.setdefault(key, _User())
         user.connections.add(connection)
         metrics.CONNECTIONS.inc()
+        self._tell_presence(key)
         async with self._attaching.turn():
             async with user.subscribing:
                 if user.subscription is None:
@@ -185,12 +193,17 @@ class ConnectionRegistry:
         user = self._users.get(key)
         if user is None or connection not in user.connections:
             return
+        self._tell_presence(key)
         user.connections.discard(connection)
         metrics.CONNECTIONS.dec()
         if not user.connections:
             del self._users[key]
             if user.subscription is not None:
                 await user.subscription.unsubscribe()
+
+    def _tell_presence(self, key: UserKey) -> None:
+        if self.on_presence is not None:
+            self.on_presence(key)
 
     async def session(self, principal: Principal, session_id: int) -> session_pb2.Session:
         """Return a session as it is now; from the room when there is one, else from the session service."""

@@ -93,6 +93,7 @@ class Streams:
         While too many connect it is a goodbye instead, with the time to come back.
         """
         cursors = {cursor.session_id: cursor.seq for cursor in hello.cursors}
+        connection.device_id = hello.device_id
         try:
             sessions = await self._registry.attach(connection, cursors)
         except TooManyConnecting as refused:
