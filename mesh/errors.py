@@ -51,6 +51,7 @@ CODES: Final[dict[pb.Reason.ValueType, grpc.StatusCode]] = {
     pb.REASON_DISABLED: grpc.StatusCode.PERMISSION_DENIED,
     pb.REASON_INTERNAL: grpc.StatusCode.INTERNAL,
     pb.REASON_STORAGE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    pb.REASON_TOO_LATE: grpc.StatusCode.FAILED_PRECONDITION,
     pb.REASON_TOKEN_REVOKED: grpc.StatusCode.UNAUTHENTICATED,
 }
 

@@ -15,7 +15,8 @@ class Archived:
     """A message as it is kept.
 
     `body` is its content and its sender's name, serialized. `client_message_id` is its author's own id for it, None
-    when it has none.
+    when it has none. `changes_seq` is the position of the message that it edits or recalls, None for other kinds.
+    `internal` messages are for the shop's staff alone.
     """
 
     tenant_id: str
@@ -28,6 +29,8 @@ class Archived:
     sent_at: datetime
     body: bytes
     client_message_id: str | None = None
+    changes_seq: int | None = None
+    internal: bool = False
 
 
 def by_tenant(messages: Iterable[Archived]) -> Mapping[str, list[Archived]]:
@@ -60,3 +63,8 @@ def first_before(before_seq: int, token_seq: int) -> int | None:
     """Return the `seq` that all messages of a page are below; None for the newest page. 0 means not given."""
     given = [seq for seq in (before_seq, token_seq) if seq]
     return min(given) if given else None
+
+
+def changeable(messages: Iterable[Archived]) -> set[int]:
+    """Return the positions of the messages whose changes must be known to tell these."""
+    return {message.seq if message.changes_seq is None else message.changes_seq for message in messages}

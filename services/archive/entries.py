@@ -1,11 +1,14 @@
-"""Log entries as they are kept, and back."""
+"""Log entries as they are kept, and back, with the edits and recalls that came later."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 from octopus.chat.v1 import chat_events_pb2, message_pb2
 
 from mesh.bus import Delivery, Poison
 from mesh.bus.earlier import with_content
+from mesh.rpc.kinds import is_internal
 from mesh.rpc.timestamps import from_wire, to_wire
 from services.archive.domain import Archived
 
@@ -34,6 +37,8 @@ def archived(delivery: Delivery[chat_events_pb2.LogEntry]) -> Archived:
         sent_at=from_wire(message.sent_at),
         body=body.SerializeToString(),
         client_message_id=message.client_message_id or None,
+        changes_seq=message.content.edit.target_seq or message.content.recall.target_seq or None,
+        internal=is_internal(message.content),
     )
 
 
@@ -49,3 +54,52 @@ def message(kept: Archived) -> message_pb2.Message:
     if kept.client_message_id is not None:
         told.client_message_id = kept.client_message_id
     return told
+
+
+def told(kept: Sequence[Archived], changes: Iterable[Archived]) -> list[message_pb2.Message]:
+    """Return messages as they read now.
+
+    `changes` are the edits and recalls of these messages, and of those that they change, in the order of the log.
+    """
+    by_target: dict[int, list[message_pb2.Message]] = {}
+    for change in changes:
+        if change.changes_seq is not None:
+            by_target.setdefault(change.changes_seq, []).append(message(change))
+    return [_as_of(message(each), by_target.get(each.changes_seq or each.seq, [])) for each in kept]
+
+
+def versions(original: Archived, changes: Sequence[Archived]) -> list[message_pb2.Message]:
+    """Return a text before and after each of its edits, or once and without words when it was recalled."""
+    edits = [message(each) for each in changes]
+    if any(each.content.HasField("recall") for each in edits):
+        return told([original], changes)
+    found = [message(original)]
+    for edit in edits:
+        version = message(original)
+        _edit(version, edit)
+        found.append(version)
+    return found
+
+
+def _as_of(read: message_pb2.Message, changes: Sequence[message_pb2.Message]) -> message_pb2.Message:
+    """Apply the changes of a message to it. An edit that counts no more keeps no words."""
+    recall = next((each for each in changes if each.content.HasField("recall")), None)
+    edit = next((each for each in reversed(changes) if each.content.HasField("edit")), None)
+    if read.content.HasField("edit"):
+        if recall is not None or (edit is not None and edit.seq != read.seq):
+            read.content.edit.ClearField("text")
+            read.content.ClearField("fallback_text")
+    elif read.content.HasField("recall"):
+        pass
+    elif recall is not None:
+        read.ClearField("content")
+        read.content.fallback_text = recall.content.fallback_text
+        read.recalled_at.CopyFrom(recall.sent_at)
+    elif edit is not None:
+        _edit(read, edit)
+    return read
+
+
+def _edit(read: message_pb2.Message, edit: message_pb2.Message) -> None:
+    read.content.text.CopyFrom(edit.content.edit.text)
+    read.edited_at.CopyFrom(edit.sent_at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from psycopg.rows import class_row
@@ -12,7 +12,8 @@ from mesh.stores.postgres import Connection
 from services.archive.domain import Archived
 
 _COLUMNS = (
-    "tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body, client_message_id"
+    "tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body, client_message_id,"
+    " changes_seq, internal"
 )
 
 
@@ -30,9 +31,10 @@ class ArchiveStore:
         query = """
             INSERT INTO cs_message
                 (tenant_id, session_id, seq, message_id, customer_id, sender_kind, sender_id, sent_at, body,
-                 client_message_id)
+                 client_message_id, changes_seq, internal)
             SELECT %s, * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::smallint[],
-                                     %s::bigint[], %s::timestamptz[], %s::bytea[], %s::text[])
+                                     %s::bigint[], %s::timestamptz[], %s::bytea[], %s::text[], %s::bigint[],
+                                     %s::boolean[])
             ON CONFLICT DO NOTHING
         """
         sealed = self._keyring.seal_all([(message.body, _context(message)) for message in messages])
@@ -47,6 +49,8 @@ class ArchiveStore:
             # In an array, a backslash is written twice.
             _array(["\\\\x" + body.hex() for body in sealed]),
             _array([_quoted(message.client_message_id) for message in messages]),
+            _array(["NULL" if message.changes_seq is None else str(message.changes_seq) for message in messages]),
+            _array(["t" if message.internal else "f" for message in messages]),
         ]
         return (await conn.execute(query, [tenant_id, *columns])).rowcount
 
@@ -88,16 +92,45 @@ class ArchiveStore:
         return None if sealed is None else self._opened(sealed)
 
     async def page(
-        self, conn: Connection, tenant_id: str, session_id: int, *, before_seq: int | None, limit: int
+        self,
+        conn: Connection,
+        tenant_id: str,
+        session_id: int,
+        *,
+        before_seq: int | None,
+        limit: int,
+        internal: bool = False,
     ) -> list[Archived]:
-        """Return up to `limit` messages of a session, newest first."""
+        """Return up to `limit` messages of a session, newest first; those for staff alone only with `internal`."""
         query = f"""
             SELECT {_COLUMNS} FROM cs_message
             WHERE tenant_id = %s AND session_id = %s AND seq < coalesce(%s, 9223372036854775807)
+              AND (%s OR NOT internal)
             ORDER BY seq DESC LIMIT %s
         """  # noqa: S608  # a constant
         async with conn.cursor(row_factory=class_row(Archived)) as cursor:
-            await cursor.execute(query, [tenant_id, session_id, before_seq, limit])
+            await cursor.execute(query, [tenant_id, session_id, before_seq, internal, limit])
+            return [self._opened(sealed) for sealed in await cursor.fetchall()]
+
+    async def at(self, conn: Connection, tenant_id: str, session_id: int, seq: int) -> Archived | None:
+        """Return the message at a position of a session, None when there is none."""
+        query = f"SELECT {_COLUMNS} FROM cs_message WHERE tenant_id = %s AND session_id = %s AND seq = %s"  # noqa: S608  # a constant
+        async with conn.cursor(row_factory=class_row(Archived)) as cursor:
+            await cursor.execute(query, [tenant_id, session_id, seq])
+            sealed = await cursor.fetchone()
+        return None if sealed is None else self._opened(sealed)
+
+    async def changes(
+        self, conn: Connection, tenant_id: str, session_id: int, targets: Collection[int]
+    ) -> list[Archived]:
+        """Return the edits and recalls of the messages at some positions, in order."""
+        query = f"""
+            SELECT {_COLUMNS} FROM cs_message
+            WHERE tenant_id = %s AND session_id = %s AND changes_seq = ANY(%s::bigint[])
+            ORDER BY seq
+        """  # noqa: S608  # a constant
+        async with conn.cursor(row_factory=class_row(Archived)) as cursor:
+            await cursor.execute(query, [tenant_id, session_id, _numbers(list(targets))])
             return [self._opened(sealed) for sealed in await cursor.fetchall()]
 
     def _opened(self, sealed: Archived) -> Archived:

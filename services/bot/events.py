@@ -159,6 +159,10 @@ def still_wanted(reply: Reply, since: Sequence[Entry], *, answers_seq: int) -> b
                 # It was posted already; only its acknowledgement was lost.
                 if message.content.answer.answers_seq == answers_seq:
                     return False
+            case "recall":
+                # The question was taken back.
+                if message.content.recall.target_seq == answers_seq:
+                    return False
             case "text":
                 if message.sender.kind == message_pb2.SENDER_KIND_AGENT:
                     return False

@@ -13,6 +13,7 @@ from mesh.process.member import Member
 from mesh.rpc.admission import Admission
 from services.chat.config import ChatConfig
 from services.chat.conversation import Conversation
+from services.chat.earlier import EarlierMessages
 from services.chat.first_posts import FirstPosts
 from services.chat.history import HistoryClient
 from services.chat.log_extent import LogExtent
@@ -40,10 +41,11 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
         resume_limit=config.resume_messages,
         tail_memory_bytes=config.resume_memory_bytes,
     )
-    first_posts = FirstPosts(bus, extent, HistoryClient(member.channel("archive")), window=window_of(LOG))
+    history = HistoryClient(member.channel("archive"))
+    first_posts = FirstPosts(bus, extent, history, window=window_of(LOG))
     conversation = Conversation(
         registry,
-        Posting(bus, await member.ids(), first_posts, timeout=config.publish_timeout_s),
+        Posting(bus, await member.ids(), first_posts, EarlierMessages(bus, history), timeout=config.publish_timeout_s),
         Receipts(await member.valkey()),
         bus,
         burst=config.rate_burst,

@@ -12,10 +12,20 @@ from octopus.session.v1 import session_pb2
 
 from mesh.bus import Bus
 from mesh.errors import Refused, refused_from
+from mesh.rpc.kinds import is_internal
 from mesh.rpc.principal import Principal
 from mesh.stores.courtesy import Courtesy
 from services.chat.connection import Connection
-from services.chat.domain import ChatError, NotYourTurn, SessionOver, Speaker, UnknownSession, check_may_speak
+from services.chat.domain import (
+    ChatError,
+    NotYourTurn,
+    SessionOver,
+    Speaker,
+    TooLate,
+    UnknownMessage,
+    UnknownSession,
+    check_may_speak,
+)
 from services.chat.posting import Posting, sender_of, speaker_of
 from services.chat.rate_limit import RateLimit
 from services.chat.registry import ConnectionRegistry
@@ -64,9 +74,13 @@ class Conversation:
             self._messages.spend(principal)
         session: session_pb2.Session | None = None
         try:
-            session = await self._session(principal, post.session_id, connection)
+            if is_internal(post.content) and speaker_of(principal) is Speaker.AGENT:
+                # Staff write notes in sessions that they see, without taking part.
+                session = await self._seen(principal, post.session_id)
+            else:
+                session = await self._session(principal, post.session_id, connection)
             return await self._post(principal, session, post, connection)
-        except (NotYourTurn, SessionOver, UnknownSession):
+        except (NotYourTurn, SessionOver, UnknownSession, UnknownMessage, TooLate):
             # What is new may not be said here any more; what is stored already is acknowledged as it was.
             again = await self._posting.acknowledge_again(principal, session, post)
             if again is None:
@@ -158,6 +172,13 @@ class Conversation:
             for user_id, mark in of_session.items()
             if user_id != principal.user_id
         ]
+
+    async def _seen(self, principal: Principal, session_id: int) -> session_pb2.Session:
+        """Return a session that the caller may see, as the session service says now."""
+        session = await self._registry.refetch(principal, session_id)
+        if session is None:
+            raise UnknownSession("no such session among those that you may see")
+        return session
 
     async def _session(
         self, principal: Principal, session_id: int, connection: Connection | None

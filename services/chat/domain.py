@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class ChatError(Exception):
@@ -18,6 +18,8 @@ class ChatError(Exception):
         ├── SessionOver         SESSION_ENDED
         ├── NotYourTurn         SESSION_STATE
         ├── NotForYou           ROLE_NOT_ALLOWED
+        ├── UnknownMessage      NOT_FOUND
+        ├── TooLate             TOO_LATE
         ├── TooFast             RATE_LIMITED
         ├── LogMoved            VERSION_CONFLICT
         └── OutOfOrder          PROTOCOL
@@ -48,6 +50,18 @@ class NotForYou(ChatError):
     """This kind of participant may not send this kind of content."""
 
     reason = "ROLE_NOT_ALLOWED"
+
+
+class UnknownMessage(ChatError):
+    """A message names an earlier one that is not there for its author."""
+
+    reason = "NOT_FOUND"
+
+
+class TooLate(ChatError):
+    """The time in which an earlier message could be changed has passed."""
+
+    reason = "TOO_LATE"
 
 
 class TooFast(ChatError):
@@ -125,6 +139,87 @@ def check_may_speak(session: Participation, speaker: Speaker, user_id: int) -> N
         raise NotYourTurn("an agent has accepted the session; the bot does not speak in it any more")
     if speaker is Speaker.AGENT and session.stage is not Stage.ACTIVE:
         raise NotYourTurn("accept the session before you write in it")
+
+
+# How long after it was taken a message can be recalled, in seconds.
+RECALL_WITHIN_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A message that a later one names, as seen by the rules. `sent_at` is in seconds since the epoch."""
+
+    # None for the platform's own.
+    side: Speaker | None
+    author_id: int
+    sent_at: float
+    is_text: bool
+    has_words: bool
+    # For staff alone.
+    internal: bool = False
+    recalled: bool = False
+
+
+def check_may_recall(earlier: Earlier | None, speaker: Speaker, user_id: int, now: float) -> None:
+    """Check that a participant may take an earlier message of a session back.
+
+    Raises:
+        UnknownMessage: there is no such message, or it is not a text.
+        NotForYou: somebody else wrote it.
+        TooLate: it was sent more than `RECALL_WITHIN_S` ago.
+
+    """
+    text = _own_text(earlier, speaker, user_id)
+    if now - text.sent_at > RECALL_WITHIN_S:
+        raise TooLate(f"a message can be recalled within {RECALL_WITHIN_S:.0f} s; this one is older")
+
+
+def check_may_edit(earlier: Earlier | None, speaker: Speaker, user_id: int) -> None:
+    """Check that a participant may replace the text of an earlier message of a session.
+
+    Raises:
+        UnknownMessage: there is no such message, or it is not a text.
+        NotForYou: somebody else wrote it.
+        TooLate: it was recalled.
+
+    """
+    if earlier is not None and earlier.recalled:
+        raise TooLate("the message was recalled; send a new one")
+    _own_text(earlier, speaker, user_id)
+
+
+def check_may_quote(earlier: Earlier | None, *, internally: bool) -> None:
+    """Check that an earlier message of a session can be quoted; `internally` by a message for staff alone.
+
+    Raises:
+        UnknownMessage: there is no such message, it has no words, or those who would read the quote are not shown it.
+
+    """
+    if earlier is None or not earlier.has_words or (earlier.internal and not internally):
+        raise UnknownMessage("there is no message with words at the quoted position of this session")
+
+
+def _own_text(earlier: Earlier | None, speaker: Speaker, user_id: int) -> Earlier:
+    if earlier is None or not (earlier.is_text or earlier.recalled):
+        raise UnknownMessage("there is no text at the named position of this session")
+    # There is one customer, who may have been a visitor when it was said.
+    if earlier.side is not speaker or (speaker is not Speaker.CUSTOMER and earlier.author_id != user_id):
+        raise NotForYou("somebody else wrote this message; only its author can change it")
+    return earlier
+
+
+def check_may_note(session: Participation, speaker: Speaker) -> None:
+    """Check that somebody who may see a session may write a note in it.
+
+    Raises:
+        NotForYou: only staff write notes.
+        SessionOver: the session has ended.
+
+    """
+    if speaker is not Speaker.AGENT:
+        raise NotForYou("only agents and supervisors write internal notes; send a text")
+    if session.stage is Stage.ENDED:
+        raise SessionOver("the session has ended; it takes no more notes")
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from octopus.errors.v1 import errors_pb2
 
 from mesh.bus import BusError
 from mesh.retrying import retrying
+from mesh.rpc.kinds import STAFF
 from mesh.telemetry.outage import Outage
 from services.chat.connection import Connection, Ending
 from services.chat.domain import resume
@@ -65,7 +66,7 @@ class Follower:
     tail, or from the log itself once the tail has moved on.
     """
 
-    __slots__ = ("_begun", "_replay", "connection", "live", "own_posts", "room", "seen", "version")
+    __slots__ = ("_begun", "_hidden", "_replay", "connection", "live", "own_posts", "room", "seen", "version")
 
     def __init__(self, connection: Connection, seen: int) -> None:
         self.connection = connection
@@ -75,6 +76,8 @@ class Follower:
         self.own_posts = OwnPosts()
         self.room: Room | None = None
         self.live = False
+        # The last entry that this person is not shown, and the one before it that they are: so that no gap shows.
+        self._hidden = (0, 0)
         self._begun = False
         self._replay: asyncio.Task[None] | None = None
 
@@ -103,8 +106,20 @@ class Follower:
         if entry.seq <= self.seen:
             return
         self.seen = entry.seq
-        if not self.own_posts.discard(entry.message_id):
-            self.connection.push_encoded(entry.encoded)
+        hidden, before = self._hidden
+        previous = before if hidden and entry.previous_seq == hidden else entry.previous_seq
+        if entry.internal and not self._is_inside():
+            self._hidden = (entry.seq, previous)
+        elif not self.own_posts.discard(entry.message_id):
+            self.connection.push_encoded(
+                entry.encoded if previous == entry.previous_seq else entry.encoded_after(previous)
+            )
+
+    def _is_inside(self) -> bool:
+        """Return whether this person is one of the shop's, and not its customer here."""
+        principal = self.connection.principal
+        customer = self.room is not None and self.room.session.customer_id == principal.user_id
+        return principal.has(*STAFF) and not customer
 
     def rewind(self, seq: int, lost: Sequence[int]) -> None:
         """Go back to a position; the messages lost after it were shown here, so their second coming is left out."""

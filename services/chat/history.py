@@ -30,3 +30,12 @@ class HistoryClient:
             timeout=_TIMEOUT_S,
         )
         return response.message if response.HasField("message") else None
+
+    async def at(self, tenant_id: str, session_id: int, seq: int) -> message_pb2.Message | None:
+        """Return the message at a position of a session, None without one. Raise `Refused`."""
+        response = await self._stub.GetMessage(
+            archive_service_pb2.GetMessageRequest(session_id=session_id, seq=seq),
+            metadata=as_service(tenant_id),
+            timeout=_TIMEOUT_S,
+        )
+        return response.message if response.HasField("message") else None

@@ -10,10 +10,12 @@ from octopus.options.v1 import options_pb2
 from octopus.session.v1 import session_pb2
 
 from mesh.bus import Conflict, PubAck, StoredMessage, parse
+from mesh.rpc.kinds import is_internal
 from mesh.rpc.principal import Principal
 from services.chat import metrics
-from services.chat.content import check_may_post, with_fallback
-from services.chat.domain import LogMoved, Speaker, check_may_speak
+from services.chat.content import check_may_post, has_words, with_fallback
+from services.chat.domain import LogMoved, Speaker, check_may_note, check_may_speak
+from services.chat.earlier import EarlierMessages
 from services.chat.first_posts import FirstPosts
 from services.chat.room import participation
 
@@ -96,10 +98,13 @@ class OwnPosts(Protocol):
 class Posting:
     """Puts messages into the log."""
 
-    def __init__(self, log: Log, ids: Ids, first_posts: FirstPosts, *, timeout: float) -> None:
+    def __init__(
+        self, log: Log, ids: Ids, first_posts: FirstPosts, earlier: EarlierMessages, *, timeout: float
+    ) -> None:
         self._log = log
         self._ids = ids
         self._first_posts = first_posts
+        self._earlier = earlier
         self._timeout = timeout
 
     async def post(
@@ -121,7 +126,10 @@ class Posting:
 
         """
         speaker = speaker_of(principal)
-        check_may_speak(participation(session), speaker, principal.user_id)
+        if is_internal(post.content):
+            check_may_note(participation(session), speaker)
+        else:
+            check_may_speak(participation(session), speaker, principal.user_id)
         check_may_post(principal, post.content)
         opened_at = session.opened_at.seconds
         if self._first_posts.may_have_left_the_window(opened_at):
@@ -130,6 +138,7 @@ class Posting:
             )
             if first is not None:
                 return _acknowledged_again(first, speaker)
+        await self._earlier.check(session, post, speaker, principal.user_id)
 
         # Filled in place: to build the parts and put them together takes twice as long.
         entry = chat_events_pb2.LogEntry(
@@ -141,7 +150,9 @@ class Posting:
         message.client_message_id = post.client_message_id
         message.sent_at.seconds, message.sent_at.nanos = divmod(time.time_ns(), 1_000_000_000)
         message.sender.CopyFrom(sender_of(principal))
-        message.content.CopyFrom(with_fallback(post.content))
+        message.content.CopyFrom(with_fallback(post.content, session.locale))
+        if has_words(post.content):
+            message.quoted_seq = post.quoted_seq
         subject = f"log.{session.tenant_id}.{session.id}"
         if own_posts is not None:
             own_posts.add(message.id)
@@ -183,8 +194,9 @@ class Posting:
     ) -> frame_pb2.Ack | None:
         """Return the acknowledgement of a message that is stored already, None when it is not.
 
-        For an author who may not speak in the session any more: it has ended, it was handed over, or it is not theirs
-        (`session` is None). They must have written the message themselves, or take part on its side.
+        For an author who may not post it any more: the session has ended, it was handed over, it is not theirs
+        (`session` is None), or the earlier message that it names cannot be changed now. They must have written the
+        message themselves, or take part on its side.
         """
         speaker = speaker_of(principal)
         first = await self._first_posts.find(

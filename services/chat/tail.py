@@ -8,9 +8,10 @@ from typing import Final, Protocol
 
 import structlog
 from google.protobuf.message import DecodeError
-from octopus.chat.v1 import chat_events_pb2, frame_pb2
+from octopus.chat.v1 import chat_events_pb2, chat_service_pb2, frame_pb2, message_pb2
 
 from mesh.bus import StoredMessage, parse
+from mesh.rpc.kinds import is_internal
 from services.chat import metrics
 from services.chat.connection import encoded
 from services.chat.domain import Step, next_step
@@ -38,16 +39,46 @@ class Log(Protocol):
 class Entry:
     """A log entry, ready to be shown: built once for all who follow the session."""
 
-    __slots__ = ("change", "encoded", "message_id", "previous_seq", "seq")
+    __slots__ = ("change", "encoded", "internal", "message_id", "previous_seq", "recalls", "seq")
 
     def __init__(self, data: bytes, seq: int, previous_seq: int) -> None:
         message = parse(chat_events_pb2.LogEntry, data).message
         message.seq = seq
         message.previous_seq = previous_seq
+        self._set(message)
+
+    def recalled_by(self, recall: Entry) -> Entry:
+        """Return this entry as it is shown after it was recalled: without its words."""
+        message, by = self.message, recall.message
+        message.ClearField("content")
+        message.content.fallback_text = by.content.fallback_text
+        message.recalled_at.CopyFrom(by.sent_at)
+        blanked = Entry.__new__(Entry)
+        blanked._set(message)  # noqa: SLF001  # its own class
+        return blanked
+
+    @property
+    def message(self) -> message_pb2.Message:
+        """Return a copy of the message, decoded anew: entries are kept as they are written to streams."""
+        (frame,) = chat_service_pb2.ConverseResponse.FromString(self.encoded).frames
+        return frame.message
+
+    def encoded_after(self, previous_seq: int) -> bytes:
+        """Return the entry as it is shown to somebody who was shown `previous_seq` before it."""
+        message = self.message
+        message.previous_seq = previous_seq
+        return encoded(frame_pb2.ServerFrame(message=message))
+
+    def _set(self, message: message_pb2.Message) -> None:
+        seq, previous_seq = message.seq, message.previous_seq
         self.seq = seq
         self.previous_seq = previous_seq
         self.message_id = message.id
         self.change = message.content.change.session if message.content.HasField("change") else None
+        # Whether staff alone are shown it.
+        self.internal = is_internal(message.content)
+        # The position of the message that this entry recalls; 0 for none.
+        self.recalls = message.content.recall.target_seq
         self.encoded = encoded(frame_pb2.ServerFrame(message=message))
 
 
@@ -248,6 +279,8 @@ class Tail:
         if not self.kept:
             self.after = entry.seq
             return
+        if entry.recalls:
+            self._blank(entry)
         self._entries.append(entry)
         self._memory.bytes += len(entry.encoded) + _OVERHEAD
         if len(self._entries) > self.limit:
@@ -255,6 +288,14 @@ class Tail:
             dropped = self._entries.pop(0)
             self._memory.bytes -= len(dropped.encoded) + _OVERHEAD
             self.after = dropped.seq
+
+    def _blank(self, recall: Entry) -> None:
+        """Replace the message that an entry recalls: who resumes later is not sent its words."""
+        for place, entry in enumerate(self._entries):
+            if entry.seq == recall.recalls:
+                blanked = entry.recalled_by(recall)
+                self._memory.bytes += len(blanked.encoded) - len(entry.encoded)
+                self._entries[place] = blanked
 
     def _clear(self, seq: int) -> None:
         self._memory.bytes -= sum(len(entry.encoded) + _OVERHEAD for entry in self._entries)

@@ -68,6 +68,7 @@ class History:
     # As chat, which acts for itself.
     by_chat: archive_service_pb2_grpc.ArchiveServiceStub | None = None
     said: list[chat_events_pb2.LogEntry] = field(default_factory=list)
+    archivist: Archivist | None = None
 
     async def find(
         self, client_message_id: str, side: message_pb2.SenderKind.ValueType, **request: Any
@@ -85,6 +86,25 @@ class History:
         token = self.keys.token(tenant_id or self.tenant_id, user_id, *roles, scope=scope)
         asked = pb.ListMessagesRequest(**{"session_id": self.session_id, **request})
         return await self.stub.ListMessages(asked, metadata=with_token(token))
+
+    async def add(self, seq: int, content: message_pb2.Content) -> None:
+        """Archive one more message of the session."""
+        assert self.archivist is not None
+        said = entry(self.tenant_id, self.session_id, "-", customer_id=CUSTOMER)
+        said.message.content.CopyFrom(content)
+        subject, at = f"log.{self.tenant_id}.{self.session_id}", said.message.sent_at.ToDatetime(tzinfo=UTC)
+        await self.archivist.keep([Delivery(said, seq, subject, {}, 1, at)])
+
+    async def versions(self, user_id: int, *roles: str, seq: int) -> pb.ListVersionsResponse:
+        metadata = with_token(self.keys.token(self.tenant_id, user_id, *roles))
+        return await self.stub.ListVersions(
+            pb.ListVersionsRequest(session_id=self.session_id, seq=seq), metadata=metadata
+        )
+
+    async def get(self, seq: int) -> pb.GetMessageResponse:
+        assert self.by_chat is not None
+        request = pb.GetMessageRequest(session_id=self.session_id, seq=seq)
+        return await self.by_chat.GetMessage(request, metadata=as_service(self.tenant_id))
 
     async def customer(self, **request: Any) -> pb.ListMessagesResponse:
         return await self.read(CUSTOMER, "CUSTOMER", **request)
@@ -119,7 +139,17 @@ async def history(migrated: Platform, db: Database, store: ArchiveStore) -> Asyn
         ):
             stub = archive_service_pb2_grpc.ArchiveServiceStub(channel)
             by_chat = archive_service_pb2_grpc.ArchiveServiceStub(from_chat)
-            yield History(stub, known, keys, tenant_id, session_id, empty, texts, by_chat, said)
+            yield History(stub, known, keys, tenant_id, session_id, empty, texts, by_chat, said, archivist)
+
+
+def recall(seq: int) -> message_pb2.Content:
+    return message_pb2.Content(fallback_text="撤回了一条消息", recall=message_pb2.Recall(target_seq=seq))
+
+
+def edit(seq: int, words: str) -> message_pb2.Content:
+    return message_pb2.Content(
+        fallback_text=f"更正：{words}", edit=message_pb2.Edit(target_seq=seq, text=message_pb2.Text(text=words))
+    )
 
 
 async def reason(call: Awaitable[object]) -> int:
@@ -211,6 +241,72 @@ async def test_a_new_session_is_empty_for_those_it_belongs_to_and_unknown_to_oth
         refused = await reason(history.read(user_id, role, tenant_id=tenant_id, session_id=new))
         assert refused == errors_pb2.REASON_NOT_FOUND
     assert await reason(history.customer(session_id=new_id())) == errors_pb2.REASON_NOT_FOUND
+
+
+async def test_edits_and_recalls_show_in_the_history_whichever_page_they_are_on(history: History) -> None:
+    await history.add(60, recall(20))
+    await history.add(70, edit(40, "第四句，更正"))
+    await history.add(80, edit(40, "第四句，再更正"))
+    seen: list[message_pb2.Message] = []
+    token = ""
+    while True:
+        page = await history.customer(page_size=3, page_token=token)
+        seen += page.messages
+        token = page.next_page_token
+        if not token:
+            break
+    by_seq = {message.seq: message for message in seen}
+    assert list(by_seq) == [80, 70, 60, 50, 40, 30, 20, 10]
+    assert by_seq[40].content.text.text == "第四句，再更正"
+    assert by_seq[40].HasField("edited_at")
+    assert by_seq[20].HasField("recalled_at")
+    assert by_seq[20].content == message_pb2.Content(fallback_text="撤回了一条消息")
+    assert by_seq[60].content.recall.target_seq == 20
+    gone = (history.texts[1], history.texts[3], "第四句，更正")
+    assert not [m for m in seen for words in gone if words.encode() in m.SerializeToString()]
+    # Chat is not told the words either.
+    found = await history.find(history.said[1].message.client_message_id, message_pb2.SENDER_KIND_CUSTOMER)
+    assert (found.message.seq, found.message.content.text.text) == (20, "")
+    assert (await history.get(20)).message.HasField("recalled_at")
+    assert (await history.get(40)).message.content.text.text == "第四句，再更正"
+    assert not (await history.get(45)).HasField("message")
+
+
+async def test_supervisors_alone_read_what_a_message_said_before_its_edits(history: History) -> None:
+    await history.add(60, edit(10, "第一句，更正"))
+    await history.add(70, edit(20, "第二句，更正"))
+    await history.add(80, recall(20))
+    for role in ("SUPERVISOR", "ADMIN"):
+        found = (await history.versions(AGENT, role, seq=10)).versions
+        assert [version.content.text.text for version in found] == [history.texts[0], "第一句，更正"]
+        assert [version.HasField("edited_at") for version in found] == [False, True]
+        (gone,) = (await history.versions(AGENT, role, seq=20)).versions
+        assert gone.HasField("recalled_at")
+        assert not gone.content.HasField("text")
+        for seq in (60, 999):
+            assert await reason(history.versions(AGENT, role, seq=seq)) == errors_pb2.REASON_NOT_FOUND
+        assert await reason(history.versions(STRANGER, role, seq=10)) == errors_pb2.REASON_NOT_FOUND
+    for role in ("AGENT", "CUSTOMER"):
+        assert await reason(history.versions(CUSTOMER, role, seq=10)) == errors_pb2.REASON_ROLE_NOT_ALLOWED
+
+
+async def test_notes_are_read_by_staff_and_neither_by_customers_nor_by_partners(history: History) -> None:
+    secret = "不要告诉顾客"
+    await history.add(60, message_pb2.Content(fallback_text=secret, note=message_pb2.Note(text=secret)))
+    history.sessions.visible[history.session_id].update({STRANGER, PARTNER})
+    for role in ("AGENT", "SUPERVISOR", "ADMIN"):
+        assert (await history.read(AGENT, role)).messages[0].content.note.text == secret
+    for user_id, role, scope in (
+        (CUSTOMER, "CUSTOMER", ""),
+        (CUSTOMER, "VISITOR", ""),
+        (PARTNER, "PARTNER", "chat.read"),
+    ):
+        page = await history.read(user_id, role, scope=scope)
+        assert [message.seq for message in page.messages] == [50, 40, 30, 20, 10]
+        assert secret.encode() not in page.SerializeToString()
+        # Pages are as full as without it: nothing tells that it is there.
+        first = await history.read(user_id, role, scope=scope, page_size=5)
+        assert (len(first.messages), first.next_page_token) == (5, "")
 
 
 @pytest.mark.parametrize("token", ["1", "AAAAAAAAAAAA", "-----------", "é"])

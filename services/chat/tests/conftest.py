@@ -39,6 +39,7 @@ from mesh.testing import Platform
 from mesh.testing.rpc import Keys, dialling, serving
 from services.chat.config import ChatConfig
 from services.chat.conversation import Conversation
+from services.chat.earlier import EarlierMessages
 from services.chat.first_posts import FirstPosts
 from services.chat.log_extent import LogExtent
 from services.chat.posting import Posting
@@ -154,6 +155,11 @@ class KnownHistory:
         self.asked += 1
         wanted = (session_id, sender_kind, client_message_id)
         return next((m for m in self.messages if (m.session_id, m.sender.kind, m.client_message_id) == wanted), None)
+
+    async def at(self, tenant_id: str, session_id: int, seq: int) -> message_pb2.Message | None:
+        """Return the message at a position of a session."""
+        self.asked += 1
+        return next((m for m in self.messages if (m.session_id, m.seq) == (session_id, seq)), None)
 
 
 class Ids:
@@ -322,6 +328,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
                     chat_bus,
                     Ids(),
                     first_posts[-1],
+                    EarlierMessages(chat_bus, history),
                     timeout=config.publish_timeout_s,
                 ),
                 Receipts(valkey),

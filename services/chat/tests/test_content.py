@@ -57,12 +57,12 @@ def test_a_kind_is_posted_by_those_whom_its_contract_names(
 
 def test_the_server_alone_writes_the_fallback() -> None:
     forged = message_pb2.Content(fallback_text="what the client would like others to read", text=TEXT.text)
-    assert with_fallback(forged) == TEXT
-    assert with_fallback(ANSWER).fallback_text == "24 小时内发出。"
+    assert with_fallback(forged, "") == TEXT
+    assert with_fallback(ANSWER, "").fallback_text == "24 小时内发出。"
 
 
 def test_a_client_that_does_not_know_a_kind_shows_the_fallback() -> None:
-    sent = message_pb2.Message(id=7, session_id=5, content=with_fallback(ANSWER))
+    sent = message_pb2.Message(id=7, session_id=5, content=with_fallback(ANSWER, ""))
     old = older_client_without("answer").FromString(sent.SerializeToString())
     assert old.content.WhichOneof("kind") is None  # type: ignore[attr-defined]
     assert old.content.fallback_text == "24 小时内发出。"  # type: ignore[attr-defined]

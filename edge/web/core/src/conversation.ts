@@ -6,6 +6,8 @@ import type { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import { type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 import { batch, type Signal, signal } from "@preact/signals";
 
+import { afterChanges, changedBy } from "./content";
+
 const TYPING_LASTS_MS = 5_000;
 
 /** One line of a conversation. */
@@ -32,7 +34,14 @@ export class Conversation {
   readonly marks = signal<Marks>({ delivered: 0n, read: 0n });
   /** Set when the log no longer has the beginning: page the history before the first line. */
   readonly incomplete = signal(false);
+  /** The line that the next message quotes. */
+  readonly quoting = signal<Line | null>(null);
+  /** The line whose text is being edited. */
+  readonly editing = signal<Line | null>(null);
   private typingEnds = 0;
+  /** The lines as they were said, and the edits and recalls by the position that they change. */
+  private said: readonly Line[] = [];
+  private readonly changes = new Map<bigint, readonly Line[]>();
 
   constructor(readonly session: Signal<Session>) {}
 
@@ -41,18 +50,31 @@ export class Conversation {
     return this.lines.peek().reduce((last, line) => (line.message.seq > last ? line.message.seq : last), 0n);
   }
 
-  /** Add or replace a line. Lines without a position, still on their way, stand last. */
+  /**
+   * Add or replace a line. Lines without a position, still on their way, stand last. An edit or a recall changes the line
+   * that it names, also while it is on its way; one that failed changes nothing any more.
+   */
   put(line: Line): void {
-    const same = (other: Line) =>
-      (line.message.id !== 0n && other.message.id === line.message.id) ||
-      (line.message.clientMessageId !== "" &&
-        other.message.clientMessageId === line.message.clientMessageId &&
-        other.message.sender?.userId === line.message.sender?.userId);
-    const others = this.lines.peek().filter((other) => !same(other));
-    const place = (l: Line) => (l.message.seq === 0n ? 1n << 62n : l.message.seq);
-    let at = others.length;
-    while (at > 0 && place(others[at - 1]!) > place(line)) at--;
-    this.lines.value = [...others.slice(0, at), line, ...others.slice(at)];
+    const target = changedBy(line.message);
+    if (target === undefined) this.said = placed(this.said, line);
+    else {
+      const others = this.changes.get(target) ?? [];
+      const failed = line.delivery === "failed";
+      this.changes.set(target, failed ? others.filter((other) => !same(line, other)) : placed(others, line));
+    }
+    this.lines.value = this.changes.size === 0 ? this.said : this.said.map((one) => this.changed(one));
+  }
+
+  /** The line at a position; undefined when it is not here. */
+  at(seq: bigint): Line | undefined {
+    return this.lines.value.find((line) => line.message.seq === seq);
+  }
+
+  private changed(line: Line): Line {
+    const changes = line.message.seq === 0n ? undefined : this.changes.get(line.message.seq);
+    if (!changes) return line;
+    const message = afterChanges(line.message, changes.map((change) => change.message));
+    return message === line.message ? line : { ...line, message };
   }
 
   /** Somebody else has received or read up to a position. */
@@ -83,6 +105,24 @@ export class Conversation {
     window.clearTimeout(this.typingEnds);
     this.typing.value = null;
   }
+}
+
+function same(line: Line, other: Line): boolean {
+  return (
+    (line.message.id !== 0n && other.message.id === line.message.id) ||
+    (line.message.clientMessageId !== "" &&
+      other.message.clientMessageId === line.message.clientMessageId &&
+      other.message.sender?.userId === line.message.sender?.userId)
+  );
+}
+
+/** Put a line where its position says, in place of the one that is the same. */
+function placed(lines: readonly Line[], line: Line): readonly Line[] {
+  const others = lines.filter((other) => !same(line, other));
+  const place = (l: Line) => (l.message.seq === 0n ? 1n << 62n : l.message.seq);
+  let at = others.length;
+  while (at > 0 && place(others[at - 1]!) > place(line)) at--;
+  return [...others.slice(0, at), line, ...others.slice(at)];
 }
 
 /** Whether a session takes messages. */

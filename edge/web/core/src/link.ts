@@ -2,7 +2,7 @@
 // keeps what was said as signals that pages draw.
 
 import { create } from "@bufbuild/protobuf";
-import { durationMs, timestampNow } from "@bufbuild/protobuf/wkt";
+import { durationMs, timestampMs, timestampNow } from "@bufbuild/protobuf/wkt";
 import {
   type ClientFrame,
   ClientFrameSchema,
@@ -15,7 +15,17 @@ import {
   TypingSchema,
   type Welcome,
 } from "@octopus/contracts/octopus/chat/v1/frame_pb";
-import { type Message, MessageSchema, SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
+import {
+  type Content,
+  ContentSchema,
+  EditSchema,
+  type Message,
+  MessageSchema,
+  NoteSchema,
+  RecallSchema,
+  SenderKind,
+  TextSchema,
+} from "@octopus/contracts/octopus/chat/v1/message_pb";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import type { Session } from "@octopus/contracts/octopus/session/v1/session_pb";
 import { batch, signal } from "@preact/signals";
@@ -37,6 +47,16 @@ const DOUBTFUL: ReadonlySet<Reason> = new Set([
 
 export type LinkState = "connecting" | "online" | "reconnecting" | "offline" | "signed-out";
 
+/** Why an edit or a recall was not done. */
+export interface RefusedChange {
+  kind: "edit" | "recall";
+  reason: Reason;
+}
+
+/** How long a message can be recalled; from the contract. */
+export const RECALL_WITHIN_S = 120;
+
+const REFUSED_SHOWN_MS = 6_000;
 const TYPING_EVERY_MS = 3_000;
 const PAUSES_MS = [300, 1_000, 2_000, 4_000, 8_000, 15_000];
 // How much shorter a pause may be by chance: thousands whose connections broke at once must not come back in waves.
@@ -54,6 +74,8 @@ export class Link {
   readonly conversations = signal<ReadonlyMap<bigint, Conversation>>(new Map());
   /** The reason for which the platform ended the last stream; `Reason.UNSPECIFIED` when it just broke. */
   readonly lastEnd = signal<Reason>(Reason.UNSPECIFIED);
+  /** For a moment: the edit or recall that the platform refused. */
+  readonly changeRefused = signal<RefusedChange | null>(null);
   readonly userId: bigint;
 
   private stream: Stream | null = null;
@@ -67,6 +89,8 @@ export class Link {
   /** When the stream said goodbye instead of a welcome: how long to wait, because too many connect at once. */
   private comeBackMs = 0;
   private typedAt = 0;
+  /** How far this machine's clock is ahead of the platform's, at the last acknowledgement. */
+  private aheadMs = 0;
   private readonly cursors = new Map<bigint, bigint>();
   private readonly outbox = new Outbox(
     (post) => this.send({ case: "post", value: post }),
@@ -156,20 +180,35 @@ export class Link {
   /** Whether a message is the person's own. */
   readonly mine = (message: Message): boolean => message.sender?.userId === this.userId && this.userId !== 0n;
 
-  /** Say something: it is shown at once, and sent until it is acknowledged. */
-  say(sessionId: bigint, text: string): void {
-    this.post(
-      create(PostMessageSchema, {
-        sessionId,
-        clientMessageId: crypto.randomUUID(),
-        content: { kind: { case: "text", value: { text } } },
-      }),
-    );
+  /** Say something, perhaps with a quote: it is shown at once, and sent until it is acknowledged. */
+  say(sessionId: bigint, text: string, quotedSeq = 0n): void {
+    this.postNew(sessionId, { case: "text", value: create(TextSchema, { text }) }, quotedSeq);
+  }
+
+  /** Write an internal note, in the same way. */
+  note(sessionId: bigint, text: string, quotedSeq = 0n): void {
+    this.postNew(sessionId, { case: "note", value: create(NoteSchema, { text }) }, quotedSeq);
+  }
+
+  /** Take a message back: its words go at once. When the platform refuses, they come back and `changeRefused` says why. */
+  recall({ message: { sessionId, seq } }: Line): void {
+    this.postNew(sessionId, { case: "recall", value: create(RecallSchema, { targetSeq: seq }) });
+  }
+
+  /** Replace the text of a message, in the same way. */
+  edit({ message: { sessionId, seq } }: Line, text: string): void {
+    this.postNew(sessionId, { case: "edit", value: create(EditSchema, { targetSeq: seq, text: { text } }) });
+  }
+
+  /** For how many seconds the platform still lets a message be recalled; not positive when it does no more. */
+  recallableS({ sentAt }: Message): number {
+    const age = sentAt ? Date.now() - this.aheadMs - timestampMs(sentAt) : Infinity;
+    return Math.floor(RECALL_WITHIN_S - age / 1_000);
   }
 
   /** Send a message again that had failed. */
-  sayAgain({ message: { sessionId, clientMessageId, content } }: Line): void {
-    if (content) this.post(create(PostMessageSchema, { sessionId, clientMessageId, content }));
+  sayAgain({ message: { sessionId, clientMessageId, content, quotedSeq } }: Line): void {
+    if (content) this.post(create(PostMessageSchema, { sessionId, clientMessageId, content, quotedSeq }));
   }
 
   /** The person types; told to the others now and then. */
@@ -183,6 +222,11 @@ export class Link {
   markRead(sessionId: bigint): void {
     const seq = this.conversations.peek().get(sessionId)?.lastSeq ?? 0n;
     this.receipts.note(sessionId, seq, seq);
+  }
+
+  private postNew(sessionId: bigint, kind: Content["kind"], quotedSeq = 0n): void {
+    const content = create(ContentSchema, { kind });
+    this.post(create(PostMessageSchema, { sessionId, clientMessageId: crypto.randomUUID(), content, quotedSeq }));
   }
 
   private post(post: PostMessage): void {
@@ -253,6 +297,7 @@ export class Link {
         const { clientMessageId, messageId, seq, sentAt } = frame.value;
         const post = this.outbox.get(clientMessageId);
         this.outbox.settle(clientMessageId);
+        if (sentAt && !frame.value.duplicate) this.aheadMs = Date.now() - timestampMs(sentAt);
         if (post) this.showOwn(post, "sent", { id: messageId, seq, sentAt });
         break;
       }
@@ -329,6 +374,7 @@ export class Link {
       clientMessageId: post.clientMessageId,
       sender: { userId: this.userId, kind: SenderKind.UNSPECIFIED },
       content: post.content,
+      quotedSeq: post.quotedSeq,
       sentAt: stored?.sentAt ?? timestampNow(),
       id: stored?.id ?? 0n,
       seq: stored?.seq ?? 0n,
@@ -351,6 +397,15 @@ export class Link {
     }
     this.outbox.settle(refusal.clientMessageId);
     this.showOwn(post, "failed", undefined, refusal.reason);
+    const kind = post.content?.kind.case;
+    if (kind === "edit" || kind === "recall") this.tellRefused({ kind, reason: refusal.reason });
+  }
+
+  private tellRefused(change: RefusedChange): void {
+    this.changeRefused.value = change;
+    window.setTimeout(() => {
+      if (this.changeRefused.peek() === change) this.changeRefused.value = null;
+    }, REFUSED_SHOWN_MS);
   }
 
   private mark(receipt: Receipt): void {

@@ -27,7 +27,7 @@ from octopus.chat.v1 import message_pb2 as octopus_dot_chat_dot_v1_dot_message__
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(octopus/archive/v1/archive_service.proto\x12\x12octopus.archive.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/options/v1/options.proto\"\xb7\x01\n\x13ListMessagesRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12&\n\nsession_id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12&\n\nbefore_seq\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tbeforeSeq\"t\n\x14ListMessagesResponse\x12\x34\n\x08messages\x18\x01 \x03(\x0b\x32\x18.octopus.chat.v1.MessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd2\x01\n\x12\x46indMessageRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12J\n\x0bsender_kind\x18\x02 \x01(\x0e\x32\x1b.octopus.chat.v1.SenderKindB\x0c\xbaH\t\x82\x01\x06\x18\x01\x18\x02\x18\x03R\nsenderKind\x12H\n\x11\x63lient_message_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$R\x0f\x63lientMessageId\"I\n\x13\x46indMessageResponse\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.MessageR\x07message2\x88\x02\n\x0e\x41rchiveService\x12\x83\x01\n\x0cListMessages\x12\'.octopus.archive.v1.ListMessagesRequest\x1a(.octopus.archive.v1.ListMessagesResponse\" \x90\x02\x01\x8a\xb5\x18\x19\n\x06\x03\x04\x05\x06\x08\t\x12\x04\x65\x64ge\x1a\tchat.read\x12p\n\x0b\x46indMessage\x12&.octopus.archive.v1.FindMessageRequest\x1a\'.octopus.archive.v1.FindMessageResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x02\x12\x04\x63hatB\xc1\x01\n\x16\x63om.octopus.archive.v1B\x13\x41rchiveServiceProtoP\x01Z.octopus/contracts/octopus/archive/v1;archivev1\xaa\x02\x12Octopus.Archive.V1\xca\x02\x12Octopus\\Archive\\V1\xe2\x02\x1eOctopus\\Archive\\V1\\GPBMetadata\xea\x02\x14Octopus::Archive::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(octopus/archive/v1/archive_service.proto\x12\x12octopus.archive.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/options/v1/options.proto\"\xb7\x01\n\x13ListMessagesRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12&\n\nsession_id\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12&\n\nbefore_seq\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tbeforeSeq\"t\n\x14ListMessagesResponse\x12\x34\n\x08messages\x18\x01 \x03(\x0b\x32\x18.octopus.chat.v1.MessageR\x08messages\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd2\x01\n\x12\x46indMessageRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12J\n\x0bsender_kind\x18\x02 \x01(\x0e\x32\x1b.octopus.chat.v1.SenderKindB\x0c\xbaH\t\x82\x01\x06\x18\x01\x18\x02\x18\x03R\nsenderKind\x12H\n\x11\x63lient_message_id\x18\x03 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$R\x0f\x63lientMessageId\"I\n\x13\x46indMessageResponse\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.MessageR\x07message\"V\n\x11GetMessageRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12\x19\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x03seq\"H\n\x12GetMessageResponse\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.MessageR\x07message\"X\n\x13ListVersionsRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12\x19\n\x03seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x03seq\"L\n\x14ListVersionsResponse\x12\x34\n\x08versions\x18\x01 \x03(\x0b\x32\x18.octopus.chat.v1.MessageR\x08versions2\xed\x03\n\x0e\x41rchiveService\x12\x83\x01\n\x0cListMessages\x12\'.octopus.archive.v1.ListMessagesRequest\x1a(.octopus.archive.v1.ListMessagesResponse\" \x90\x02\x01\x8a\xb5\x18\x19\n\x06\x03\x04\x05\x06\x08\t\x12\x04\x65\x64ge\x1a\tchat.read\x12t\n\x0cListVersions\x12\'.octopus.archive.v1.ListVersionsRequest\x1a(.octopus.archive.v1.ListVersionsResponse\"\x11\x90\x02\x01\x8a\xb5\x18\n\n\x02\x06\x08\x12\x04\x65\x64ge\x12m\n\nGetMessage\x12%.octopus.archive.v1.GetMessageRequest\x1a&.octopus.archive.v1.GetMessageResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x02\x12\x04\x63hat\x12p\n\x0b\x46indMessage\x12&.octopus.archive.v1.FindMessageRequest\x1a\'.octopus.archive.v1.FindMessageResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x02\x12\x04\x63hatB\xc1\x01\n\x16\x63om.octopus.archive.v1B\x13\x41rchiveServiceProtoP\x01Z.octopus/contracts/octopus/archive/v1;archivev1\xaa\x02\x12Octopus.Archive.V1\xca\x02\x12Octopus\\Archive\\V1\xe2\x02\x1eOctopus\\Archive\\V1\\GPBMetadata\xea\x02\x14Octopus::Archive::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,8 +49,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDMESSAGEREQUEST'].fields_by_name['sender_kind']._serialized_options = b'\272H\t\202\001\006\030\001\030\002\030\003'
   _globals['_FINDMESSAGEREQUEST'].fields_by_name['client_message_id']._loaded_options = None
   _globals['_FINDMESSAGEREQUEST'].fields_by_name['client_message_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
+  _globals['_GETMESSAGEREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_GETMESSAGEREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_GETMESSAGEREQUEST'].fields_by_name['seq']._loaded_options = None
+  _globals['_GETMESSAGEREQUEST'].fields_by_name['seq']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_LISTVERSIONSREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_LISTVERSIONSREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_LISTVERSIONSREQUEST'].fields_by_name['seq']._loaded_options = None
+  _globals['_LISTVERSIONSREQUEST'].fields_by_name['seq']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_ARCHIVESERVICE'].methods_by_name['ListMessages']._loaded_options = None
   _globals['_ARCHIVESERVICE'].methods_by_name['ListMessages']._serialized_options = b'\220\002\001\212\265\030\031\n\006\003\004\005\006\010\t\022\004edge\032\tchat.read'
+  _globals['_ARCHIVESERVICE'].methods_by_name['ListVersions']._loaded_options = None
+  _globals['_ARCHIVESERVICE'].methods_by_name['ListVersions']._serialized_options = b'\220\002\001\212\265\030\n\n\002\006\010\022\004edge'
+  _globals['_ARCHIVESERVICE'].methods_by_name['GetMessage']._loaded_options = None
+  _globals['_ARCHIVESERVICE'].methods_by_name['GetMessage']._serialized_options = b'\220\002\001\212\265\030\t\n\001\002\022\004chat'
   _globals['_ARCHIVESERVICE'].methods_by_name['FindMessage']._loaded_options = None
   _globals['_ARCHIVESERVICE'].methods_by_name['FindMessage']._serialized_options = b'\220\002\001\212\265\030\t\n\001\002\022\004chat'
   _globals['_LISTMESSAGESREQUEST']._serialized_start=159
@@ -61,6 +73,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDMESSAGEREQUEST']._serialized_end=673
   _globals['_FINDMESSAGERESPONSE']._serialized_start=675
   _globals['_FINDMESSAGERESPONSE']._serialized_end=748
-  _globals['_ARCHIVESERVICE']._serialized_start=751
-  _globals['_ARCHIVESERVICE']._serialized_end=1015
+  _globals['_GETMESSAGEREQUEST']._serialized_start=750
+  _globals['_GETMESSAGEREQUEST']._serialized_end=836
+  _globals['_GETMESSAGERESPONSE']._serialized_start=838
+  _globals['_GETMESSAGERESPONSE']._serialized_end=910
+  _globals['_LISTVERSIONSREQUEST']._serialized_start=912
+  _globals['_LISTVERSIONSREQUEST']._serialized_end=1000
+  _globals['_LISTVERSIONSRESPONSE']._serialized_start=1002
+  _globals['_LISTVERSIONSRESPONSE']._serialized_end=1078
+  _globals['_ARCHIVESERVICE']._serialized_start=1081
+  _globals['_ARCHIVESERVICE']._serialized_end=1574
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,16 @@ class ArchiveServiceStub:
                 request_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.ListVersions = channel.unary_unary(
+                '/octopus.archive.v1.ArchiveService/ListVersions',
+                request_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListVersionsRequest.SerializeToString,
+                response_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListVersionsResponse.FromString,
+                _registered_method=True)
+        self.GetMessage = channel.unary_unary(
+                '/octopus.archive.v1.ArchiveService/GetMessage',
+                request_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.GetMessageRequest.SerializeToString,
+                response_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.GetMessageResponse.FromString,
+                _registered_method=True)
         self.FindMessage = channel.unary_unary(
                 '/octopus.archive.v1.ArchiveService/FindMessage',
                 request_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.FindMessageRequest.SerializeToString,
@@ -53,8 +63,25 @@ class ArchiveServiceServicer:
 
     def ListMessages(self, request, context):
         """Pages through the messages of a session, newest first. A message is here within a second of its
-        acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
+        acknowledgement. Edited messages have their last text, and recalled ones no words; the edits and recalls are listed
+        too, for clients that have the messages already. NOT_FOUND unless the caller may see the session: the rule is that of
         octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListVersions(self, request, context):
+        """Returns what a message said before each of its edits and says now, oldest first. NOT_FOUND as for ListMessages, and
+        unless it is a text. A recalled message has no words, here neither.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMessage(self, request, context):
+        """Returns the message at a position of a session, as it reads now. Chat asks for what its log no longer has, when a new
+        message names it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,6 +102,16 @@ def add_ArchiveServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'ListVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVersions,
+                    request_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListVersionsRequest.FromString,
+                    response_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListVersionsResponse.SerializeToString,
+            ),
+            'GetMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMessage,
+                    request_deserializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.GetMessageRequest.FromString,
+                    response_serializer=octopus_dot_archive_dot_v1_dot_archive__service__pb2.GetMessageResponse.SerializeToString,
             ),
             'FindMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.FindMessage,
@@ -110,6 +147,60 @@ class ArchiveService:
             '/octopus.archive.v1.ArchiveService/ListMessages',
             octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesRequest.SerializeToString,
             octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.archive.v1.ArchiveService/ListVersions',
+            octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListVersionsRequest.SerializeToString,
+            octopus_dot_archive_dot_v1_dot_archive__service__pb2.ListVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.archive.v1.ArchiveService/GetMessage',
+            octopus_dot_archive_dot_v1_dot_archive__service__pb2.GetMessageRequest.SerializeToString,
+            octopus_dot_archive_dot_v1_dot_archive__service__pb2.GetMessageResponse.FromString,
             options,
             channel_credentials,
             insecure,

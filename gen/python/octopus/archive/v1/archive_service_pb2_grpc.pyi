@@ -18,8 +18,17 @@ class ArchiveServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListMessages: _aio.UnaryUnaryMultiCallable[_archive_service_pb2.ListMessagesRequest, _archive_service_pb2.ListMessagesResponse]
     """Pages through the messages of a session, newest first. A message is here within a second of its
-    acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
+    acknowledgement. Edited messages have their last text, and recalled ones no words; the edits and recalls are listed
+    too, for clients that have the messages already. NOT_FOUND unless the caller may see the session: the rule is that of
     octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
+    """
+    ListVersions: _aio.UnaryUnaryMultiCallable[_archive_service_pb2.ListVersionsRequest, _archive_service_pb2.ListVersionsResponse]
+    """Returns what a message said before each of its edits and says now, oldest first. NOT_FOUND as for ListMessages, and
+    unless it is a text. A recalled message has no words, here neither.
+    """
+    GetMessage: _aio.UnaryUnaryMultiCallable[_archive_service_pb2.GetMessageRequest, _archive_service_pb2.GetMessageResponse]
+    """Returns the message at a position of a session, as it reads now. Chat asks for what its log no longer has, when a new
+    message names it.
     """
     FindMessage: _aio.UnaryUnaryMultiCallable[_archive_service_pb2.FindMessageRequest, _archive_service_pb2.FindMessageResponse]
     """Returns the message that first carried a client message id in a session, on one side of the conversation. Chat asks
@@ -36,8 +45,29 @@ class ArchiveServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_archive_service_pb2.ListMessagesRequest, _archive_service_pb2.ListMessagesResponse],
     ) -> _abc.Awaitable[_archive_service_pb2.ListMessagesResponse]:
         """Pages through the messages of a session, newest first. A message is here within a second of its
-        acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
+        acknowledgement. Edited messages have their last text, and recalled ones no words; the edits and recalls are listed
+        too, for clients that have the messages already. NOT_FOUND unless the caller may see the session: the rule is that of
         octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
+        """
+
+    @_abc_1.abstractmethod
+    def ListVersions(
+        self,
+        request: _archive_service_pb2.ListVersionsRequest,
+        context: _aio.ServicerContext[_archive_service_pb2.ListVersionsRequest, _archive_service_pb2.ListVersionsResponse],
+    ) -> _abc.Awaitable[_archive_service_pb2.ListVersionsResponse]:
+        """Returns what a message said before each of its edits and says now, oldest first. NOT_FOUND as for ListMessages, and
+        unless it is a text. A recalled message has no words, here neither.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMessage(
+        self,
+        request: _archive_service_pb2.GetMessageRequest,
+        context: _aio.ServicerContext[_archive_service_pb2.GetMessageRequest, _archive_service_pb2.GetMessageResponse],
+    ) -> _abc.Awaitable[_archive_service_pb2.GetMessageResponse]:
+        """Returns the message at a position of a session, as it reads now. Chat asks for what its log no longer has, when a new
+        message names it.
         """
 
     @_abc_1.abstractmethod

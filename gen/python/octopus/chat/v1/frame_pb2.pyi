@@ -236,6 +236,7 @@ class PostMessage(_message.Message):
     CLIENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     EXPECTED_LAST_SEQ_FIELD_NUMBER: _builtins.int
+    QUOTED_SEQ_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     """The session."""
     client_message_id: _builtins.str
@@ -248,6 +249,10 @@ class PostMessage(_message.Message):
     """When set, the message is refused with VERSION_CONFLICT unless this is the `seq` of the
     session's last entry. The bot uses it so that it never answers after a handoff.
     """
+    quoted_seq: _builtins.int
+    """`seq` of a message of this session that a text or a note quotes; 0 for none. NOT_FOUND unless the poster is shown that message
+    and it has words. Ignored for other kinds.
+    """
     @_builtins.property
     def content(self) -> _message_pb2.Content:
         """The content. The roles that may post a kind are declared beside the kind; others are refused with ROLE_NOT_ALLOWED."""
@@ -259,10 +264,11 @@ class PostMessage(_message.Message):
         client_message_id: _builtins.str = ...,
         content: _message_pb2.Content | None = ...,
         expected_last_seq: _builtins.int | None = ...,
+        quoted_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "content", b"content", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "client_message_id", b"client_message_id", "content", b"content", "expected_last_seq", b"expected_last_seq", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq", "client_message_id", b"client_message_id", "content", b"content", "expected_last_seq", b"expected_last_seq", "quoted_seq", b"quoted_seq", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_last_seq: _TypeAlias = _typing.Literal["expected_last_seq"]  # noqa: Y015
     _WhichOneofArgType__expected_last_seq: _TypeAlias = _typing.Literal["_expected_last_seq", b"_expected_last_seq"]  # noqa: Y015

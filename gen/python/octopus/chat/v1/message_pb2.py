@@ -28,7 +28,7 @@ from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_opt
 from octopus.session.v1 import session_pb2 as octopus_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1doctopus/chat/v1/message.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\x1a octopus/session/v1/session.proto\"{\n\x06Sender\x12\x17\n\x07user_id\x18\x01 \x01(\x03R\x06userId\x12/\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.octopus.chat.v1.SenderKindR\x04kind\x12\'\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\x90\xb5\x18\x01R\x0b\x64isplayName\"*\n\x04Text\x12\"\n\x04text\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05R\x04text\"\x96\x01\n\x06Source\x12\x14\n\x05score\x18\x03 \x01(\x02R\x05score\x12\x14\n\x05title\x18\x04 \x01(\tR\x05title\x12\x38\n\tfaq_entry\x18\x05 \x01(\x0b\x32\x19.octopus.chat.v1.FaqEntryH\x00R\x08\x66\x61qEntryB\x08\n\x06originJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03R\x06\x66\x61q_idR\x08question\"!\n\x08\x46\x61qEntry\x12\x15\n\x06\x66\x61q_id\x18\x01 \x01(\x03R\x05\x66\x61qId\"\xb4\x01\n\tBotAnswer\x12\"\n\x04text\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05R\x04text\x12;\n\x07sources\x18\x02 \x03(\x0b\x32\x17.octopus.chat.v1.SourceB\x08\xbaH\x05\x92\x01\x02\x10\nR\x07sources\x12%\n\x0eoffers_handoff\x18\x03 \x01(\x08R\roffersHandoff\x12\x1f\n\x0b\x61nswers_seq\x18\x04 \x01(\x03R\nanswersSeq\"\x8f\x01\n\rSessionChange\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\x12G\n\x0eprevious_state\x18\x02 \x01(\x0e\x32 .octopus.session.v1.SessionStateR\rpreviousState\"\x83\x02\n\x07\x43ontent\x12\x31\n\rfallback_text\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03(\x80@\x90\xb5\x18\x05R\x0c\x66\x61llbackText\x12\x37\n\x04text\x18\x02 \x01(\x0b\x32\x15.octopus.chat.v1.TextB\n\x9a\xb5\x18\x06\n\x04\x03\x04\x05\x06H\x00R\x04text\x12=\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1a.octopus.chat.v1.BotAnswerB\x07\x9a\xb5\x18\x03\n\x01\x02H\x00R\x06\x61nswer\x12>\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1e.octopus.chat.v1.SessionChangeB\x04\x9a\xb5\x18\x00H\x00R\x06\x63hangeB\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"\xdb\x02\n\x07Message\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12\x1d\n\nsession_id\x18\x02 \x01(\x03R\tsessionId\x12\x10\n\x03seq\x18\x03 \x01(\x03R\x03seq\x12!\n\x0cprevious_seq\x18\x04 \x01(\x03R\x0bpreviousSeq\x12/\n\x06sender\x18\x05 \x01(\x0b\x32\x17.octopus.chat.v1.SenderR\x06sender\x12*\n\x11\x63lient_message_id\x18\x06 \x01(\tR\x0f\x63lientMessageId\x12\x33\n\x07sent_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06sentAt\x12\x32\n\x07\x63ontent\x18\x0b \x01(\x0b\x32\x18.octopus.chat.v1.ContentR\x07\x63ontentJ\x04\x08\x08\x10\tJ\x04\x08\t\x10\nJ\x04\x08\n\x10\x0bR\x04textR\x06\x61nswerR\x06\x63hange*\x87\x01\n\nSenderKind\x12\x1b\n\x17SENDER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14SENDER_KIND_CUSTOMER\x10\x01\x12\x15\n\x11SENDER_KIND_AGENT\x10\x02\x12\x13\n\x0fSENDER_KIND_BOT\x10\x03\x12\x16\n\x12SENDER_KIND_SYSTEM\x10\x04\x42\xa5\x01\n\x13\x63om.octopus.chat.v1B\x0cMessageProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1doctopus/chat/v1/message.proto\x12\x0foctopus.chat.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\x1a octopus/session/v1/session.proto\"{\n\x06Sender\x12\x17\n\x07user_id\x18\x01 \x01(\x03R\x06userId\x12/\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.octopus.chat.v1.SenderKindR\x04kind\x12\'\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\x90\xb5\x18\x01R\x0b\x64isplayName\"*\n\x04Text\x12\"\n\x04text\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05R\x04text\"\x96\x01\n\x06Source\x12\x14\n\x05score\x18\x03 \x01(\x02R\x05score\x12\x14\n\x05title\x18\x04 \x01(\tR\x05title\x12\x38\n\tfaq_entry\x18\x05 \x01(\x0b\x32\x19.octopus.chat.v1.FaqEntryH\x00R\x08\x66\x61qEntryB\x08\n\x06originJ\x04\x08\x01\x10\x02J\x04\x08\x02\x10\x03R\x06\x66\x61q_idR\x08question\"!\n\x08\x46\x61qEntry\x12\x15\n\x06\x66\x61q_id\x18\x01 \x01(\x03R\x05\x66\x61qId\"\xb4\x01\n\tBotAnswer\x12\"\n\x04text\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05R\x04text\x12;\n\x07sources\x18\x02 \x03(\x0b\x32\x17.octopus.chat.v1.SourceB\x08\xbaH\x05\x92\x01\x02\x10\nR\x07sources\x12%\n\x0eoffers_handoff\x18\x03 \x01(\x08R\roffersHandoff\x12\x1f\n\x0b\x61nswers_seq\x18\x04 \x01(\x03R\nanswersSeq\"\x8f\x01\n\rSessionChange\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\x12G\n\x0eprevious_state\x18\x02 \x01(\x0e\x32 .octopus.session.v1.SessionStateR\rpreviousState\"a\n\x04\x45\x64it\x12&\n\ntarget_seq\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\ttargetSeq\x12\x31\n\x04text\x18\x02 \x01(\x0b\x32\x15.octopus.chat.v1.TextB\x06\xbaH\x03\xc8\x01\x01R\x04text\"0\n\x06Recall\x12&\n\ntarget_seq\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\ttargetSeq\"*\n\x04Note\x12\"\n\x04text\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01(\x80@\x90\xb5\x18\x05R\x04text\"\xb2\x03\n\x07\x43ontent\x12\x31\n\rfallback_text\x18\x01 \x01(\tB\x0c\xbaH\x05r\x03(\x80@\x90\xb5\x18\x05R\x0c\x66\x61llbackText\x12\x37\n\x04text\x18\x02 \x01(\x0b\x32\x15.octopus.chat.v1.TextB\n\x9a\xb5\x18\x06\n\x04\x03\x04\x05\x06H\x00R\x04text\x12=\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x1a.octopus.chat.v1.BotAnswerB\x07\x9a\xb5\x18\x03\n\x01\x02H\x00R\x06\x61nswer\x12>\n\x06\x63hange\x18\x04 \x01(\x0b\x32\x1e.octopus.chat.v1.SessionChangeB\x04\x9a\xb5\x18\x00H\x00R\x06\x63hange\x12\x35\n\x04\x65\x64it\x18\x05 \x01(\x0b\x32\x15.octopus.chat.v1.EditB\x08\x9a\xb5\x18\x04\n\x02\x05\x06H\x00R\x04\x65\x64it\x12=\n\x06recall\x18\x06 \x01(\x0b\x32\x17.octopus.chat.v1.RecallB\n\x9a\xb5\x18\x06\n\x04\x03\x04\x05\x06H\x00R\x06recall\x12\x37\n\x04note\x18\x07 \x01(\x0b\x32\x15.octopus.chat.v1.NoteB\n\x9a\xb5\x18\x06\n\x02\x05\x06\x10\x01H\x00R\x04noteB\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"\xf0\x03\n\x07Message\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12\x1d\n\nsession_id\x18\x02 \x01(\x03R\tsessionId\x12\x10\n\x03seq\x18\x03 \x01(\x03R\x03seq\x12!\n\x0cprevious_seq\x18\x04 \x01(\x03R\x0bpreviousSeq\x12/\n\x06sender\x18\x05 \x01(\x0b\x32\x17.octopus.chat.v1.SenderR\x06sender\x12*\n\x11\x63lient_message_id\x18\x06 \x01(\tR\x0f\x63lientMessageId\x12\x33\n\x07sent_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x06sentAt\x12\x32\n\x07\x63ontent\x18\x0b \x01(\x0b\x32\x18.octopus.chat.v1.ContentR\x07\x63ontent\x12\x1d\n\nquoted_seq\x18\x0c \x01(\x03R\tquotedSeq\x12\x37\n\tedited_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x65\x64itedAt\x12;\n\x0brecalled_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecalledAtJ\x04\x08\x08\x10\tJ\x04\x08\t\x10\nJ\x04\x08\n\x10\x0bR\x04textR\x06\x61nswerR\x06\x63hange*\x87\x01\n\nSenderKind\x12\x1b\n\x17SENDER_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14SENDER_KIND_CUSTOMER\x10\x01\x12\x15\n\x11SENDER_KIND_AGENT\x10\x02\x12\x13\n\x0fSENDER_KIND_BOT\x10\x03\x12\x16\n\x12SENDER_KIND_SYSTEM\x10\x04\x42\xa5\x01\n\x13\x63om.octopus.chat.v1B\x0cMessageProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOTANSWER'].fields_by_name['text']._serialized_options = b'\272H\007r\005\020\001(\200@\220\265\030\005'
   _globals['_BOTANSWER'].fields_by_name['sources']._loaded_options = None
   _globals['_BOTANSWER'].fields_by_name['sources']._serialized_options = b'\272H\005\222\001\002\020\n'
+  _globals['_EDIT'].fields_by_name['target_seq']._loaded_options = None
+  _globals['_EDIT'].fields_by_name['target_seq']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_EDIT'].fields_by_name['text']._loaded_options = None
+  _globals['_EDIT'].fields_by_name['text']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_RECALL'].fields_by_name['target_seq']._loaded_options = None
+  _globals['_RECALL'].fields_by_name['target_seq']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_NOTE'].fields_by_name['text']._loaded_options = None
+  _globals['_NOTE'].fields_by_name['text']._serialized_options = b'\272H\007r\005\020\001(\200@\220\265\030\005'
   _globals['_CONTENT'].oneofs_by_name['kind']._loaded_options = None
   _globals['_CONTENT'].oneofs_by_name['kind']._serialized_options = b'\272H\002\010\001'
   _globals['_CONTENT'].fields_by_name['fallback_text']._loaded_options = None
@@ -54,8 +62,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTENT'].fields_by_name['answer']._serialized_options = b'\232\265\030\003\n\001\002'
   _globals['_CONTENT'].fields_by_name['change']._loaded_options = None
   _globals['_CONTENT'].fields_by_name['change']._serialized_options = b'\232\265\030\000'
-  _globals['_SENDERKIND']._serialized_start=1479
-  _globals['_SENDERKIND']._serialized_end=1614
+  _globals['_CONTENT'].fields_by_name['edit']._loaded_options = None
+  _globals['_CONTENT'].fields_by_name['edit']._serialized_options = b'\232\265\030\004\n\002\005\006'
+  _globals['_CONTENT'].fields_by_name['recall']._loaded_options = None
+  _globals['_CONTENT'].fields_by_name['recall']._serialized_options = b'\232\265\030\006\n\004\003\004\005\006'
+  _globals['_CONTENT'].fields_by_name['note']._loaded_options = None
+  _globals['_CONTENT'].fields_by_name['note']._serialized_options = b'\232\265\030\006\n\002\005\006\020\001'
+  _globals['_SENDERKIND']._serialized_start=1996
+  _globals['_SENDERKIND']._serialized_end=2131
   _globals['_SENDER']._serialized_start=180
   _globals['_SENDER']._serialized_end=303
   _globals['_TEXT']._serialized_start=305
@@ -68,8 +82,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BOTANSWER']._serialized_end=718
   _globals['_SESSIONCHANGE']._serialized_start=721
   _globals['_SESSIONCHANGE']._serialized_end=864
-  _globals['_CONTENT']._serialized_start=867
-  _globals['_CONTENT']._serialized_end=1126
-  _globals['_MESSAGE']._serialized_start=1129
-  _globals['_MESSAGE']._serialized_end=1476
+  _globals['_EDIT']._serialized_start=866
+  _globals['_EDIT']._serialized_end=963
+  _globals['_RECALL']._serialized_start=965
+  _globals['_RECALL']._serialized_end=1013
+  _globals['_NOTE']._serialized_start=1015
+  _globals['_NOTE']._serialized_end=1057
+  _globals['_CONTENT']._serialized_start=1060
+  _globals['_CONTENT']._serialized_end=1494
+  _globals['_MESSAGE']._serialized_start=1497
+  _globals['_MESSAGE']._serialized_end=1993
 # @@protoc_insertion_point(module_scope)

@@ -226,6 +226,85 @@ class SessionChange(_message.Message):
 Global___SessionChange: _TypeAlias = SessionChange  # noqa: Y015
 
 @_typing.final
+class Edit(_message.Message):
+    """Replaces the text of an earlier message of the same agent, while the session is open. NOT_FOUND unless that is a text
+    in this session, ROLE_NOT_ALLOWED unless the poster wrote it, TOO_LATE when it was recalled. The last edit counts.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_SEQ_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    target_seq: _builtins.int
+    """`seq` of the message."""
+    @_builtins.property
+    def text(self) -> Global___Text:
+        """What it says from now on. Always set in a post; absent in history where a later edit or a recall replaced it."""
+
+    def __init__(
+        self,
+        *,
+        target_seq: _builtins.int = ...,
+        text: Global___Text | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target_seq", b"target_seq", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Edit: _TypeAlias = Edit  # noqa: Y015
+
+@_typing.final
+class Recall(_message.Message):
+    """Takes back an earlier text of the same author, within 2 minutes of its acknowledgement by the platform's clock.
+    NOT_FOUND unless that is a text in this session, ROLE_NOT_ALLOWED unless the poster wrote it (for a customer: also as
+    the visitor they were before), TOO_LATE after the 2 minutes. Its words are then gone from the history.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_SEQ_FIELD_NUMBER: _builtins.int
+    target_seq: _builtins.int
+    """`seq` of the message."""
+    def __init__(
+        self,
+        *,
+        target_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target_seq", b"target_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recall: _TypeAlias = Recall  # noqa: Y015
+
+@_typing.final
+class Note(_message.Message):
+    """An internal note. Agents and supervisors post it in any open session that they may see, also without taking part in it.
+    It can be quoted by notes only, and neither edited nor recalled.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """At most 8 KiB of UTF-8."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Note: _TypeAlias = Note  # noqa: Y015
+
+@_typing.final
 class Content(_message.Message):
     """The content of a message: one kind, and a text for clients that do not know the kind.
 
@@ -234,10 +313,9 @@ class Content(_message.Message):
     post refuses it with INVALID_ARGUMENT. Each kind states in `posting` who may post it; all others get
     ROLE_NOT_ALLOWED.
 
-    5 and 6 are kept for the kinds that change an earlier message, an edit and a recall. They will be entries of the log
-    like others, with a `seq` of their own, and name the earlier message by its `seq`; a client applies them to that
-    message in the order of the log, and shows nothing of their own. Until then a post with field 5 or 6 counts as
-    one without a kind.
+    An edit and a recall change an earlier message. They are entries of the log like others, with a `seq` of their own, and
+    name the earlier message by its `seq`. A client applies them to that message in the order of the log, and shows
+    nothing of their own. A recall is final: no edit changes a message that was recalled.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -246,6 +324,9 @@ class Content(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     CHANGE_FIELD_NUMBER: _builtins.int
+    EDIT_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     fallback_text: _builtins.str
     """The message in words, for clients that do not know `kind`. Set by the server for every kind but `text`, in the
     language of the session: Chinese when `Session.locale` is Chinese or empty, else English. The fallback of
@@ -263,6 +344,18 @@ class Content(_message.Message):
     def change(self) -> Global___SessionChange:
         """The session's state changed. Written by the platform; cannot be posted."""
 
+    @_builtins.property
+    def edit(self) -> Global___Edit:
+        """Replaces the text of an earlier message."""
+
+    @_builtins.property
+    def recall(self) -> Global___Recall:
+        """Takes an earlier message back."""
+
+    @_builtins.property
+    def note(self) -> Global___Note:
+        """What staff write for each other."""
+
     def __init__(
         self,
         *,
@@ -270,12 +363,15 @@ class Content(_message.Message):
         text: Global___Text | None = ...,
         answer: Global___BotAnswer | None = ...,
         change: Global___SessionChange | None = ...,
+        edit: Global___Edit | None = ...,
+        recall: Global___Recall | None = ...,
+        note: Global___Note | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "change", b"change", "kind", b"kind", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "change", b"change", "edit", b"edit", "kind", b"kind", "note", b"note", "recall", b"recall", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "change", b"change", "fallback_text", b"fallback_text", "kind", b"kind", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "change", b"change", "edit", b"edit", "fallback_text", b"fallback_text", "kind", b"kind", "note", b"note", "recall", b"recall", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["text", "answer", "change"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["text", "answer", "change", "edit", "recall", "note"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -295,6 +391,9 @@ class Message(_message.Message):
     CLIENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     SENT_AT_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    QUOTED_SEQ_FIELD_NUMBER: _builtins.int
+    EDITED_AT_FIELD_NUMBER: _builtins.int
+    RECALLED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Snowflake id, the same for every resend."""
     session_id: _builtins.int
@@ -302,9 +401,15 @@ class Message(_message.Message):
     seq: _builtins.int
     """Position in the log: grows within the session, with gaps."""
     previous_seq: _builtins.int
-    """`seq` of the session's entry before this one; 0 for the first, or when it is not known (in history)."""
+    """`seq` of the session's entry before this one that the reader is shown; 0 for the first, or when it is not known (in
+    history).
+    """
     client_message_id: _builtins.str
     """The sender's own id for it; empty for system messages."""
+    quoted_seq: _builtins.int
+    """`seq` of the message of this session that is quoted, 0 for none. Clients show its author and its beginning above this
+    message, and follow its later edits and recall.
+    """
     @_builtins.property
     def sender(self) -> Global___Sender:
         """Who wrote it."""
@@ -315,7 +420,15 @@ class Message(_message.Message):
 
     @_builtins.property
     def content(self) -> Global___Content:
-        """The content."""
+        """The content. Of a message that was recalled, as history has it: only a fallback text, which says so."""
+
+    @_builtins.property
+    def edited_at(self) -> _timestamp_pb2.Timestamp:
+        """When its text was last replaced; absent when it never was. Set in history: on a stream, the edit follows by itself."""
+
+    @_builtins.property
+    def recalled_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was recalled; absent when it never was. Set in history, and on a stream that resumes after the recall."""
 
     def __init__(
         self,
@@ -328,10 +441,13 @@ class Message(_message.Message):
         client_message_id: _builtins.str = ...,
         sent_at: _timestamp_pb2.Timestamp | None = ...,
         content: Global___Content | None = ...,
+        quoted_seq: _builtins.int = ...,
+        edited_at: _timestamp_pb2.Timestamp | None = ...,
+        recalled_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "sender", b"sender", "sent_at", b"sent_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "edited_at", b"edited_at", "recalled_at", b"recalled_at", "sender", b"sender", "sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_message_id", b"client_message_id", "content", b"content", "id", b"id", "previous_seq", b"previous_seq", "sender", b"sender", "sent_at", b"sent_at", "seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_message_id", b"client_message_id", "content", b"content", "edited_at", b"edited_at", "id", b"id", "previous_seq", b"previous_seq", "quoted_seq", b"quoted_seq", "recalled_at", b"recalled_at", "sender", b"sender", "sent_at", b"sent_at", "seq", b"seq", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

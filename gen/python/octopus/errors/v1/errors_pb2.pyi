@@ -80,6 +80,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The platform's store of messages is full, and accepts none until it has room. Nothing that is stored is lost.
     `RetryInfo` has the time to wait.
     """
+    REASON_TOO_LATE: _Reason.ValueType  # 26
+    """The time in which this was possible has passed: a message is recalled within 2 minutes, and not edited after it was
+    recalled.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a frame was refused."""
@@ -136,5 +140,9 @@ REASON_TOKEN_REVOKED: Reason.ValueType  # 24
 REASON_STORAGE_FULL: Reason.ValueType  # 25
 """The platform's store of messages is full, and accepts none until it has room. Nothing that is stored is lost.
 `RetryInfo` has the time to wait.
+"""
+REASON_TOO_LATE: Reason.ValueType  # 26
+"""The time in which this was possible has passed: a message is recalled within 2 minutes, and not edited after it was
+recalled.
 """
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

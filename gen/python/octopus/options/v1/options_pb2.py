@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n octopus/options/v1/options.proto\x12\x12octopus.options.v1\x1a google/protobuf/descriptor.proto\"j\n\x06\x41\x63\x63\x65ss\x12.\n\x05roles\x18\x01 \x03(\x0e\x32\x18.octopus.options.v1.RoleR\x05roles\x12\x18\n\x07\x63\x61llers\x18\x02 \x03(\tR\x07\x63\x61llers\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\"9\n\x07Posting\x12.\n\x05roles\x18\x01 \x03(\x0e\x32\x18.octopus.options.v1.RoleR\x05roles*\xc5\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_ANYONE\x10\x01\x12\x10\n\x0cROLE_SERVICE\x10\x02\x12\x10\n\x0cROLE_VISITOR\x10\x03\x12\x11\n\rROLE_CUSTOMER\x10\x04\x12\x0e\n\nROLE_AGENT\x10\x05\x12\x13\n\x0fROLE_SUPERVISOR\x10\x06\x12\x18\n\x14ROLE_KNOWLEDGE_ADMIN\x10\x07\x12\x0e\n\nROLE_ADMIN\x10\x08\x12\x10\n\x0cROLE_PARTNER\x10\t*\x89\x01\n\tCallLimit\x12\x1a\n\x16\x43\x41LL_LIMIT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41LL_LIMIT_IDENTIFY\x10\x01\x12\x1a\n\x16\x43\x41LL_LIMIT_CREDENTIALS\x10\x02\x12\x14\n\x10\x43\x41LL_LIMIT_TOKEN\x10\x03\x12\x15\n\x11\x43\x41LL_LIMIT_STREAM\x10\x04*\xc4\x01\n\x0cPersonalData\x12\x1d\n\x19PERSONAL_DATA_UNSPECIFIED\x10\x00\x12\x16\n\x12PERSONAL_DATA_NAME\x10\x01\x12\x17\n\x13PERSONAL_DATA_PHONE\x10\x02\x12\x17\n\x13PERSONAL_DATA_EMAIL\x10\x03\x12\x19\n\x15PERSONAL_DATA_ADDRESS\x10\x04\x12\x16\n\x12PERSONAL_DATA_TEXT\x10\x05\x12\x18\n\x14PERSONAL_DATA_SECRET\x10\x06:T\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1a.octopus.options.v1.AccessR\x06\x61\x63\x63\x65ss:U\n\x05limit\x12\x1e.google.protobuf.MethodOptions\x18\xd3\x86\x03 \x01(\x0e\x32\x1d.octopus.options.v1.CallLimitR\x05limit:f\n\rpersonal_data\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0e\x32 .octopus.options.v1.PersonalDataR\x0cpersonalData:V\n\x07posting\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\x0b\x32\x1b.octopus.options.v1.PostingR\x07postingB\xba\x01\n\x16\x63om.octopus.options.v1B\x0cOptionsProtoP\x01Z.octopus/contracts/octopus/options/v1;optionsv1\xaa\x02\x12Octopus.Options.V1\xca\x02\x12Octopus\\Options\\V1\xe2\x02\x1eOctopus\\Options\\V1\\GPBMetadata\xea\x02\x14Octopus::Options::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n octopus/options/v1/options.proto\x12\x12octopus.options.v1\x1a google/protobuf/descriptor.proto\"j\n\x06\x41\x63\x63\x65ss\x12.\n\x05roles\x18\x01 \x03(\x0e\x32\x18.octopus.options.v1.RoleR\x05roles\x12\x18\n\x07\x63\x61llers\x18\x02 \x03(\tR\x07\x63\x61llers\x12\x16\n\x06scopes\x18\x03 \x03(\tR\x06scopes\"U\n\x07Posting\x12.\n\x05roles\x18\x01 \x03(\x0e\x32\x18.octopus.options.v1.RoleR\x05roles\x12\x1a\n\x08internal\x18\x02 \x01(\x08R\x08internal*\xc5\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_ANYONE\x10\x01\x12\x10\n\x0cROLE_SERVICE\x10\x02\x12\x10\n\x0cROLE_VISITOR\x10\x03\x12\x11\n\rROLE_CUSTOMER\x10\x04\x12\x0e\n\nROLE_AGENT\x10\x05\x12\x13\n\x0fROLE_SUPERVISOR\x10\x06\x12\x18\n\x14ROLE_KNOWLEDGE_ADMIN\x10\x07\x12\x0e\n\nROLE_ADMIN\x10\x08\x12\x10\n\x0cROLE_PARTNER\x10\t*\x89\x01\n\tCallLimit\x12\x1a\n\x16\x43\x41LL_LIMIT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41LL_LIMIT_IDENTIFY\x10\x01\x12\x1a\n\x16\x43\x41LL_LIMIT_CREDENTIALS\x10\x02\x12\x14\n\x10\x43\x41LL_LIMIT_TOKEN\x10\x03\x12\x15\n\x11\x43\x41LL_LIMIT_STREAM\x10\x04*\xc4\x01\n\x0cPersonalData\x12\x1d\n\x19PERSONAL_DATA_UNSPECIFIED\x10\x00\x12\x16\n\x12PERSONAL_DATA_NAME\x10\x01\x12\x17\n\x13PERSONAL_DATA_PHONE\x10\x02\x12\x17\n\x13PERSONAL_DATA_EMAIL\x10\x03\x12\x19\n\x15PERSONAL_DATA_ADDRESS\x10\x04\x12\x16\n\x12PERSONAL_DATA_TEXT\x10\x05\x12\x18\n\x14PERSONAL_DATA_SECRET\x10\x06:T\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1a.octopus.options.v1.AccessR\x06\x61\x63\x63\x65ss:U\n\x05limit\x12\x1e.google.protobuf.MethodOptions\x18\xd3\x86\x03 \x01(\x0e\x32\x1d.octopus.options.v1.CallLimitR\x05limit:f\n\rpersonal_data\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0e\x32 .octopus.options.v1.PersonalDataR\x0cpersonalData:V\n\x07posting\x12\x1d.google.protobuf.FieldOptions\x18\xd3\x86\x03 \x01(\x0b\x32\x1b.octopus.options.v1.PostingR\x07postingB\xba\x01\n\x16\x63om.octopus.options.v1B\x0cOptionsProtoP\x01Z.octopus/contracts/octopus/options/v1;optionsv1\xaa\x02\x12Octopus.Options.V1\xca\x02\x12Octopus\\Options\\V1\xe2\x02\x1eOctopus\\Options\\V1\\GPBMetadata\xea\x02\x14Octopus::Options::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.options.v1.options_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026com.octopus.options.v1B\014OptionsProtoP\001Z.octopus/contracts/octopus/options/v1;optionsv1\252\002\022Octopus.Options.V1\312\002\022Octopus\\Options\\V1\342\002\036Octopus\\Options\\V1\\GPBMetadata\352\002\024Octopus::Options::V1'
-  _globals['_ROLE']._serialized_start=258
-  _globals['_ROLE']._serialized_end=455
-  _globals['_CALLLIMIT']._serialized_start=458
-  _globals['_CALLLIMIT']._serialized_end=595
-  _globals['_PERSONALDATA']._serialized_start=598
-  _globals['_PERSONALDATA']._serialized_end=794
+  _globals['_ROLE']._serialized_start=286
+  _globals['_ROLE']._serialized_end=483
+  _globals['_CALLLIMIT']._serialized_start=486
+  _globals['_CALLLIMIT']._serialized_end=623
+  _globals['_PERSONALDATA']._serialized_start=626
+  _globals['_PERSONALDATA']._serialized_end=822
   _globals['_ACCESS']._serialized_start=90
   _globals['_ACCESS']._serialized_end=196
   _globals['_POSTING']._serialized_start=198
-  _globals['_POSTING']._serialized_end=255
+  _globals['_POSTING']._serialized_end=283
 # @@protoc_insertion_point(module_scope)

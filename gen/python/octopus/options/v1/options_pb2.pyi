@@ -196,6 +196,11 @@ class Posting(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLES_FIELD_NUMBER: _builtins.int
+    INTERNAL_FIELD_NUMBER: _builtins.int
+    internal: _builtins.bool
+    """The shop's own: agents, supervisors and administrators are shown it, nobody else, on no way. Customers see no gap
+    where it stands, and partners, whose systems show messages to customers, do not get it either.
+    """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
         """The poster must have at least one of these roles. With an empty list only the platform writes it."""
@@ -204,10 +209,11 @@ class Posting(_message.Message):
         self,
         *,
         roles: _abc.Iterable[Global___Role.ValueType] | None = ...,
+        internal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["internal", b"internal", "roles", b"roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/archive/v1/archive_service.proto.
  */
 export const file_octopus_archive_v1_archive_service: GenFile = /*@__PURE__*/
-  fileDesc("CihvY3RvcHVzL2FyY2hpdmUvdjEvYXJjaGl2ZV9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLmFyY2hpdmUudjEijAEKE0xpc3RNZXNzYWdlc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACEhsKCnNlc3Npb25faWQYAyABKANCB7pIBCICIAASGwoKYmVmb3JlX3NlcRgEIAEoA0IHukgEIgIoACJbChRMaXN0TWVzc2FnZXNSZXNwb25zZRIqCghtZXNzYWdlcxgBIAMoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKqAQoSRmluZE1lc3NhZ2VSZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAASPgoLc2VuZGVyX2tpbmQYAiABKA4yGy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyS2luZEIMukgJggEGGAEYAhgDEjcKEWNsaWVudF9tZXNzYWdlX2lkGAMgASgJQhy6SBlyFzIVXltBLVphLXowLTlfLV17OCw2NH0kIkAKE0ZpbmRNZXNzYWdlUmVzcG9uc2USKQoHbWVzc2FnZRgBIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlMogCCg5BcmNoaXZlU2VydmljZRKDAQoMTGlzdE1lc3NhZ2VzEicub2N0b3B1cy5hcmNoaXZlLnYxLkxpc3RNZXNzYWdlc1JlcXVlc3QaKC5vY3RvcHVzLmFyY2hpdmUudjEuTGlzdE1lc3NhZ2VzUmVzcG9uc2UiIJACAYq1GBkKBgMEBQYICRIEZWRnZRoJY2hhdC5yZWFkEnAKC0ZpbmRNZXNzYWdlEiYub2N0b3B1cy5hcmNoaXZlLnYxLkZpbmRNZXNzYWdlUmVxdWVzdBonLm9jdG9wdXMuYXJjaGl2ZS52MS5GaW5kTWVzc2FnZVJlc3BvbnNlIhCQAgGKtRgJCgECEgRjaGF0QsEBChZjb20ub2N0b3B1cy5hcmNoaXZlLnYxQhNBcmNoaXZlU2VydmljZVByb3RvUAFaLm9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvYXJjaGl2ZS92MTthcmNoaXZldjGqAhJPY3RvcHVzLkFyY2hpdmUuVjHKAhJPY3RvcHVzXEFyY2hpdmVcVjHiAh5PY3RvcHVzXEFyY2hpdmVcVjFcR1BCTWV0YWRhdGHqAhRPY3RvcHVzOjpBcmNoaXZlOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_octopus_chat_v1_message, file_octopus_options_v1_options]);
+  fileDesc("CihvY3RvcHVzL2FyY2hpdmUvdjEvYXJjaGl2ZV9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLmFyY2hpdmUudjEijAEKE0xpc3RNZXNzYWdlc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACEhsKCnNlc3Npb25faWQYAyABKANCB7pIBCICIAASGwoKYmVmb3JlX3NlcRgEIAEoA0IHukgEIgIoACJbChRMaXN0TWVzc2FnZXNSZXNwb25zZRIqCghtZXNzYWdlcxgBIAMoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKqAQoSRmluZE1lc3NhZ2VSZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAASPgoLc2VuZGVyX2tpbmQYAiABKA4yGy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyS2luZEIMukgJggEGGAEYAhgDEjcKEWNsaWVudF9tZXNzYWdlX2lkGAMgASgJQhy6SBlyFzIVXltBLVphLXowLTlfLV17OCw2NH0kIkAKE0ZpbmRNZXNzYWdlUmVzcG9uc2USKQoHbWVzc2FnZRgBIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlIkYKEUdldE1lc3NhZ2VSZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAASFAoDc2VxGAIgASgDQge6SAQiAiAAIj8KEkdldE1lc3NhZ2VSZXNwb25zZRIpCgdtZXNzYWdlGAEgASgLMhgub2N0b3B1cy5jaGF0LnYxLk1lc3NhZ2UiSAoTTGlzdFZlcnNpb25zUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEhQKA3NlcRgCIAEoA0IHukgEIgIgACJCChRMaXN0VmVyc2lvbnNSZXNwb25zZRIqCgh2ZXJzaW9ucxgBIAMoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlMu0DCg5BcmNoaXZlU2VydmljZRKDAQoMTGlzdE1lc3NhZ2VzEicub2N0b3B1cy5hcmNoaXZlLnYxLkxpc3RNZXNzYWdlc1JlcXVlc3QaKC5vY3RvcHVzLmFyY2hpdmUudjEuTGlzdE1lc3NhZ2VzUmVzcG9uc2UiIJACAYq1GBkKBgMEBQYICRIEZWRnZRoJY2hhdC5yZWFkEnQKDExpc3RWZXJzaW9ucxInLm9jdG9wdXMuYXJjaGl2ZS52MS5MaXN0VmVyc2lvbnNSZXF1ZXN0Gigub2N0b3B1cy5hcmNoaXZlLnYxLkxpc3RWZXJzaW9uc1Jlc3BvbnNlIhGQAgGKtRgKCgIGCBIEZWRnZRJtCgpHZXRNZXNzYWdlEiUub2N0b3B1cy5hcmNoaXZlLnYxLkdldE1lc3NhZ2VSZXF1ZXN0GiYub2N0b3B1cy5hcmNoaXZlLnYxLkdldE1lc3NhZ2VSZXNwb25zZSIQkAIBirUYCQoBAhIEY2hhdBJwCgtGaW5kTWVzc2FnZRImLm9jdG9wdXMuYXJjaGl2ZS52MS5GaW5kTWVzc2FnZVJlcXVlc3QaJy5vY3RvcHVzLmFyY2hpdmUudjEuRmluZE1lc3NhZ2VSZXNwb25zZSIQkAIBirUYCQoBAhIEY2hhdELBAQoWY29tLm9jdG9wdXMuYXJjaGl2ZS52MUITQXJjaGl2ZVNlcnZpY2VQcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL2FyY2hpdmUvdjE7YXJjaGl2ZXYxqgIST2N0b3B1cy5BcmNoaXZlLlYxygIST2N0b3B1c1xBcmNoaXZlXFYx4gIeT2N0b3B1c1xBcmNoaXZlXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6QXJjaGl2ZTo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_octopus_chat_v1_message, file_octopus_options_v1_options]);
 
 /**
  * Selects a page of history.
@@ -143,6 +143,105 @@ export const FindMessageResponseSchema: GenMessage<FindMessageResponse> = /*@__P
   messageDesc(file_octopus_archive_v1_archive_service, 3);
 
 /**
+ * Names a message by its position.
+ *
+ * @generated from message octopus.archive.v1.GetMessageRequest
+ */
+export type GetMessageRequest = Message<"octopus.archive.v1.GetMessageRequest"> & {
+  /**
+   * The session.
+   *
+   * @generated from field: int64 session_id = 1;
+   */
+  sessionId: bigint;
+
+  /**
+   * Its position.
+   *
+   * @generated from field: int64 seq = 2;
+   */
+  seq: bigint;
+};
+
+/**
+ * Describes the message octopus.archive.v1.GetMessageRequest.
+ * Use `create(GetMessageRequestSchema)` to create a new message.
+ */
+export const GetMessageRequestSchema: GenMessage<GetMessageRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_archive_v1_archive_service, 4);
+
+/**
+ * The result.
+ *
+ * @generated from message octopus.archive.v1.GetMessageResponse
+ */
+export type GetMessageResponse = Message<"octopus.archive.v1.GetMessageResponse"> & {
+  /**
+   * The message; absent when the history has none there.
+   *
+   * @generated from field: octopus.chat.v1.Message message = 1;
+   */
+  message?: Message$1 | undefined;
+};
+
+/**
+ * Describes the message octopus.archive.v1.GetMessageResponse.
+ * Use `create(GetMessageResponseSchema)` to create a new message.
+ */
+export const GetMessageResponseSchema: GenMessage<GetMessageResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_archive_v1_archive_service, 5);
+
+/**
+ * Names a message whose versions are wanted.
+ *
+ * @generated from message octopus.archive.v1.ListVersionsRequest
+ */
+export type ListVersionsRequest = Message<"octopus.archive.v1.ListVersionsRequest"> & {
+  /**
+   * The session.
+   *
+   * @generated from field: int64 session_id = 1;
+   */
+  sessionId: bigint;
+
+  /**
+   * Its position.
+   *
+   * @generated from field: int64 seq = 2;
+   */
+  seq: bigint;
+};
+
+/**
+ * Describes the message octopus.archive.v1.ListVersionsRequest.
+ * Use `create(ListVersionsRequestSchema)` to create a new message.
+ */
+export const ListVersionsRequestSchema: GenMessage<ListVersionsRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_archive_v1_archive_service, 6);
+
+/**
+ * What a message said.
+ *
+ * @generated from message octopus.archive.v1.ListVersionsResponse
+ */
+export type ListVersionsResponse = Message<"octopus.archive.v1.ListVersionsResponse"> & {
+  /**
+   * The message as it was sent, then with the text of each edit; `edited_at` is when. At most 100: the first, and the
+   * newest.
+   *
+   * @generated from field: repeated octopus.chat.v1.Message versions = 1;
+   */
+  versions: Message$1[];
+};
+
+/**
+ * Describes the message octopus.archive.v1.ListVersionsResponse.
+ * Use `create(ListVersionsResponseSchema)` to create a new message.
+ */
+export const ListVersionsResponseSchema: GenMessage<ListVersionsResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_archive_v1_archive_service, 7);
+
+/**
  * Stores every conversation permanently and reads it back.
  *
  * @generated from service octopus.archive.v1.ArchiveService
@@ -150,7 +249,8 @@ export const FindMessageResponseSchema: GenMessage<FindMessageResponse> = /*@__P
 export const ArchiveService: GenService<{
   /**
    * Pages through the messages of a session, newest first. A message is here within a second of its
-   * acknowledgement. NOT_FOUND unless the caller may see the session: the rule is that of
+   * acknowledgement. Edited messages have their last text, and recalled ones no words; the edits and recalls are listed
+   * too, for clients that have the messages already. NOT_FOUND unless the caller may see the session: the rule is that of
    * octopus.session.v1.SessionService.GetSession. A partner with the scope sees what the shop sees.
    *
    * @generated from rpc octopus.archive.v1.ArchiveService.ListMessages
@@ -159,6 +259,28 @@ export const ArchiveService: GenService<{
     methodKind: "unary";
     input: typeof ListMessagesRequestSchema;
     output: typeof ListMessagesResponseSchema;
+  },
+  /**
+   * Returns what a message said before each of its edits and says now, oldest first. NOT_FOUND as for ListMessages, and
+   * unless it is a text. A recalled message has no words, here neither.
+   *
+   * @generated from rpc octopus.archive.v1.ArchiveService.ListVersions
+   */
+  listVersions: {
+    methodKind: "unary";
+    input: typeof ListVersionsRequestSchema;
+    output: typeof ListVersionsResponseSchema;
+  },
+  /**
+   * Returns the message at a position of a session, as it reads now. Chat asks for what its log no longer has, when a new
+   * message names it.
+   *
+   * @generated from rpc octopus.archive.v1.ArchiveService.GetMessage
+   */
+  getMessage: {
+    methodKind: "unary";
+    input: typeof GetMessageRequestSchema;
+    output: typeof GetMessageResponseSchema;
   },
   /**
    * Returns the message that first carried a client message id in a session, on one side of the conversation. Chat asks

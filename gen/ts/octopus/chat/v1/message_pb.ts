@@ -16,7 +16,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file octopus/chat/v1/message.proto.
  */
 export const file_octopus_chat_v1_message: GenFile = /*@__PURE__*/
-  fileDesc("Ch1vY3RvcHVzL2NoYXQvdjEvbWVzc2FnZS5wcm90bxIPb2N0b3B1cy5jaGF0LnYxImAKBlNlbmRlchIPCgd1c2VyX2lkGAEgASgDEikKBGtpbmQYAiABKA4yGy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyS2luZBIaCgxkaXNwbGF5X25hbWUYAyABKAlCBJC1GAEiJAoEVGV4dBIcCgR0ZXh0GAEgASgJQg66SAdyBRABKIBAkLUYBSJ+CgZTb3VyY2USDQoFc2NvcmUYAyABKAISDQoFdGl0bGUYBCABKAkSLgoJZmFxX2VudHJ5GAUgASgLMhkub2N0b3B1cy5jaGF0LnYxLkZhcUVudHJ5SABCCAoGb3JpZ2luSgQIARACSgQIAhADUgZmYXFfaWRSCHF1ZXN0aW9uIhoKCEZhcUVudHJ5Eg4KBmZhcV9pZBgBIAEoAyKKAQoJQm90QW5zd2VyEhwKBHRleHQYASABKAlCDrpIB3IFEAEogECQtRgFEjIKB3NvdXJjZXMYAiADKAsyFy5vY3RvcHVzLmNoYXQudjEuU291cmNlQgi6SAWSAQIQChIWCg5vZmZlcnNfaGFuZG9mZhgDIAEoCBITCgthbnN3ZXJzX3NlcRgEIAEoAyJ3Cg1TZXNzaW9uQ2hhbmdlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhI4Cg5wcmV2aW91c19zdGF0ZRgCIAEoDjIgLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uU3RhdGUi3wEKB0NvbnRlbnQSIwoNZmFsbGJhY2tfdGV4dBgBIAEoCUIMukgFcgMogECQtRgFEjEKBHRleHQYAiABKAsyFS5vY3RvcHVzLmNoYXQudjEuVGV4dEIKmrUYBgoEAwQFBkgAEjUKBmFuc3dlchgDIAEoCzIaLm9jdG9wdXMuY2hhdC52MS5Cb3RBbnN3ZXJCB5q1GAMKAQJIABI2CgZjaGFuZ2UYBCABKAsyHi5vY3RvcHVzLmNoYXQudjEuU2Vzc2lvbkNoYW5nZUIEmrUYAEgAQg0KBGtpbmQSBbpIAggBIpACCgdNZXNzYWdlEgoKAmlkGAEgASgDEhIKCnNlc3Npb25faWQYAiABKAMSCwoDc2VxGAMgASgDEhQKDHByZXZpb3VzX3NlcRgEIAEoAxInCgZzZW5kZXIYBSABKAsyFy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyEhkKEWNsaWVudF9tZXNzYWdlX2lkGAYgASgJEisKB3NlbnRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKB2NvbnRlbnQYCyABKAsyGC5vY3RvcHVzLmNoYXQudjEuQ29udGVudEoECAgQCUoECAkQCkoECAoQC1IEdGV4dFIGYW5zd2VyUgZjaGFuZ2UqhwEKClNlbmRlcktpbmQSGwoXU0VOREVSX0tJTkRfVU5TUEVDSUZJRUQQABIYChRTRU5ERVJfS0lORF9DVVNUT01FUhABEhUKEVNFTkRFUl9LSU5EX0FHRU5UEAISEwoPU0VOREVSX0tJTkRfQk9UEAMSFgoSU0VOREVSX0tJTkRfU1lTVEVNEARCpQEKE2NvbS5vY3RvcHVzLmNoYXQudjFCDE1lc3NhZ2VQcm90b1ABWihvY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL2NoYXQvdjE7Y2hhdHYxqgIPT2N0b3B1cy5DaGF0LlYxygIPT2N0b3B1c1xDaGF0XFYx4gIbT2N0b3B1c1xDaGF0XFYxXEdQQk1ldGFkYXRh6gIRT2N0b3B1czo6Q2hhdDo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp, file_octopus_options_v1_options, file_octopus_session_v1_session]);
+  fileDesc("Ch1vY3RvcHVzL2NoYXQvdjEvbWVzc2FnZS5wcm90bxIPb2N0b3B1cy5jaGF0LnYxImAKBlNlbmRlchIPCgd1c2VyX2lkGAEgASgDEikKBGtpbmQYAiABKA4yGy5vY3RvcHVzLmNoYXQudjEuU2VuZGVyS2luZBIaCgxkaXNwbGF5X25hbWUYAyABKAlCBJC1GAEiJAoEVGV4dBIcCgR0ZXh0GAEgASgJQg66SAdyBRABKIBAkLUYBSJ+CgZTb3VyY2USDQoFc2NvcmUYAyABKAISDQoFdGl0bGUYBCABKAkSLgoJZmFxX2VudHJ5GAUgASgLMhkub2N0b3B1cy5jaGF0LnYxLkZhcUVudHJ5SABCCAoGb3JpZ2luSgQIARACSgQIAhADUgZmYXFfaWRSCHF1ZXN0aW9uIhoKCEZhcUVudHJ5Eg4KBmZhcV9pZBgBIAEoAyKKAQoJQm90QW5zd2VyEhwKBHRleHQYASABKAlCDrpIB3IFEAEogECQtRgFEjIKB3NvdXJjZXMYAiADKAsyFy5vY3RvcHVzLmNoYXQudjEuU291cmNlQgi6SAWSAQIQChIWCg5vZmZlcnNfaGFuZG9mZhgDIAEoCBITCgthbnN3ZXJzX3NlcRgEIAEoAyJ3Cg1TZXNzaW9uQ2hhbmdlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhI4Cg5wcmV2aW91c19zdGF0ZRgCIAEoDjIgLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uU3RhdGUiUAoERWRpdBIbCgp0YXJnZXRfc2VxGAEgASgDQge6SAQiAiAAEisKBHRleHQYAiABKAsyFS5vY3RvcHVzLmNoYXQudjEuVGV4dEIGukgDyAEBIiUKBlJlY2FsbBIbCgp0YXJnZXRfc2VxGAEgASgDQge6SAQiAiAAIiQKBE5vdGUSHAoEdGV4dBgBIAEoCUIOukgHcgUQASiAQJC1GAUi+gIKB0NvbnRlbnQSIwoNZmFsbGJhY2tfdGV4dBgBIAEoCUIMukgFcgMogECQtRgFEjEKBHRleHQYAiABKAsyFS5vY3RvcHVzLmNoYXQudjEuVGV4dEIKmrUYBgoEAwQFBkgAEjUKBmFuc3dlchgDIAEoCzIaLm9jdG9wdXMuY2hhdC52MS5Cb3RBbnN3ZXJCB5q1GAMKAQJIABI2CgZjaGFuZ2UYBCABKAsyHi5vY3RvcHVzLmNoYXQudjEuU2Vzc2lvbkNoYW5nZUIEmrUYAEgAEi8KBGVkaXQYBSABKAsyFS5vY3RvcHVzLmNoYXQudjEuRWRpdEIImrUYBAoCBQZIABI1CgZyZWNhbGwYBiABKAsyFy5vY3RvcHVzLmNoYXQudjEuUmVjYWxsQgqatRgGCgQDBAUGSAASMQoEbm90ZRgHIAEoCzIVLm9jdG9wdXMuY2hhdC52MS5Ob3RlQgqatRgGCgIFBhABSABCDQoEa2luZBIFukgCCAEihAMKB01lc3NhZ2USCgoCaWQYASABKAMSEgoKc2Vzc2lvbl9pZBgCIAEoAxILCgNzZXEYAyABKAMSFAoMcHJldmlvdXNfc2VxGAQgASgDEicKBnNlbmRlchgFIAEoCzIXLm9jdG9wdXMuY2hhdC52MS5TZW5kZXISGQoRY2xpZW50X21lc3NhZ2VfaWQYBiABKAkSKwoHc2VudF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoHY29udGVudBgLIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5Db250ZW50EhIKCnF1b3RlZF9zZXEYDCABKAMSLQoJZWRpdGVkX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZWNhbGxlZF9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBKBAgIEAlKBAgJEApKBAgKEAtSBHRleHRSBmFuc3dlclIGY2hhbmdlKocBCgpTZW5kZXJLaW5kEhsKF1NFTkRFUl9LSU5EX1VOU1BFQ0lGSUVEEAASGAoUU0VOREVSX0tJTkRfQ1VTVE9NRVIQARIVChFTRU5ERVJfS0lORF9BR0VOVBACEhMKD1NFTkRFUl9LSU5EX0JPVBADEhYKElNFTkRFUl9LSU5EX1NZU1RFTRAEQqUBChNjb20ub2N0b3B1cy5jaGF0LnYxQgxNZXNzYWdlUHJvdG9QAVoob2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9jaGF0L3YxO2NoYXR2MaoCD09jdG9wdXMuQ2hhdC5WMcoCD09jdG9wdXNcQ2hhdFxWMeICG09jdG9wdXNcQ2hhdFxWMVxHUEJNZXRhZGF0YeoCEU9jdG9wdXM6OkNoYXQ6OlYxYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
  * The author of a message.
@@ -211,6 +211,80 @@ export const SessionChangeSchema: GenMessage<SessionChange> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_message, 5);
 
 /**
+ * Replaces the text of an earlier message of the same agent, while the session is open. NOT_FOUND unless that is a text
+ * in this session, ROLE_NOT_ALLOWED unless the poster wrote it, TOO_LATE when it was recalled. The last edit counts.
+ *
+ * @generated from message octopus.chat.v1.Edit
+ */
+export type Edit = Message$1<"octopus.chat.v1.Edit"> & {
+  /**
+   * `seq` of the message.
+   *
+   * @generated from field: int64 target_seq = 1;
+   */
+  targetSeq: bigint;
+
+  /**
+   * What it says from now on. Always set in a post; absent in history where a later edit or a recall replaced it.
+   *
+   * @generated from field: octopus.chat.v1.Text text = 2;
+   */
+  text?: Text | undefined;
+};
+
+/**
+ * Describes the message octopus.chat.v1.Edit.
+ * Use `create(EditSchema)` to create a new message.
+ */
+export const EditSchema: GenMessage<Edit> = /*@__PURE__*/
+  messageDesc(file_octopus_chat_v1_message, 6);
+
+/**
+ * Takes back an earlier text of the same author, within 2 minutes of its acknowledgement by the platform's clock.
+ * NOT_FOUND unless that is a text in this session, ROLE_NOT_ALLOWED unless the poster wrote it (for a customer: also as
+ * the visitor they were before), TOO_LATE after the 2 minutes. Its words are then gone from the history.
+ *
+ * @generated from message octopus.chat.v1.Recall
+ */
+export type Recall = Message$1<"octopus.chat.v1.Recall"> & {
+  /**
+   * `seq` of the message.
+   *
+   * @generated from field: int64 target_seq = 1;
+   */
+  targetSeq: bigint;
+};
+
+/**
+ * Describes the message octopus.chat.v1.Recall.
+ * Use `create(RecallSchema)` to create a new message.
+ */
+export const RecallSchema: GenMessage<Recall> = /*@__PURE__*/
+  messageDesc(file_octopus_chat_v1_message, 7);
+
+/**
+ * An internal note. Agents and supervisors post it in any open session that they may see, also without taking part in it.
+ * It can be quoted by notes only, and neither edited nor recalled.
+ *
+ * @generated from message octopus.chat.v1.Note
+ */
+export type Note = Message$1<"octopus.chat.v1.Note"> & {
+  /**
+   * At most 8 KiB of UTF-8.
+   *
+   * @generated from field: string text = 1;
+   */
+  text: string;
+};
+
+/**
+ * Describes the message octopus.chat.v1.Note.
+ * Use `create(NoteSchema)` to create a new message.
+ */
+export const NoteSchema: GenMessage<Note> = /*@__PURE__*/
+  messageDesc(file_octopus_chat_v1_message, 8);
+
+/**
  * The content of a message: one kind, and a text for clients that do not know the kind.
  *
  * New kinds are added over time. A client that finds `kind` unset, because the message has a kind that is newer than
@@ -218,10 +292,9 @@ export const SessionChangeSchema: GenMessage<SessionChange> = /*@__PURE__*/
  * post refuses it with INVALID_ARGUMENT. Each kind states in `posting` who may post it; all others get
  * ROLE_NOT_ALLOWED.
  *
- * 5 and 6 are kept for the kinds that change an earlier message, an edit and a recall. They will be entries of the log
- * like others, with a `seq` of their own, and name the earlier message by its `seq`; a client applies them to that
- * message in the order of the log, and shows nothing of their own. Until then a post with field 5 or 6 counts as
- * one without a kind.
+ * An edit and a recall change an earlier message. They are entries of the log like others, with a `seq` of their own, and
+ * name the earlier message by its `seq`. A client applies them to that message in the order of the log, and shows
+ * nothing of their own. A recall is final: no edit changes a message that was recalled.
  *
  * @generated from message octopus.chat.v1.Content
  */
@@ -264,6 +337,30 @@ export type Content = Message$1<"octopus.chat.v1.Content"> & {
      */
     value: SessionChange;
     case: "change";
+  } | {
+    /**
+     * Replaces the text of an earlier message.
+     *
+     * @generated from field: octopus.chat.v1.Edit edit = 5;
+     */
+    value: Edit;
+    case: "edit";
+  } | {
+    /**
+     * Takes an earlier message back.
+     *
+     * @generated from field: octopus.chat.v1.Recall recall = 6;
+     */
+    value: Recall;
+    case: "recall";
+  } | {
+    /**
+     * What staff write for each other.
+     *
+     * @generated from field: octopus.chat.v1.Note note = 7;
+     */
+    value: Note;
+    case: "note";
   } | { case: undefined; value?: undefined };
 };
 
@@ -272,7 +369,7 @@ export type Content = Message$1<"octopus.chat.v1.Content"> & {
  * Use `create(ContentSchema)` to create a new message.
  */
 export const ContentSchema: GenMessage<Content> = /*@__PURE__*/
-  messageDesc(file_octopus_chat_v1_message, 6);
+  messageDesc(file_octopus_chat_v1_message, 9);
 
 /**
  * One entry of a conversation.
@@ -302,7 +399,8 @@ export type Message = Message$1<"octopus.chat.v1.Message"> & {
   seq: bigint;
 
   /**
-   * `seq` of the session's entry before this one; 0 for the first, or when it is not known (in history).
+   * `seq` of the session's entry before this one that the reader is shown; 0 for the first, or when it is not known (in
+   * history).
    *
    * @generated from field: int64 previous_seq = 4;
    */
@@ -330,11 +428,33 @@ export type Message = Message$1<"octopus.chat.v1.Message"> & {
   sentAt?: Timestamp | undefined;
 
   /**
-   * The content.
+   * The content. Of a message that was recalled, as history has it: only a fallback text, which says so.
    *
    * @generated from field: octopus.chat.v1.Content content = 11;
    */
   content?: Content | undefined;
+
+  /**
+   * `seq` of the message of this session that is quoted, 0 for none. Clients show its author and its beginning above this
+   * message, and follow its later edits and recall.
+   *
+   * @generated from field: int64 quoted_seq = 12;
+   */
+  quotedSeq: bigint;
+
+  /**
+   * When its text was last replaced; absent when it never was. Set in history: on a stream, the edit follows by itself.
+   *
+   * @generated from field: google.protobuf.Timestamp edited_at = 13;
+   */
+  editedAt?: Timestamp | undefined;
+
+  /**
+   * When it was recalled; absent when it never was. Set in history, and on a stream that resumes after the recall.
+   *
+   * @generated from field: google.protobuf.Timestamp recalled_at = 14;
+   */
+  recalledAt?: Timestamp | undefined;
 };
 
 /**
@@ -342,7 +462,7 @@ export type Message = Message$1<"octopus.chat.v1.Message"> & {
  * Use `create(MessageSchema)` to create a new message.
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
-  messageDesc(file_octopus_chat_v1_message, 7);
+  messageDesc(file_octopus_chat_v1_message, 10);
 
 /**
  * Kind of the participant who wrote a message.
