@@ -103,27 +103,28 @@ async def test_people_talk_on_after_a_frozen(instance: str, octopus: Octopus, qi
 async def test_with_valkey_frozen_a_shopper_reloads_and_asks_for_a_person(octopus: Octopus, qingshan: Shop) -> None:
     agent = await qingshan.staff(qingshan.agents[0])
     await qingshan.set_status(agent, session_pb2.AGENT_STATUS_AVAILABLE)
-    shopper = await qingshan.customer("王小明")
-    session = await qingshan.open_session(shopper)
-    async with qingshan.present(shopper) as first:
-        await first.say(session.id, "在吗")
-    with octopus.frozen("valkey"):
-        # The page is loaded again: it has the conversation at once, and takes messages.
-        async with asyncio.timeout(8), qingshan.present(shopper, WebSocket(octopus.edge)) as reloaded:
-            await reloaded.until(lambda p: "在吗" in p.texts(session.id))
-            assert [each.id for each in reloaded.sessions.values()] == [session.id]
-            await reloaded.say(session.id, "我想找人工")
-        async with asyncio.timeout(8):
-            asked = await qingshan.ask_for_a_person(shopper, session.id)
-        assert asked.state == session_pb2.SESSION_STATE_WAITING
-        # Attempts to log in are counted in Valkey; who knows the password gets in without.
-        qingshan.forget_log_in(qingshan.agents[1])
-        async with asyncio.timeout(8):
-            await qingshan.staff(qingshan.agents[1])
-    async with qingshan.present(shopper) as waiting:
-        await waiting.until(
-            lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ASSIGNED, timeout=BACK_WITHIN_S
-        )
+    async with qingshan.present(agent):
+        shopper = await qingshan.customer("王小明")
+        session = await qingshan.open_session(shopper)
+        async with qingshan.present(shopper) as first:
+            await first.say(session.id, "在吗")
+        with octopus.frozen("valkey"):
+            # The page is loaded again: it has the conversation at once, and takes messages.
+            async with asyncio.timeout(8), qingshan.present(shopper, WebSocket(octopus.edge)) as reloaded:
+                await reloaded.until(lambda p: "在吗" in p.texts(session.id))
+                assert [each.id for each in reloaded.sessions.values()] == [session.id]
+                await reloaded.say(session.id, "我想找人工")
+            async with asyncio.timeout(8):
+                asked = await qingshan.ask_for_a_person(shopper, session.id)
+            assert asked.state == session_pb2.SESSION_STATE_WAITING
+            # Attempts to log in are counted in Valkey; who knows the password gets in without.
+            qingshan.forget_log_in(qingshan.agents[1])
+            async with asyncio.timeout(8):
+                await qingshan.staff(qingshan.agents[1])
+        async with qingshan.present(shopper) as waiting:
+            await waiting.until(
+                lambda p: p.sessions[session.id].state == session_pb2.SESSION_STATE_ASSIGNED, timeout=BACK_WITHIN_S
+            )
 
 
 async def test_people_talk_on_when_valkey_forgets_everything(octopus: Octopus, qingshan: Shop) -> None:

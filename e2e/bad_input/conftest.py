@@ -54,6 +54,8 @@ async def bystanders(octopus: Octopus) -> AsyncIterator[list[Bystander]]:
         shop = Shop("xinghe", octopus.logins()["xinghe"], octopus.edge, channel)
         agent = await shop.staff(shop.agents[0])
         await shop.set_status(agent, session_pb2.AGENT_STATUS_AVAILABLE)
+        # Chats of an agent without a connection would go back to the queue.
+        await stack.enter_async_context(shop.present(agent))
         found = []
         for number in range(4):
             identity = await shop.customer(f"旁人{number}")

@@ -30,6 +30,7 @@ async def gather(shop: Shop, pairs: int) -> list[Pair]:
     agents_wanted = min(pairs, AGENTS)
     each = -(-pairs // agents_wanted)
     admin = await shop.staff(shop.who_is("ADMIN"))
+    await _be_patient(shop, admin)
     agents = {
         agent.user_id: agent
         for agent in await _few_at_once(_agent(shop, admin, capacity=each) for _ in range(agents_wanted))
@@ -43,6 +44,15 @@ async def gather(shop: Shop, pairs: int) -> list[Pair]:
         rank = order[pair.listener_id] = order.get(pair.listener_id, 0) + 1
         ranked.append((rank, pair))
     return [pair for _, pair in sorted(ranked, key=lambda item: item[0])]
+
+
+async def _be_patient(shop: Shop, admin: Identity) -> None:
+    """Let agents be on duty without a connection for as long as a shop may: theirs come with the load."""
+    settings = session_service_pb2.AbsenceSettings()
+    settings.away_after.seconds, settings.return_after.seconds = 300, 120
+    await shop.sessions.UpdateAbsenceSettings(
+        session_service_pb2.UpdateAbsenceSettingsRequest(settings=settings), metadata=admin.metadata
+    )
 
 
 async def _agent(shop: Shop, admin: Identity, *, capacity: int) -> Identity:

@@ -10,7 +10,9 @@ from octopus.session.v1.session_service_pb2_grpc import add_SessionServiceServic
 
 from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
+from services.session.agents.absence import AbsenceWatch
 from services.session.agents.duty import Duty
+from services.session.agents.presence import AgentPresences
 from services.session.agents.profiles import AgentProfiles
 from services.session.assignment.assigner import Assigner
 from services.session.assignment.live_queue import LiveQueue
@@ -44,12 +46,14 @@ async def app(member: Member, config: SessionConfig) -> AsyncIterator[None]:
         bus=member.bus,
         idle=timedelta(seconds=config.idle_s),
     )
+    absence = AbsenceWatch(store=store, duty=duty, presences=AgentPresences(member.channel("presence")))
     member.spawn("outbox relay", outbox.relay(member.bus))
     member.spawn("queue positions", positions.run())
     member.spawn("user events", UserEvents(lifecycle, duty).run(member.bus))
     member.periodic("queues behind", assigner.catch_up, every=config.lapse_every_s)
     # One instance at a time. Nobody waits for these: an offer follows at once on what makes it possible.
     member.periodic("lapsed offers", reconciliation.lapse_offers, every=config.lapse_every_s, alone=True)
+    member.periodic("absent agents", absence.look, every=config.absence_every_s, alone=True)
     member.periodic("reconciliation", reconciliation.reconcile, every=config.reconcile_every_s, alone=True)
     member.periodic("idle sessions", reconciliation.end_idle, every=config.idle_every_s, alone=True)
     profiles = AgentProfiles(member.channel("user"))

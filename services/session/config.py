@@ -17,6 +17,8 @@ class SessionConfig(ServiceConfig):
     lapse_every_s: float = Field(default=1, gt=0, le=60)
     # How often the live queue is compared with the database, in seconds.
     reconcile_every_s: float = Field(default=5, gt=0, le=300)
+    # How often agents without a connection are looked for, in seconds.
+    absence_every_s: float = Field(default=1, gt=0, le=60)
     # How often idle sessions are looked for, in seconds.
     idle_every_s: float = Field(default=60, gt=0, le=3600)
     # How long changes of the queue are collected before waiting customers are notified, in seconds.

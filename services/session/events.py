@@ -30,7 +30,7 @@ from mesh.bus.outbox import Outbox
 from mesh.bus.streams import EVENT
 from mesh.rpc.timestamps import to_wire
 from services.session import wire, wording
-from services.session.domain import Agent, Session, SessionState
+from services.session.domain import Agent, RequeueReason, Session, SessionState
 
 
 class SessionChanged(Enum):
@@ -57,20 +57,30 @@ class Announcer:
         self._ids = ids
 
     async def session(
-        self, conn: AsyncConnection[Any], before: Session | None, after: Session, what: SessionChanged, now: datetime
+        self,
+        conn: AsyncConnection[Any],
+        before: Session | None,
+        after: Session,
+        what: SessionChanged,
+        now: datetime,
+        *,
+        reason: RequeueReason = RequeueReason.NONE,
     ) -> None:
-        """Write the events of a session's change from `before` to `after`."""
+        """Write the events of a session's change from `before` to `after`; `reason` is that of a requeue."""
         event_id = self._ids.next()
         state = wire.session(after)
         await self._outbox.add(
             conn,
             f"event.session.{after.tenant_id}.{after.id}",
-            session_event(event_id, before, state, what, now),
+            session_event(event_id, before, state, what, now, reason=reason),
             str(event_id),
         )
         if what not in _UNSEEN:
             await self._outbox.add(
-                conn, f"log.{after.tenant_id}.{after.id}", log_entry(event_id, before, state, now), str(event_id)
+                conn,
+                f"log.{after.tenant_id}.{after.id}",
+                log_entry(event_id, before, state, now, reason=reason),
+                str(event_id),
             )
         concerned = {after.customer_id, after.agent_id}
         if before is not None:
@@ -91,7 +101,13 @@ class Announcer:
 
 
 def session_event(
-    event_id: int, before: Session | None, state: session_pb2.Session, what: SessionChanged, now: datetime
+    event_id: int,
+    before: Session | None,
+    state: session_pb2.Session,
+    what: SessionChanged,
+    now: datetime,
+    *,
+    reason: RequeueReason = RequeueReason.NONE,
 ) -> events.SessionEvent:
     """Build the event of a session's change."""
     event = events.SessionEvent(event_id=event_id, occurred_at=to_wire(now), session=state)
@@ -100,16 +116,24 @@ def session_event(
     change.SetInParent()
     if what is SessionChanged.REQUEUED and before is not None:
         event.requeued.agent_id = before.agent_id
+        event.requeued.reason = session_pb2.RequeueReason.ValueType(reason)
     if what is SessionChanged.CUSTOMER_CHANGED and before is not None:
         event.customer_changed.visitor_id = before.customer_id
     return event
 
 
 def log_entry(
-    event_id: int, before: Session | None, state: session_pb2.Session, now: datetime
+    event_id: int,
+    before: Session | None,
+    state: session_pb2.Session,
+    now: datetime,
+    *,
+    reason: RequeueReason = RequeueReason.NONE,
 ) -> chat_events_pb2.LogEntry:
     """Build the log entry of a session's change; the event's id is the message's."""
     previous = session_pb2.SESSION_STATE_UNSPECIFIED if before is None else before.state
+    # An offer that was never accepted is no agent that the customer has lost.
+    lost = reason is RequeueReason.AGENT_DISCONNECTED and previous != SessionState.ASSIGNED
     return chat_events_pb2.LogEntry(
         message=message_pb2.Message(
             id=event_id,
@@ -117,9 +141,11 @@ def log_entry(
             sender=message_pb2.Sender(kind=message_pb2.SENDER_KIND_SYSTEM),
             sent_at=to_wire(now),
             content=message_pb2.Content(
-                fallback_text=wording.fallback(SessionState(state.state), state.locale),
+                fallback_text=wording.fallback(SessionState(state.state), state.locale, lost=lost),
                 change=message_pb2.SessionChange(
-                    session=state, previous_state=session_pb2.SessionState.ValueType(previous)
+                    session=state,
+                    previous_state=session_pb2.SessionState.ValueType(previous),
+                    requeue_reason=session_pb2.RequeueReason.ValueType(reason),
                 ),
             ),
         ),

@@ -9,7 +9,17 @@ from typing import Any, Final
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 
-from services.session.domain import Agent, AgentStatus, EndReason, HandoffReason, Session, SessionState, Viewer
+from services.session.domain import (
+    SEATED,
+    Agent,
+    AgentStatus,
+    AwayReason,
+    EndReason,
+    HandoffReason,
+    Session,
+    SessionState,
+    Viewer,
+)
 
 # What changes when a session changes; `active_at` is bookkeeping and no part of it.
 _CHANGING: Final = (
@@ -45,13 +55,24 @@ _OF_CUSTOMER: Final = "s.customer_id = %(user)s"
 _OF_AGENT: Final = "s.agent_id = %(user)s OR s.state = 2 OR s.former_agents @> ARRAY[%(user)s]::bigint[]"
 SELECT_AGENT: Final = """
     SELECT a.tenant_id, a.user_id, a.display_name, a.status, a.capacity, a.version,
-           a.token_generation, a.last_assigned_at,
+           a.token_generation, a.last_assigned_at, a.away_reason, a.earlier_status, a.acted_at,
            (SELECT count(*) FROM cs_session s
             WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.user_id AND s.state IN (3, 4)) AS load
     FROM cs_agent a WHERE a.tenant_id = %(tenant)s"""
+# Agents who are on duty or hold a session, in all shops, with their shop's rules.
+AT_WORK: Final = f"""
+    SELECT a.tenant_id, a.user_id, a.status, a.acted_at, clock_timestamp() - a.acted_at AS acted_ago,
+           r.away_after_s, r.return_after_s
+    FROM cs_agent a LEFT JOIN cs_absence_settings r ON r.tenant_id = a.tenant_id
+    WHERE a.status <> 3 OR EXISTS (
+        SELECT FROM cs_session s WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.user_id
+        AND s.state IN ({", ".join(str(int(state)) for state in SEATED)}))
+    ORDER BY a.tenant_id, a.user_id"""
 UPDATE_AGENT: Final = """
     UPDATE cs_agent SET display_name = %(display_name)s, status = %(status)s, capacity = %(capacity)s,
-           version = %(version)s, token_generation = %(token_generation)s, last_assigned_at = %(last_assigned_at)s
+           version = %(version)s, token_generation = %(token_generation)s, last_assigned_at = %(last_assigned_at)s,
+           away_reason = %(away_reason)s, earlier_status = %(earlier_status)s,
+           acted_at = coalesce(%(acted_at)s, acted_at)
     WHERE tenant_id = %(tenant_id)s AND user_id = %(user_id)s"""
 
 
@@ -85,7 +106,14 @@ def session_of(row: DictRow) -> Session:
 
 def agent_of(row: DictRow) -> Agent:
     """Read a row of SELECT_AGENT."""
-    return Agent(**{**row, "status": AgentStatus(row["status"])})
+    return Agent(
+        **{
+            **row,
+            "status": AgentStatus(row["status"]),
+            "away_reason": AwayReason(row["away_reason"]),
+            "earlier_status": AgentStatus(row["earlier_status"]) if row["earlier_status"] else None,
+        }
+    )
 
 
 def session_values(session: Session) -> dict[str, object]:
@@ -106,4 +134,7 @@ def agent_values(agent: Agent) -> dict[str, object]:
         "version": agent.version,
         "token_generation": agent.token_generation,
         "last_assigned_at": agent.last_assigned_at,
+        "away_reason": int(agent.away_reason),
+        "earlier_status": int(agent.earlier_status or 0),
+        "acted_at": agent.acted_at,
     }

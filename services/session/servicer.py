@@ -104,6 +104,21 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         agent = await self._duty.agent(_viewer(), name=principal.current().display_name)
         return pb.GetAgentResponse(agent=wire.agent(agent))
 
+    async def GetAbsenceSettings(
+        self, request: pb.GetAbsenceSettingsRequest, context: Context
+    ) -> pb.GetAbsenceSettingsResponse:
+        """Return how long agents of the shop may be without a connection."""
+        rules = await self._store.absence_rules(principal.current().tenant_id)
+        return pb.GetAbsenceSettingsResponse(settings=wire.absence_settings(rules))
+
+    async def UpdateAbsenceSettings(
+        self, request: pb.UpdateAbsenceSettingsRequest, context: Context
+    ) -> pb.UpdateAbsenceSettingsResponse:
+        """Change how long agents of the shop may be without a connection."""
+        rules = wire.absence_rules(request.settings)
+        await self._store.set_absence_rules(principal.current().tenant_id, rules)
+        return pb.UpdateAbsenceSettingsResponse(settings=wire.absence_settings(rules))
+
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
         """Return a page of agents by name, and how many sessions wait."""
         tenant_id = principal.current().tenant_id

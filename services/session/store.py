@@ -11,9 +11,18 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from mesh.stores.postgres import Database
-from services.session.domain import LIVE, Agent, Session, SessionState, Viewer
+from services.session.domain import LIVE, AbsenceRules, Agent, AgentStatus, Session, SessionState, Viewer
 from services.session.events import Announcer
-from services.session.rows import LIVE_SESSIONS, SELECT, SELECT_AGENT, agent_of, fetch, session_of, visible_to
+from services.session.rows import (
+    AT_WORK,
+    LIVE_SESSIONS,
+    SELECT,
+    SELECT_AGENT,
+    agent_of,
+    fetch,
+    session_of,
+    visible_to,
+)
 from services.session.unit_of_work import UnitOfWork
 
 
@@ -29,6 +38,17 @@ class Lapsed(NamedTuple):
 
     tenant_id: str
     agent_id: int
+
+
+class AtWork(NamedTuple):
+    """An agent who is on duty or holds a session; `acted_ago` is how long ago the agent last said a status."""
+
+    tenant_id: str
+    agent_id: int
+    away: bool
+    acted_at: datetime
+    acted_ago: timedelta
+    rules: AbsenceRules
 
 
 class Idle(NamedTuple):
@@ -165,6 +185,40 @@ class Store:
         )
         return [Lapsed(**row) for row in rows]
 
+    async def at_work(self) -> list[AtWork]:
+        """Return the agents of all shops who are on duty or hold a session, shop by shop."""
+        return [
+            AtWork(
+                row["tenant_id"],
+                row["user_id"],
+                AgentStatus(row["status"]) is AgentStatus.AWAY,
+                row["acted_at"],
+                row["acted_ago"],
+                _rules_of(row),
+            )
+            for row in await self._everywhere(AT_WORK, {})
+        ]
+
+    async def absence_rules(self, tenant_id: str) -> AbsenceRules:
+        """Return how long agents of the shop may be without a connection."""
+        async with self._db.tenant(tenant_id) as conn:
+            found = await fetch(
+                conn,
+                "SELECT away_after_s, return_after_s FROM cs_absence_settings WHERE tenant_id = %(tenant)s",
+                {"tenant": tenant_id},
+            )
+        return _rules_of(found[0]) if found else AbsenceRules()
+
+    async def set_absence_rules(self, tenant_id: str, rules: AbsenceRules) -> None:
+        """Change how long agents of the shop may be without a connection, in whole seconds."""
+        async with self._db.tenant(tenant_id) as conn:
+            await conn.execute(
+                "INSERT INTO cs_absence_settings (tenant_id, away_after_s, return_after_s) VALUES (%s, %s, %s)"
+                " ON CONFLICT (tenant_id) DO UPDATE"
+                " SET away_after_s = excluded.away_after_s, return_after_s = excluded.return_after_s",
+                (tenant_id, int(rules.away_after.total_seconds()), int(rules.return_after.total_seconds())),
+            )
+
     async def idle(self, silent: timedelta, *, limit: int) -> list[Idle]:
         """Return open sessions without a known message for this long."""
         rows = await self._everywhere(
@@ -181,6 +235,13 @@ class Store:
     async def _everywhere(self, query: str, values: dict[str, object]) -> list[DictRow]:
         async with self._db.every_tenant() as conn:
             return await fetch(conn, query, values)
+
+
+def _rules_of(row: DictRow) -> AbsenceRules:
+    """Return the rules in a row; the defaults where a shop has none of its own."""
+    if row["away_after_s"] is None:
+        return AbsenceRules()
+    return AbsenceRules(timedelta(seconds=row["away_after_s"]), timedelta(seconds=row["return_after_s"]))
 
 
 async def _live(conn: AsyncConnection[Any], tenant_id: str) -> Live:

@@ -13,6 +13,7 @@ from services.session.domain import (
     Agent,
     AgentStatus,
     NotFound,
+    RequeueReason,
     Session,
     SessionState,
     VersionConflict,
@@ -77,10 +78,12 @@ class UnitOfWork:
         await self._announcer.session(self._conn, None, session, SessionChanged.OPENED, self.now)
         return True
 
-    async def save(self, before: Session, after: Session, what: SessionChanged) -> Session:
+    async def save(
+        self, before: Session, after: Session, what: SessionChanged, *, reason: RequeueReason = RequeueReason.NONE
+    ) -> Session:
         """Write the next version of a session, if there is one, and return it with its place in the queue.
 
-        Raises `VersionConflict` when the session is not as it was.
+        `reason` says why it goes back to the queue. Raises `VersionConflict` when the session is not as it was.
         """
         if after is before:
             return await self._placed(before)
@@ -88,7 +91,7 @@ class UnitOfWork:
         if cursor.rowcount != 1:
             raise VersionConflict("the session was changed in the meantime; read it again")
         after = await self._placed(after)
-        await self._announcer.session(self._conn, before, after, what, self.now)
+        await self._announcer.session(self._conn, before, after, what, self.now, reason=reason)
         return after
 
     async def agent(self, user_id: int) -> Agent | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from octopus.session.v1 import session_pb2 as pb
+from octopus.session.v1 import session_service_pb2 as service_pb
 
 from mesh.rpc.timestamps import to_wire
-from services.session.domain import Agent, Session
+from services.session.domain import AbsenceRules, Agent, Session
 
 
 def session(record: Session) -> pb.Session:
@@ -28,6 +31,7 @@ def session(record: Session) -> pb.Session:
         ended_at=to_wire(record.ended_at),
         end_reason=pb.EndReason.ValueType(record.end_reason),
         handoff_reason=pb.HandoffReason.ValueType(record.handoff_reason),
+        offered_until=to_wire(record.offered_until),
     )
 
 
@@ -39,4 +43,21 @@ def agent(record: Agent) -> pb.Agent:
         status=pb.AgentStatus.ValueType(record.status),
         load=record.load,
         capacity=record.capacity,
+        away_reason=pb.AwayReason.ValueType(record.away_reason),
+        earlier_status=pb.AgentStatus.ValueType(record.earlier_status or 0),
+    )
+
+
+def absence_settings(rules: AbsenceRules) -> service_pb.AbsenceSettings:
+    """Return how long agents of a shop may be without a connection."""
+    settings = service_pb.AbsenceSettings()
+    settings.away_after.FromTimedelta(rules.away_after)
+    settings.return_after.FromTimedelta(rules.return_after)
+    return settings
+
+
+def absence_rules(settings: service_pb.AbsenceSettings) -> AbsenceRules:
+    """Return the rules in a message, in whole seconds."""
+    return AbsenceRules(
+        timedelta(seconds=settings.away_after.seconds), timedelta(seconds=settings.return_after.seconds)
     )

@@ -17,11 +17,15 @@ _REACHED: Final[Mapping[SessionState, tuple[str, str]]] = {
 }
 
 
-def fallback(reached: SessionState, locale: str) -> str:
-    """Return the words for the state that a session has reached.
+# The session waits again because its agent's connection was lost.
+_LOST: Final = ("客服的连接断开了，同事会马上接手", "Your agent lost the connection; a colleague takes over")
+
+
+def fallback(reached: SessionState, locale: str, *, lost: bool = False) -> str:
+    """Return the words for the state that a session has reached; `lost`: because its agent's connection was.
 
     Chinese when the session's locale is Chinese or empty, English otherwise.
     """
-    chinese, english = _REACHED[reached]
+    chinese, english = _LOST if lost else _REACHED[reached]
     language = locale.replace("_", "-").partition("-")[0].lower()
     return chinese if language in ("", "zh") else english

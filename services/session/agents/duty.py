@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import structlog
 
 from services.session.agents.profiles import Profile
 from services.session.assignment.assigner import Assigner
-from services.session.domain import DEFAULT_CAPACITY, Agent, AgentStatus, Disabled, Session, Viewer
+from services.session.domain import (
+    DEFAULT_CAPACITY,
+    Agent,
+    AgentStatus,
+    AwayReason,
+    Disabled,
+    RequeueReason,
+    Session,
+    Viewer,
+)
 from services.session.events import SessionChanged
 from services.session.store import Store
 from services.session.unit_of_work import UnitOfWork
@@ -33,10 +44,10 @@ class Duty:
         async with self._store.unit_of_work(viewer.tenant_id) as work:
             before = await work.agent_or_new(viewer.user_id, name)
             after = before.acts(token_generation).change(
-                status=status,
                 display_name=name or before.display_name,
                 capacity=profile.capacity if profile is not None else before.capacity,
             )
+            after = after.chooses(status, work.now)
             after, requeued = await _save_agent(work, before, after)
         # Also when nothing changed: setting AVAILABLE again assigns waiting sessions.
         await self._assigner.settle(viewer.tenant_id, requeued, [after])
@@ -55,7 +66,35 @@ class Duty:
             # Accepted or requeued in the meantime, perhaps by another instance.
             if before is None or not any(offer.has_lapsed(work.now) for offer in offers):
                 return
-            after, requeued = await _save_agent(work, before, before.change(status=AgentStatus.AWAY))
+            after, requeued = await _save_agent(work, before, before.vanishes(AwayReason.OFFER_LAPSED))
+        await self._assigner.settle(tenant_id, requeued, [after])
+
+    async def page_closed(self, tenant_id: str, agent_id: int, *, acted_at: datetime, gone: bool) -> None:
+        """Set an agent without a connection away, so that offers go to others; `gone`: the agent's chats, too.
+
+        The agent's accepted chats then wait again where they stood: before all who asked later. Nothing changes when
+        the agent has said a status since `acted_at`, and when it is done again.
+        """
+        async with self._store.unit_of_work(tenant_id) as work:
+            before = await work.agent(agent_id)
+            if before is None or before.acted_at != acted_at:
+                return
+            after, requeued = await _save_agent(work, before, before.vanishes(AwayReason.PAGE_CLOSED))
+            if gone:
+                held = await work.seats_of(agent_id)
+                requeued += [
+                    await work.save(
+                        session,
+                        session.requeue(),
+                        SessionChanged.REQUEUED,
+                        reason=RequeueReason.AGENT_DISCONNECTED,
+                    )
+                    for session in held
+                ]
+                after = after.without(len(held))
+            if after is before and not requeued:
+                return
+        _log.info("agent has no connection", tenant=tenant_id, user_id=agent_id, sessions=len(requeued), gone=gone)
         await self._assigner.settle(tenant_id, requeued, [after])
 
     async def staff_changed(self, tenant_id: str, user_id: int, *, display_name: str, capacity: int) -> None:
@@ -83,7 +122,10 @@ class Duty:
             if after is before:
                 return
             held = await work.seats_of(user_id)
-            requeued = [await work.save(session, session.requeue(), SessionChanged.REQUEUED) for session in held]
+            requeued = [
+                await work.save(session, session.requeue(), SessionChanged.REQUEUED, reason=after.requeue_reason)
+                for session in held
+            ]
             await work.save_agent(before, after)
             after = after.without(len(requeued))
         _log.info("agent taken off duty", tenant=tenant_id, user_id=user_id, sessions=len(requeued))
@@ -95,7 +137,10 @@ async def _save_agent(work: UnitOfWork, before: Agent, after: Agent) -> tuple[Ag
     requeued = []
     if after.status is AgentStatus.AWAY:
         offers = await work.offers_to(after.user_id)
-        requeued = [await work.save(offer, offer.requeue(), SessionChanged.REQUEUED) for offer in offers]
+        requeued = [
+            await work.save(offer, offer.requeue(), SessionChanged.REQUEUED, reason=after.requeue_reason)
+            for offer in offers
+        ]
         after = after.without(len(requeued))
     await work.save_agent(before, after)
     return after, requeued

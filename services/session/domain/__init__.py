@@ -7,11 +7,13 @@ what is the case already returns the same object. Refusals are exceptions below 
 | --- | --- |
 | `session.py` | the life of a session: states and transitions |
 | `agent.py` | an agent's status and capacity |
+| `absence.py` | when an agent without a connection is away, and when the chats go to others |
 | `visibility.py` | who sees a session, and who may end it |
 | `errors.py` | the refusals |
 """
 
-from services.session.domain.agent import DEFAULT_CAPACITY, Agent, AgentStatus
+from services.session.domain.absence import Absence, AbsenceRules, RequeueReason
+from services.session.domain.agent import DEFAULT_CAPACITY, Agent, AgentStatus, AwayReason
 from services.session.domain.errors import (
     Disabled,
     Ended,
@@ -39,8 +41,11 @@ __all__ = [
     "LIVE",
     "SEATED",
     "TRANSITIONS",
+    "Absence",
+    "AbsenceRules",
     "Agent",
     "AgentStatus",
+    "AwayReason",
     "Disabled",
     "EndReason",
     "Ended",
@@ -48,6 +53,7 @@ __all__ = [
     "LoggedOut",
     "NotFound",
     "NotTaking",
+    "RequeueReason",
     "Session",
     "SessionError",
     "SessionState",

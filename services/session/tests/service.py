@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import grpc
+from octopus.presence.v1 import presence_service_pb2, presence_service_pb2_grpc
 from octopus.session.v1.session_service_pb2_grpc import SessionServiceStub
 from octopus.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 
@@ -16,6 +19,7 @@ from mesh.errors import Refused
 from mesh.identity.files import Identity
 from mesh.process.member import Member
 from mesh.rpc.metadata import as_service, with_token
+from mesh.rpc.principal import current
 from mesh.testing import Platform
 from mesh.testing.ports import free_port
 from mesh.testing.rpc import Keys, dialling, serving
@@ -44,6 +48,25 @@ class Users(user_service_pb2_grpc.UserServiceServicer):
         )
 
 
+class Presences(presence_service_pb2_grpc.PresenceServiceServicer):
+    """A presence service that knows who is offline, and since when: everybody else is online."""
+
+    def __init__(self) -> None:
+        # By shop and person, in seconds.
+        self.offline_for: dict[tuple[str, int], float] = {}
+
+    async def ListPresence(
+        self, request: presence_service_pb2.ListPresenceRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> presence_service_pb2.ListPresenceResponse:
+        response = presence_service_pb2.ListPresenceResponse()
+        for user_id in request.user_ids:
+            offline_for = self.offline_for.get((current().tenant_id, user_id))
+            presence = response.presences.add(user_id=user_id, online=offline_for is None)
+            if offline_for is not None:
+                presence.offline_for.FromTimedelta(timedelta(seconds=offline_for))
+        return response
+
+
 @dataclass(frozen=True)
 class Person:
     """A person with a token, who calls one instance or the other through the edge."""
@@ -65,6 +88,7 @@ class Service:
     platform: Platform
     keys: Keys
     users: Users
+    presences: Presences
     addresses: list[str]
     edge: list[SessionServiceStub]
     bot: list[SessionServiceStub]
@@ -106,11 +130,13 @@ async def looking_on(platform: Platform) -> AsyncIterator[Bus]:
 @asynccontextmanager
 async def service(platform: Platform, **settings: Any) -> AsyncIterator[Service]:
     """Runs two instances."""
-    keys, users = Keys(), Users()  # type: ignore[abstract]  # has what is called
+    keys, users, presences = Keys(), Users(), Presences()  # type: ignore[abstract]  # have what is called
     async with AsyncExitStack() as stack:
         user_bus = await stack.enter_async_context(published(platform, keys))
         register = lambda server: user_service_pb2_grpc.add_UserServiceServicer_to_server(users, server)  # noqa: E731
         users_at = await stack.enter_async_context(serving(platform.identity, "user", keys, register))
+        add = partial(presence_service_pb2_grpc.add_PresenceServiceServicer_to_server, presences)
+        presences_at = await stack.enter_async_context(serving(platform.identity, "presence", keys, add))
         addresses, members = [], []
         for number in (1, 2):
             port = free_port()
@@ -119,7 +145,7 @@ async def service(platform: Platform, **settings: Any) -> AsyncIterator[Service]
                 SessionConfig,
                 instance=f"session-{number}",
                 port=port,
-                addresses={"user": users_at},
+                addresses={"user": users_at, "presence": presences_at},
                 **settings,
             )
             member = await stack.enter_async_context(Member(config))
@@ -140,6 +166,7 @@ async def service(platform: Platform, **settings: Any) -> AsyncIterator[Service]
             platform=platform,
             keys=keys,
             users=users,
+            presences=presences,
             addresses=addresses,
             edge=stubs["edge"],
             bot=stubs["bot"],

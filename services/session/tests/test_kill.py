@@ -90,7 +90,7 @@ async def instances(platform: Platform, folder: Path) -> AsyncIterator[list[Inst
             SessionConfig,
             instance=f"session-{number}",
             port=port,
-            addresses={"user": "127.0.0.1:1"},
+            addresses={"user": "127.0.0.1:1", "presence": "127.0.0.1:1"},
             reconcile_every_s=1,
             lapse_every_s=0.5,
         )

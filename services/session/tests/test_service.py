@@ -81,6 +81,56 @@ async def test_a_conversation_from_the_bot_to_its_end(running: Service, tenant: 
     await told(running, tenant, ended)
 
 
+async def test_an_agent_whose_page_is_closed_is_away_and_may_return(
+    running: Service, migrated: Platform, tenant: str
+) -> None:
+    agent = running.agent(tenant, AGENT)
+    await agent.SetAgentStatus(available())
+    session = await opened(running.customer(tenant, 1))
+    await running.customer(tenant, 1).RequestHandoff(handoff(session))
+    (offer,) = (await agent.ListOpenSessions(pb.ListOpenSessionsRequest())).sessions
+    assert offer.offered_until.ToSeconds() > 0
+    running.presences.offline_for[tenant, AGENT] = 3600
+    await migrated.postgres.execute(
+        f"UPDATE cs_agent SET acted_at = acted_at - interval '30 seconds' WHERE tenant_id = '{tenant}'"  # noqa: S608
+    )
+
+    async def away() -> bool:
+        now = (await agent.GetAgent(pb.GetAgentRequest())).agent
+        return bool(now.status == session_pb2.AGENT_STATUS_AWAY)
+
+    await eventually(away, "the agent is away")
+    now = (await agent.GetAgent(pb.GetAgentRequest())).agent
+    assert (now.away_reason, now.earlier_status) == (
+        session_pb2.AWAY_REASON_PAGE_CLOSED,
+        session_pb2.AGENT_STATUS_AVAILABLE,
+    )
+    # Whoever says a status is there.
+    back = (await agent.SetAgentStatus(available())).agent
+    assert (back.status, back.away_reason) == (
+        session_pb2.AGENT_STATUS_AVAILABLE,
+        session_pb2.AWAY_REASON_UNSPECIFIED,
+    )
+
+
+async def test_an_administrator_says_how_long_agents_may_be_without_a_connection(running: Service, tenant: str) -> None:
+    admin, agent = running.person(tenant, 5, "ADMIN"), running.agent(tenant, AGENT)
+    settings = (await agent.GetAbsenceSettings(pb.GetAbsenceSettingsRequest())).settings
+    assert (settings.away_after.seconds, settings.return_after.seconds) == (25, 90)
+    settings.away_after.seconds, settings.return_after.seconds = 45, 120
+    changed = await admin.UpdateAbsenceSettings(pb.UpdateAbsenceSettingsRequest(settings=settings))
+    assert changed.settings == settings
+    assert (await agent.GetAbsenceSettings(pb.GetAbsenceSettingsRequest())).settings == settings
+    others = await running.agent(f"{tenant}-other", AGENT).GetAbsenceSettings(pb.GetAbsenceSettingsRequest())
+    assert others.settings.away_after.seconds == 25
+    refused = await refusal(agent.UpdateAbsenceSettings(pb.UpdateAbsenceSettingsRequest(settings=settings)))
+    assert refused.reason == errors.REASON_ROLE_NOT_ALLOWED
+    for away_after, return_after in ((9, 90), (301, 90), (25, 59), (25, 121)):
+        settings.away_after.seconds, settings.return_after.seconds = away_after, return_after
+        refused = await refusal(admin.UpdateAbsenceSettings(pb.UpdateAbsenceSettingsRequest(settings=settings)))
+        assert refused.reason == errors.REASON_INVALID_ARGUMENT
+
+
 async def told(running: Service, tenant: str, ended: session_pb2.Session) -> None:
     """The relay has published it all: to services, into the conversation, and to the people concerned."""
 

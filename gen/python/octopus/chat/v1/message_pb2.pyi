@@ -205,8 +205,11 @@ class SessionChange(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     PREVIOUS_STATE_FIELD_NUMBER: _builtins.int
+    REQUEUE_REASON_FIELD_NUMBER: _builtins.int
     previous_state: _session_pb2.SessionState.ValueType
     """The state before. Clients show nothing for a change that has no words, e.g. of the queue position."""
+    requeue_reason: _session_pb2.RequeueReason.ValueType
+    """Why it waits again; unspecified for every other change."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """The session after the change."""
@@ -216,10 +219,11 @@ class SessionChange(_message.Message):
         *,
         session: _session_pb2.Session | None = ...,
         previous_state: _session_pb2.SessionState.ValueType = ...,
+        requeue_reason: _session_pb2.RequeueReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_state", b"previous_state", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["previous_state", b"previous_state", "requeue_reason", b"requeue_reason", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -156,16 +156,20 @@ class SessionRequeued(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AGENT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.int
     """The agent who had it."""
+    reason: _session_pb2.RequeueReason.ValueType
+    """Why."""
     def __init__(
         self,
         *,
         agent_id: _builtins.int = ...,
+        reason: _session_pb2.RequeueReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,7 +233,7 @@ Global___SessionCustomerChanged: _TypeAlias = SessionCustomerChanged  # noqa: Y0
 
 @_typing.final
 class AgentEvent(_message.Message):
-    """An agent's status changed. Subject: `event.agent.<tenant>.<user id>`."""
+    """An agent's status, name or capacity changed. Subject: `event.agent.<tenant>.<user id>`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

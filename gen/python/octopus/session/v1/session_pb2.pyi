@@ -39,7 +39,7 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
     """State of a session. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
     any state, and a session without a bot starts WAITING. WAITING follows ASSIGNED when the offer was not accepted, and
-    follows ASSIGNED or ACTIVE when the agent was disabled or logged out everywhere.
+    follows ASSIGNED or ACTIVE when the agent was disabled, logged out everywhere, or lost the connection for too long.
     """
 
 SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
@@ -137,6 +137,66 @@ AGENT_STATUS_AWAY: AgentStatus.ValueType  # 3
 """Absent. Offers not yet accepted go to another agent."""
 Global___AgentStatus: _TypeAlias = AgentStatus  # noqa: Y015
 
+class _AwayReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AwayReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AwayReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AWAY_REASON_UNSPECIFIED: _AwayReason.ValueType  # 0
+    AWAY_REASON_CHOSEN: _AwayReason.ValueType  # 1
+    """The agent chose it."""
+    AWAY_REASON_PAGE_CLOSED: _AwayReason.ValueType  # 2
+    """The agent's pages were closed or unreachable: no stream of theirs was open for too long."""
+    AWAY_REASON_OFFER_LAPSED: _AwayReason.ValueType  # 3
+    """The agent did not accept an offer in time."""
+    AWAY_REASON_LOGGED_OUT: _AwayReason.ValueType  # 4
+    """The agent was logged out everywhere, disabled, or got another password."""
+
+class AwayReason(_AwayReason, metaclass=_AwayReasonEnumTypeWrapper):
+    """Why an agent is away."""
+
+AWAY_REASON_UNSPECIFIED: AwayReason.ValueType  # 0
+AWAY_REASON_CHOSEN: AwayReason.ValueType  # 1
+"""The agent chose it."""
+AWAY_REASON_PAGE_CLOSED: AwayReason.ValueType  # 2
+"""The agent's pages were closed or unreachable: no stream of theirs was open for too long."""
+AWAY_REASON_OFFER_LAPSED: AwayReason.ValueType  # 3
+"""The agent did not accept an offer in time."""
+AWAY_REASON_LOGGED_OUT: AwayReason.ValueType  # 4
+"""The agent was logged out everywhere, disabled, or got another password."""
+Global___AwayReason: _TypeAlias = AwayReason  # noqa: Y015
+
+class _RequeueReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RequeueReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RequeueReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REQUEUE_REASON_UNSPECIFIED: _RequeueReason.ValueType  # 0
+    REQUEUE_REASON_NOT_ACCEPTED: _RequeueReason.ValueType  # 1
+    """The agent did not accept the offer in time."""
+    REQUEUE_REASON_AGENT_AWAY: _RequeueReason.ValueType  # 2
+    """The agent became away before accepting the offer."""
+    REQUEUE_REASON_AGENT_LOGGED_OUT: _RequeueReason.ValueType  # 3
+    """The agent was logged out everywhere, disabled, or got another password."""
+    REQUEUE_REASON_AGENT_DISCONNECTED: _RequeueReason.ValueType  # 4
+    """The agent lost the connection and did not come back in time."""
+
+class RequeueReason(_RequeueReason, metaclass=_RequeueReasonEnumTypeWrapper):
+    """Why a session went back to the queue."""
+
+REQUEUE_REASON_UNSPECIFIED: RequeueReason.ValueType  # 0
+REQUEUE_REASON_NOT_ACCEPTED: RequeueReason.ValueType  # 1
+"""The agent did not accept the offer in time."""
+REQUEUE_REASON_AGENT_AWAY: RequeueReason.ValueType  # 2
+"""The agent became away before accepting the offer."""
+REQUEUE_REASON_AGENT_LOGGED_OUT: RequeueReason.ValueType  # 3
+"""The agent was logged out everywhere, disabled, or got another password."""
+REQUEUE_REASON_AGENT_DISCONNECTED: RequeueReason.ValueType  # 4
+"""The agent lost the connection and did not come back in time."""
+Global___RequeueReason: _TypeAlias = RequeueReason  # noqa: Y015
+
 @_typing.final
 class Session(_message.Message):
     """One conversation of a customer with the shop."""
@@ -160,6 +220,7 @@ class Session(_message.Message):
     ENDED_AT_FIELD_NUMBER: _builtins.int
     END_REASON_FIELD_NUMBER: _builtins.int
     HANDOFF_REASON_FIELD_NUMBER: _builtins.int
+    OFFERED_UNTIL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Snowflake id."""
     tenant_id: _builtins.str
@@ -204,6 +265,10 @@ class Session(_message.Message):
     def ended_at(self) -> _timestamp_pb2.Timestamp:
         """When it ended; absent while open."""
 
+    @_builtins.property
+    def offered_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when the agent can accept; absent unless the session is ASSIGNED."""
+
     def __init__(
         self,
         *,
@@ -224,10 +289,11 @@ class Session(_message.Message):
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         end_reason: Global___EndReason.ValueType = ...,
         handoff_reason: Global___HandoffReason.ValueType = ...,
+        offered_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "ended_at", b"ended_at", "handoff_at", b"handoff_at", "opened_at", b"opened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "ended_at", b"ended_at", "handoff_at", b"handoff_at", "offered_until", b"offered_until", "opened_at", b"opened_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "agent_id", b"agent_id", "agent_name", b"agent_name", "channel", b"channel", "customer_id", b"customer_id", "customer_name", b"customer_name", "end_reason", b"end_reason", "ended_at", b"ended_at", "handoff_at", b"handoff_at", "handoff_reason", b"handoff_reason", "id", b"id", "locale", b"locale", "opened_at", b"opened_at", "queue_position", b"queue_position", "state", b"state", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "agent_id", b"agent_id", "agent_name", b"agent_name", "channel", b"channel", "customer_id", b"customer_id", "customer_name", b"customer_name", "end_reason", b"end_reason", "ended_at", b"ended_at", "handoff_at", b"handoff_at", "handoff_reason", b"handoff_reason", "id", b"id", "locale", b"locale", "offered_until", b"offered_until", "opened_at", b"opened_at", "queue_position", b"queue_position", "state", b"state", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -244,6 +310,8 @@ class Agent(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
+    AWAY_REASON_FIELD_NUMBER: _builtins.int
+    EARLIER_STATUS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """User id."""
     display_name: _builtins.str
@@ -254,6 +322,10 @@ class Agent(_message.Message):
     """Sessions assigned or active."""
     capacity: _builtins.int
     """How many at most."""
+    away_reason: Global___AwayReason.ValueType
+    """Why the agent is away; unspecified for one who is not, and for one who never was on duty."""
+    earlier_status: Global___AgentStatus.ValueType
+    """The status before the platform set the agent away, to return to; unspecified when the agent chose it."""
     def __init__(
         self,
         *,
@@ -262,10 +334,12 @@ class Agent(_message.Message):
         status: Global___AgentStatus.ValueType = ...,
         load: _builtins.int = ...,
         capacity: _builtins.int = ...,
+        away_reason: Global___AwayReason.ValueType = ...,
+        earlier_status: Global___AgentStatus.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "display_name", b"display_name", "load", b"load", "status", b"status", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["away_reason", b"away_reason", "capacity", b"capacity", "display_name", b"display_name", "earlier_status", b"earlier_status", "load", b"load", "status", b"status", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 from octopus.session.v1 import session_pb2 as octopus_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(octopus/session/v1/session_service.proto\x12\x12octopus.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a octopus/options/v1/options.proto\x1a octopus/session/v1/session.proto\"q\n\x12OpenSessionRequest\x12:\n\x07\x63hannel\x18\x01 \x01(\tB \xbaH\x1dr\x1bR\x03webR\x02h5R\x0bminiprogramR\x03\x61ppR\x07\x63hannel\x12\x1f\n\x06locale\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18#R\x06locale\"f\n\x13OpenSessionResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\x12\x18\n\x07\x63reated\x18\x02 \x01(\x08R\x07\x63reated\";\n\x11GetSessionRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\"K\n\x12GetSessionResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\"\x19\n\x17ListOpenSessionsRequest\"S\n\x18ListOpenSessionsResponse\x12\x37\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.octopus.session.v1.SessionR\x08sessions\"\xdc\x01\n\x13ListSessionsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12I\n\x06states\x18\x03 \x03(\x0e\x32 .octopus.session.v1.SessionStateB\x0f\xbaH\x0c\x92\x01\t\x10\x05\"\x05\x82\x01\x02\x10\x01R\x06states\x12(\n\x0b\x63ustomer_id\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\ncustomerId\"w\n\x14ListSessionsResponse\x12\x37\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.octopus.session.v1.SessionR\x08sessions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x86\x01\n\x15RequestHandoffRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12\x45\n\x06reason\x18\x02 \x01(\x0e\x32!.octopus.session.v1.HandoffReasonB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06reason\"O\n\x16RequestHandoffResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\">\n\x14\x41\x63\x63\x65ptSessionRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\"N\n\x15\x41\x63\x63\x65ptSessionResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\";\n\x11\x45ndSessionRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\"K\n\x12\x45ndSessionResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\"\\\n\x15SetAgentStatusRequest\x12\x43\n\x06status\x18\x01 \x01(\x0e\x32\x1f.octopus.session.v1.AgentStatusB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06status\"I\n\x16SetAgentStatusResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x19.octopus.session.v1.AgentR\x05\x61gent\"\x11\n\x0fGetAgentRequest\"C\n\x10GetAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x19.octopus.session.v1.AgentR\x05\x61gent\"e\n\x11ListAgentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\"\x9a\x01\n\x12ListAgentsResponse\x12\x31\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x19.octopus.session.v1.AgentR\x06\x61gents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12)\n\x10waiting_sessions\x18\x03 \x01(\x05R\x0fwaitingSessions2\xd1\t\n\x0eSessionService\x12q\n\x0bOpenSession\x12&.octopus.session.v1.OpenSessionRequest\x1a\'.octopus.session.v1.OpenSessionResponse\"\x11\x90\x02\x02\x8a\xb5\x18\n\n\x02\x03\x04\x12\x04\x65\x64ge\x12\x86\x01\n\nGetSession\x12%.octopus.session.v1.GetSessionRequest\x1a&.octopus.session.v1.GetSessionResponse\")\x90\x02\x01\x8a\xb5\x18\"\n\x06\x03\x04\x05\x06\x08\x02\x12\x04\x65\x64ge\x12\x04\x63hat\x12\x03\x62ot\x12\x07\x61rchive\x12\x88\x01\n\x10ListOpenSessions\x12+.octopus.session.v1.ListOpenSessionsRequest\x1a,.octopus.session.v1.ListOpenSessionsResponse\"\x19\x90\x02\x01\x8a\xb5\x18\x12\n\x04\x03\x04\x05\x06\x12\x04\x65\x64ge\x12\x04\x63hat\x12w\n\x0cListSessions\x12\'.octopus.session.v1.ListSessionsRequest\x1a(.octopus.session.v1.ListSessionsResponse\"\x14\x90\x02\x01\x8a\xb5\x18\r\n\x05\x03\x04\x05\x06\x08\x12\x04\x65\x64ge\x12\x80\x01\n\x0eRequestHandoff\x12).octopus.session.v1.RequestHandoffRequest\x1a*.octopus.session.v1.RequestHandoffResponse\"\x17\x90\x02\x02\x8a\xb5\x18\x10\n\x03\x03\x04\x02\x12\x04\x65\x64ge\x12\x03\x62ot\x12v\n\rAcceptSession\x12(.octopus.session.v1.AcceptSessionRequest\x1a).octopus.session.v1.AcceptSessionResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x05\x12\x04\x65\x64ge\x12p\n\nEndSession\x12%.octopus.session.v1.EndSessionRequest\x1a&.octopus.session.v1.EndSessionResponse\"\x13\x90\x02\x02\x8a\xb5\x18\x0c\n\x04\x03\x04\x05\x06\x12\x04\x65\x64ge\x12y\n\x0eSetAgentStatus\x12).octopus.session.v1.SetAgentStatusRequest\x1a*.octopus.session.v1.SetAgentStatusResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x05\x12\x04\x65\x64ge\x12g\n\x08GetAgent\x12#.octopus.session.v1.GetAgentRequest\x1a$.octopus.session.v1.GetAgentResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x05\x12\x04\x65\x64ge\x12n\n\nListAgents\x12%.octopus.session.v1.ListAgentsRequest\x1a&.octopus.session.v1.ListAgentsResponse\"\x11\x90\x02\x01\x8a\xb5\x18\n\n\x02\x05\x06\x12\x04\x65\x64geB\xc1\x01\n\x16\x63om.octopus.session.v1B\x13SessionServiceProtoP\x01Z.octopus/contracts/octopus/session/v1;sessionv1\xaa\x02\x12Octopus.Session.V1\xca\x02\x12Octopus\\Session\\V1\xe2\x02\x1eOctopus\\Session\\V1\\GPBMetadata\xea\x02\x14Octopus::Session::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(octopus/session/v1/session_service.proto\x12\x12octopus.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a octopus/options/v1/options.proto\x1a octopus/session/v1/session.proto\"q\n\x12OpenSessionRequest\x12:\n\x07\x63hannel\x18\x01 \x01(\tB \xbaH\x1dr\x1bR\x03webR\x02h5R\x0bminiprogramR\x03\x61ppR\x07\x63hannel\x12\x1f\n\x06locale\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18#R\x06locale\"f\n\x13OpenSessionResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\x12\x18\n\x07\x63reated\x18\x02 \x01(\x08R\x07\x63reated\";\n\x11GetSessionRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\"K\n\x12GetSessionResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\"\x19\n\x17ListOpenSessionsRequest\"S\n\x18ListOpenSessionsResponse\x12\x37\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.octopus.session.v1.SessionR\x08sessions\"\xdc\x01\n\x13ListSessionsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12I\n\x06states\x18\x03 \x03(\x0e\x32 .octopus.session.v1.SessionStateB\x0f\xbaH\x0c\x92\x01\t\x10\x05\"\x05\x82\x01\x02\x10\x01R\x06states\x12(\n\x0b\x63ustomer_id\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\ncustomerId\"w\n\x14ListSessionsResponse\x12\x37\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.octopus.session.v1.SessionR\x08sessions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x86\x01\n\x15RequestHandoffRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\x12\x45\n\x06reason\x18\x02 \x01(\x0e\x32!.octopus.session.v1.HandoffReasonB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06reason\"O\n\x16RequestHandoffResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\">\n\x14\x41\x63\x63\x65ptSessionRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\"N\n\x15\x41\x63\x63\x65ptSessionResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\";\n\x11\x45ndSessionRequest\x12&\n\nsession_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\tsessionId\"K\n\x12\x45ndSessionResponse\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\"\\\n\x15SetAgentStatusRequest\x12\x43\n\x06status\x18\x01 \x01(\x0e\x32\x1f.octopus.session.v1.AgentStatusB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06status\"I\n\x16SetAgentStatusResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x19.octopus.session.v1.AgentR\x05\x61gent\"\x11\n\x0fGetAgentRequest\"C\n\x10GetAgentResponse\x12/\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x19.octopus.session.v1.AgentR\x05\x61gent\"\xb0\x01\n\x0f\x41\x62senceSettings\x12L\n\naway_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\t\"\x03\x08\xac\x02\x32\x02\x08\n\xc8\x01\x01R\tawayAfter\x12O\n\x0creturn_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x08\"\x02\x08x2\x02\x08<\xc8\x01\x01R\x0breturnAfter\"\x1b\n\x19GetAbsenceSettingsRequest\"]\n\x1aGetAbsenceSettingsResponse\x12?\n\x08settings\x18\x01 \x01(\x0b\x32#.octopus.session.v1.AbsenceSettingsR\x08settings\"g\n\x1cUpdateAbsenceSettingsRequest\x12G\n\x08settings\x18\x01 \x01(\x0b\x32#.octopus.session.v1.AbsenceSettingsB\x06\xbaH\x03\xc8\x01\x01R\x08settings\"`\n\x1dUpdateAbsenceSettingsResponse\x12?\n\x08settings\x18\x01 \x01(\x0b\x32#.octopus.session.v1.AbsenceSettingsR\x08settings\"e\n\x11ListAgentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\"\x9a\x01\n\x12ListAgentsResponse\x12\x31\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x19.octopus.session.v1.AgentR\x06\x61gents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12)\n\x10waiting_sessions\x18\x03 \x01(\x05R\x0fwaitingSessions2\xec\x0b\n\x0eSessionService\x12q\n\x0bOpenSession\x12&.octopus.session.v1.OpenSessionRequest\x1a\'.octopus.session.v1.OpenSessionResponse\"\x11\x90\x02\x02\x8a\xb5\x18\n\n\x02\x03\x04\x12\x04\x65\x64ge\x12\x86\x01\n\nGetSession\x12%.octopus.session.v1.GetSessionRequest\x1a&.octopus.session.v1.GetSessionResponse\")\x90\x02\x01\x8a\xb5\x18\"\n\x06\x03\x04\x05\x06\x08\x02\x12\x04\x65\x64ge\x12\x04\x63hat\x12\x03\x62ot\x12\x07\x61rchive\x12\x88\x01\n\x10ListOpenSessions\x12+.octopus.session.v1.ListOpenSessionsRequest\x1a,.octopus.session.v1.ListOpenSessionsResponse\"\x19\x90\x02\x01\x8a\xb5\x18\x12\n\x04\x03\x04\x05\x06\x12\x04\x65\x64ge\x12\x04\x63hat\x12w\n\x0cListSessions\x12\'.octopus.session.v1.ListSessionsRequest\x1a(.octopus.session.v1.ListSessionsResponse\"\x14\x90\x02\x01\x8a\xb5\x18\r\n\x05\x03\x04\x05\x06\x08\x12\x04\x65\x64ge\x12\x80\x01\n\x0eRequestHandoff\x12).octopus.session.v1.RequestHandoffRequest\x1a*.octopus.session.v1.RequestHandoffResponse\"\x17\x90\x02\x02\x8a\xb5\x18\x10\n\x03\x03\x04\x02\x12\x04\x65\x64ge\x12\x03\x62ot\x12v\n\rAcceptSession\x12(.octopus.session.v1.AcceptSessionRequest\x1a).octopus.session.v1.AcceptSessionResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x05\x12\x04\x65\x64ge\x12p\n\nEndSession\x12%.octopus.session.v1.EndSessionRequest\x1a&.octopus.session.v1.EndSessionResponse\"\x13\x90\x02\x02\x8a\xb5\x18\x0c\n\x04\x03\x04\x05\x06\x12\x04\x65\x64ge\x12y\n\x0eSetAgentStatus\x12).octopus.session.v1.SetAgentStatusRequest\x1a*.octopus.session.v1.SetAgentStatusResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x05\x12\x04\x65\x64ge\x12g\n\x08GetAgent\x12#.octopus.session.v1.GetAgentRequest\x1a$.octopus.session.v1.GetAgentResponse\"\x10\x90\x02\x01\x8a\xb5\x18\t\n\x01\x05\x12\x04\x65\x64ge\x12\x87\x01\n\x12GetAbsenceSettings\x12-.octopus.session.v1.GetAbsenceSettingsRequest\x1a..octopus.session.v1.GetAbsenceSettingsResponse\"\x12\x90\x02\x01\x8a\xb5\x18\x0b\n\x03\x05\x06\x08\x12\x04\x65\x64ge\x12\x8e\x01\n\x15UpdateAbsenceSettings\x12\x30.octopus.session.v1.UpdateAbsenceSettingsRequest\x1a\x31.octopus.session.v1.UpdateAbsenceSettingsResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x08\x12\x04\x65\x64ge\x12n\n\nListAgents\x12%.octopus.session.v1.ListAgentsRequest\x1a&.octopus.session.v1.ListAgentsResponse\"\x11\x90\x02\x01\x8a\xb5\x18\n\n\x02\x05\x06\x12\x04\x65\x64geB\xc1\x01\n\x16\x63om.octopus.session.v1B\x13SessionServiceProtoP\x01Z.octopus/contracts/octopus/session/v1;sessionv1\xaa\x02\x12Octopus.Session.V1\xca\x02\x12Octopus\\Session\\V1\xe2\x02\x1eOctopus\\Session\\V1\\GPBMetadata\xea\x02\x14Octopus::Session::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,6 +60,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_SETAGENTSTATUSREQUEST'].fields_by_name['status']._loaded_options = None
   _globals['_SETAGENTSTATUSREQUEST'].fields_by_name['status']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_ABSENCESETTINGS'].fields_by_name['away_after']._loaded_options = None
+  _globals['_ABSENCESETTINGS'].fields_by_name['away_after']._serialized_options = b'\272H\017\252\001\t\"\003\010\254\0022\002\010\n\310\001\001'
+  _globals['_ABSENCESETTINGS'].fields_by_name['return_after']._loaded_options = None
+  _globals['_ABSENCESETTINGS'].fields_by_name['return_after']._serialized_options = b'\272H\016\252\001\010\"\002\010x2\002\010<\310\001\001'
+  _globals['_UPDATEABSENCESETTINGSREQUEST'].fields_by_name['settings']._loaded_options = None
+  _globals['_UPDATEABSENCESETTINGSREQUEST'].fields_by_name['settings']._serialized_options = b'\272H\003\310\001\001'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\310\001(\000'
   _globals['_LISTAGENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -81,48 +88,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONSERVICE'].methods_by_name['SetAgentStatus']._serialized_options = b'\220\002\002\212\265\030\t\n\001\005\022\004edge'
   _globals['_SESSIONSERVICE'].methods_by_name['GetAgent']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['GetAgent']._serialized_options = b'\220\002\001\212\265\030\t\n\001\005\022\004edge'
+  _globals['_SESSIONSERVICE'].methods_by_name['GetAbsenceSettings']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['GetAbsenceSettings']._serialized_options = b'\220\002\001\212\265\030\013\n\003\005\006\010\022\004edge'
+  _globals['_SESSIONSERVICE'].methods_by_name['UpdateAbsenceSettings']._loaded_options = None
+  _globals['_SESSIONSERVICE'].methods_by_name['UpdateAbsenceSettings']._serialized_options = b'\220\002\002\212\265\030\t\n\001\010\022\004edge'
   _globals['_SESSIONSERVICE'].methods_by_name['ListAgents']._loaded_options = None
   _globals['_SESSIONSERVICE'].methods_by_name['ListAgents']._serialized_options = b'\220\002\001\212\265\030\n\n\002\005\006\022\004edge'
-  _globals['_OPENSESSIONREQUEST']._serialized_start=161
-  _globals['_OPENSESSIONREQUEST']._serialized_end=274
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=276
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=378
-  _globals['_GETSESSIONREQUEST']._serialized_start=380
-  _globals['_GETSESSIONREQUEST']._serialized_end=439
-  _globals['_GETSESSIONRESPONSE']._serialized_start=441
-  _globals['_GETSESSIONRESPONSE']._serialized_end=516
-  _globals['_LISTOPENSESSIONSREQUEST']._serialized_start=518
-  _globals['_LISTOPENSESSIONSREQUEST']._serialized_end=543
-  _globals['_LISTOPENSESSIONSRESPONSE']._serialized_start=545
-  _globals['_LISTOPENSESSIONSRESPONSE']._serialized_end=628
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=631
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=851
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=853
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=972
-  _globals['_REQUESTHANDOFFREQUEST']._serialized_start=975
-  _globals['_REQUESTHANDOFFREQUEST']._serialized_end=1109
-  _globals['_REQUESTHANDOFFRESPONSE']._serialized_start=1111
-  _globals['_REQUESTHANDOFFRESPONSE']._serialized_end=1190
-  _globals['_ACCEPTSESSIONREQUEST']._serialized_start=1192
-  _globals['_ACCEPTSESSIONREQUEST']._serialized_end=1254
-  _globals['_ACCEPTSESSIONRESPONSE']._serialized_start=1256
-  _globals['_ACCEPTSESSIONRESPONSE']._serialized_end=1334
-  _globals['_ENDSESSIONREQUEST']._serialized_start=1336
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1395
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1397
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1472
-  _globals['_SETAGENTSTATUSREQUEST']._serialized_start=1474
-  _globals['_SETAGENTSTATUSREQUEST']._serialized_end=1566
-  _globals['_SETAGENTSTATUSRESPONSE']._serialized_start=1568
-  _globals['_SETAGENTSTATUSRESPONSE']._serialized_end=1641
-  _globals['_GETAGENTREQUEST']._serialized_start=1643
-  _globals['_GETAGENTREQUEST']._serialized_end=1660
-  _globals['_GETAGENTRESPONSE']._serialized_start=1662
-  _globals['_GETAGENTRESPONSE']._serialized_end=1729
-  _globals['_LISTAGENTSREQUEST']._serialized_start=1731
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1832
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=1835
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1989
-  _globals['_SESSIONSERVICE']._serialized_start=1992
-  _globals['_SESSIONSERVICE']._serialized_end=3225
+  _globals['_OPENSESSIONREQUEST']._serialized_start=193
+  _globals['_OPENSESSIONREQUEST']._serialized_end=306
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=308
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=410
+  _globals['_GETSESSIONREQUEST']._serialized_start=412
+  _globals['_GETSESSIONREQUEST']._serialized_end=471
+  _globals['_GETSESSIONRESPONSE']._serialized_start=473
+  _globals['_GETSESSIONRESPONSE']._serialized_end=548
+  _globals['_LISTOPENSESSIONSREQUEST']._serialized_start=550
+  _globals['_LISTOPENSESSIONSREQUEST']._serialized_end=575
+  _globals['_LISTOPENSESSIONSRESPONSE']._serialized_start=577
+  _globals['_LISTOPENSESSIONSRESPONSE']._serialized_end=660
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=663
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=883
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=885
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1004
+  _globals['_REQUESTHANDOFFREQUEST']._serialized_start=1007
+  _globals['_REQUESTHANDOFFREQUEST']._serialized_end=1141
+  _globals['_REQUESTHANDOFFRESPONSE']._serialized_start=1143
+  _globals['_REQUESTHANDOFFRESPONSE']._serialized_end=1222
+  _globals['_ACCEPTSESSIONREQUEST']._serialized_start=1224
+  _globals['_ACCEPTSESSIONREQUEST']._serialized_end=1286
+  _globals['_ACCEPTSESSIONRESPONSE']._serialized_start=1288
+  _globals['_ACCEPTSESSIONRESPONSE']._serialized_end=1366
+  _globals['_ENDSESSIONREQUEST']._serialized_start=1368
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1427
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1429
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1504
+  _globals['_SETAGENTSTATUSREQUEST']._serialized_start=1506
+  _globals['_SETAGENTSTATUSREQUEST']._serialized_end=1598
+  _globals['_SETAGENTSTATUSRESPONSE']._serialized_start=1600
+  _globals['_SETAGENTSTATUSRESPONSE']._serialized_end=1673
+  _globals['_GETAGENTREQUEST']._serialized_start=1675
+  _globals['_GETAGENTREQUEST']._serialized_end=1692
+  _globals['_GETAGENTRESPONSE']._serialized_start=1694
+  _globals['_GETAGENTRESPONSE']._serialized_end=1761
+  _globals['_ABSENCESETTINGS']._serialized_start=1764
+  _globals['_ABSENCESETTINGS']._serialized_end=1940
+  _globals['_GETABSENCESETTINGSREQUEST']._serialized_start=1942
+  _globals['_GETABSENCESETTINGSREQUEST']._serialized_end=1969
+  _globals['_GETABSENCESETTINGSRESPONSE']._serialized_start=1971
+  _globals['_GETABSENCESETTINGSRESPONSE']._serialized_end=2064
+  _globals['_UPDATEABSENCESETTINGSREQUEST']._serialized_start=2066
+  _globals['_UPDATEABSENCESETTINGSREQUEST']._serialized_end=2169
+  _globals['_UPDATEABSENCESETTINGSRESPONSE']._serialized_start=2171
+  _globals['_UPDATEABSENCESETTINGSRESPONSE']._serialized_end=2267
+  _globals['_LISTAGENTSREQUEST']._serialized_start=2269
+  _globals['_LISTAGENTSREQUEST']._serialized_end=2370
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=2373
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=2527
+  _globals['_SESSIONSERVICE']._serialized_start=2530
+  _globals['_SESSIONSERVICE']._serialized_end=4046
 # @@protoc_insertion_point(module_scope)

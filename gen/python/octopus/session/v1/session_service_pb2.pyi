@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from octopus.session.v1 import session_pb2 as _session_pb2
@@ -452,6 +453,127 @@ class GetAgentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAgentResponse: _TypeAlias = GetAgentResponse  # noqa: Y015
+
+@_typing.final
+class AbsenceSettings(_message.Message):
+    """What happens when all pages of an agent are closed or unreachable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AWAY_AFTER_FIELD_NUMBER: _builtins.int
+    RETURN_AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def away_after(self) -> _duration_pb2.Duration:
+        """After this long without a stream the agent is away, and offers go to others: 25 s unless the shop says otherwise.
+        A reload of the page takes less.
+        """
+
+    @_builtins.property
+    def return_after(self) -> _duration_pb2.Duration:
+        """After this long on top of it the agent's chats go back to the front of the queue: 90 s unless the shop says otherwise."""
+
+    def __init__(
+        self,
+        *,
+        away_after: _duration_pb2.Duration | None = ...,
+        return_after: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["away_after", b"away_after", "return_after", b"return_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["away_after", b"away_after", "return_after", b"return_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbsenceSettings: _TypeAlias = AbsenceSettings  # noqa: Y015
+
+@_typing.final
+class GetAbsenceSettingsRequest(_message.Message):
+    """A request for the shop's settings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAbsenceSettingsRequest: _TypeAlias = GetAbsenceSettingsRequest  # noqa: Y015
+
+@_typing.final
+class GetAbsenceSettingsResponse(_message.Message):
+    """The shop's settings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> Global___AbsenceSettings:
+        """The settings."""
+
+    def __init__(
+        self,
+        *,
+        settings: Global___AbsenceSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAbsenceSettingsResponse: _TypeAlias = GetAbsenceSettingsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateAbsenceSettingsRequest(_message.Message):
+    """New settings of the shop."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> Global___AbsenceSettings:
+        """The settings, in whole seconds; fractions are cut off."""
+
+    def __init__(
+        self,
+        *,
+        settings: Global___AbsenceSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAbsenceSettingsRequest: _TypeAlias = UpdateAbsenceSettingsRequest  # noqa: Y015
+
+@_typing.final
+class UpdateAbsenceSettingsResponse(_message.Message):
+    """The shop's settings after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> Global___AbsenceSettings:
+        """The settings."""
+
+    def __init__(
+        self,
+        *,
+        settings: Global___AbsenceSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAbsenceSettingsResponse: _TypeAlias = UpdateAbsenceSettingsResponse  # noqa: Y015
 
 @_typing.final
 class ListAgentsRequest(_message.Message):

@@ -80,6 +80,16 @@ class SessionServiceStub:
                 request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetAgentRequest.SerializeToString,
                 response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetAgentResponse.FromString,
                 _registered_method=True)
+        self.GetAbsenceSettings = channel.unary_unary(
+                '/octopus.session.v1.SessionService/GetAbsenceSettings',
+                request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetAbsenceSettingsRequest.SerializeToString,
+                response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetAbsenceSettingsResponse.FromString,
+                _registered_method=True)
+        self.UpdateAbsenceSettings = channel.unary_unary(
+                '/octopus.session.v1.SessionService/UpdateAbsenceSettings',
+                request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateAbsenceSettingsRequest.SerializeToString,
+                response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateAbsenceSettingsResponse.FromString,
+                _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/octopus.session.v1.SessionService/ListAgents',
                 request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.ListAgentsRequest.SerializeToString,
@@ -169,6 +179,20 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAbsenceSettings(self, request, context):
+        """Returns how long agents of the shop may be without a connection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAbsenceSettings(self, request, context):
+        """Changes how long agents of the shop may be without a connection; applies within seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAgents(self, request, context):
         """Lists the shop's agents by name, and how many sessions wait.
         """
@@ -223,6 +247,16 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetAgent,
                     request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetAgentRequest.FromString,
                     response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetAgentResponse.SerializeToString,
+            ),
+            'GetAbsenceSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAbsenceSettings,
+                    request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetAbsenceSettingsRequest.FromString,
+                    response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetAbsenceSettingsResponse.SerializeToString,
+            ),
+            'UpdateAbsenceSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAbsenceSettings,
+                    request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateAbsenceSettingsRequest.FromString,
+                    response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateAbsenceSettingsResponse.SerializeToString,
             ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgents,
@@ -474,6 +508,60 @@ class SessionService:
             '/octopus.session.v1.SessionService/GetAgent',
             octopus_dot_session_dot_v1_dot_session__service__pb2.GetAgentRequest.SerializeToString,
             octopus_dot_session_dot_v1_dot_session__service__pb2.GetAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAbsenceSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.session.v1.SessionService/GetAbsenceSettings',
+            octopus_dot_session_dot_v1_dot_session__service__pb2.GetAbsenceSettingsRequest.SerializeToString,
+            octopus_dot_session_dot_v1_dot_session__service__pb2.GetAbsenceSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAbsenceSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.session.v1.SessionService/UpdateAbsenceSettings',
+            octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateAbsenceSettingsRequest.SerializeToString,
+            octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateAbsenceSettingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

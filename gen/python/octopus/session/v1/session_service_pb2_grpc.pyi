@@ -54,6 +54,10 @@ class SessionServiceStub:
     """Sets the caller's own status. Becoming available takes waiting sessions at once."""
     GetAgent: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetAgentRequest, _session_service_pb2.GetAgentResponse]
     """Returns the caller as an agent; one without a record has the status AWAY."""
+    GetAbsenceSettings: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetAbsenceSettingsRequest, _session_service_pb2.GetAbsenceSettingsResponse]
+    """Returns how long agents of the shop may be without a connection."""
+    UpdateAbsenceSettings: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateAbsenceSettingsRequest, _session_service_pb2.UpdateAbsenceSettingsResponse]
+    """Changes how long agents of the shop may be without a connection; applies within seconds."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListAgentsRequest, _session_service_pb2.ListAgentsResponse]
     """Lists the shop's agents by name, and how many sessions wait."""
 
@@ -151,6 +155,22 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_session_service_pb2.GetAgentRequest, _session_service_pb2.GetAgentResponse],
     ) -> _abc.Awaitable[_session_service_pb2.GetAgentResponse]:
         """Returns the caller as an agent; one without a record has the status AWAY."""
+
+    @_abc_1.abstractmethod
+    def GetAbsenceSettings(
+        self,
+        request: _session_service_pb2.GetAbsenceSettingsRequest,
+        context: _aio.ServicerContext[_session_service_pb2.GetAbsenceSettingsRequest, _session_service_pb2.GetAbsenceSettingsResponse],
+    ) -> _abc.Awaitable[_session_service_pb2.GetAbsenceSettingsResponse]:
+        """Returns how long agents of the shop may be without a connection."""
+
+    @_abc_1.abstractmethod
+    def UpdateAbsenceSettings(
+        self,
+        request: _session_service_pb2.UpdateAbsenceSettingsRequest,
+        context: _aio.ServicerContext[_session_service_pb2.UpdateAbsenceSettingsRequest, _session_service_pb2.UpdateAbsenceSettingsResponse],
+    ) -> _abc.Awaitable[_session_service_pb2.UpdateAbsenceSettingsResponse]:
+        """Changes how long agents of the shop may be without a connection; applies within seconds."""
 
     @_abc_1.abstractmethod
     def ListAgents(

@@ -6,7 +6,7 @@ import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Agent, Session } from "./session_pb";
+import type { Agent, RequeueReason, Session } from "./session_pb";
 import { file_octopus_session_v1_session } from "./session_pb";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/session/v1/session_events.proto.
  */
 export const file_octopus_session_v1_session_events: GenFile = /*@__PURE__*/
-  fileDesc("CidvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9ldmVudHMucHJvdG8SEm9jdG9wdXMuc2Vzc2lvbi52MSKnBAoMU2Vzc2lvbkV2ZW50EhAKCGV2ZW50X2lkGAEgASgDEi8KC29jY3VycmVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgdzZXNzaW9uGAMgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SMwoGb3BlbmVkGAQgASgLMiEub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25PcGVuZWRIABJBChFoYW5kb2ZmX3JlcXVlc3RlZBgFIAEoCzIkLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVxdWVzdGVkSAASNwoIYXNzaWduZWQYBiABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkFzc2lnbmVkSAASNwoIcmVxdWV1ZWQYByABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvblJlcXVldWVkSAASNwoIYWNjZXB0ZWQYCCABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkFjY2VwdGVkSAASMQoFZW5kZWQYCSABKAsyIC5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkVuZGVkSAASRgoQY3VzdG9tZXJfY2hhbmdlZBgKIAEoCzIqLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uQ3VzdG9tZXJDaGFuZ2VkSABCCAoGY2hhbmdlIg8KDVNlc3Npb25PcGVuZWQiEgoQSGFuZG9mZlJlcXVlc3RlZCIRCg9TZXNzaW9uQXNzaWduZWQiIwoPU2Vzc2lvblJlcXVldWVkEhAKCGFnZW50X2lkGAEgASgDIhEKD1Nlc3Npb25BY2NlcHRlZCIOCgxTZXNzaW9uRW5kZWQiLAoWU2Vzc2lvbkN1c3RvbWVyQ2hhbmdlZBISCgp2aXNpdG9yX2lkGAEgASgDInkKCkFnZW50RXZlbnQSEAoIZXZlbnRfaWQYASABKAMSLwoLb2NjdXJyZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBWFnZW50GAMgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50Ij0KDVNlc3Npb25Ob3RpY2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uQsABChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhJTZXNzaW9uRXZlbnRzUHJvdG9QAVoub2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9zZXNzaW9uL3YxO3Nlc3Npb252MaoCEk9jdG9wdXMuU2Vzc2lvbi5WMcoCEk9jdG9wdXNcU2Vzc2lvblxWMeICHk9jdG9wdXNcU2Vzc2lvblxWMVxHUEJNZXRhZGF0YeoCFE9jdG9wdXM6OlNlc3Npb246OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_octopus_session_v1_session]);
+  fileDesc("CidvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9ldmVudHMucHJvdG8SEm9jdG9wdXMuc2Vzc2lvbi52MSKnBAoMU2Vzc2lvbkV2ZW50EhAKCGV2ZW50X2lkGAEgASgDEi8KC29jY3VycmVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgdzZXNzaW9uGAMgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SMwoGb3BlbmVkGAQgASgLMiEub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25PcGVuZWRIABJBChFoYW5kb2ZmX3JlcXVlc3RlZBgFIAEoCzIkLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVxdWVzdGVkSAASNwoIYXNzaWduZWQYBiABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkFzc2lnbmVkSAASNwoIcmVxdWV1ZWQYByABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvblJlcXVldWVkSAASNwoIYWNjZXB0ZWQYCCABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkFjY2VwdGVkSAASMQoFZW5kZWQYCSABKAsyIC5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkVuZGVkSAASRgoQY3VzdG9tZXJfY2hhbmdlZBgKIAEoCzIqLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uQ3VzdG9tZXJDaGFuZ2VkSABCCAoGY2hhbmdlIg8KDVNlc3Npb25PcGVuZWQiEgoQSGFuZG9mZlJlcXVlc3RlZCIRCg9TZXNzaW9uQXNzaWduZWQiVgoPU2Vzc2lvblJlcXVldWVkEhAKCGFnZW50X2lkGAEgASgDEjEKBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXVlUmVhc29uIhEKD1Nlc3Npb25BY2NlcHRlZCIOCgxTZXNzaW9uRW5kZWQiLAoWU2Vzc2lvbkN1c3RvbWVyQ2hhbmdlZBISCgp2aXNpdG9yX2lkGAEgASgDInkKCkFnZW50RXZlbnQSEAoIZXZlbnRfaWQYASABKAMSLwoLb2NjdXJyZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBWFnZW50GAMgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50Ij0KDVNlc3Npb25Ob3RpY2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uQsABChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhJTZXNzaW9uRXZlbnRzUHJvdG9QAVoub2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9zZXNzaW9uL3YxO3Nlc3Npb252MaoCEk9jdG9wdXMuU2Vzc2lvbi5WMcoCEk9jdG9wdXNcU2Vzc2lvblxWMeICHk9jdG9wdXNcU2Vzc2lvblxWMVxHUEJNZXRhZGF0YeoCFE9jdG9wdXM6OlNlc3Npb246OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_octopus_session_v1_session]);
 
 /**
  * Something happened to a session. Subject: `event.session.<tenant>.<session id>`, in order.
@@ -172,6 +172,13 @@ export type SessionRequeued = Message<"octopus.session.v1.SessionRequeued"> & {
    * @generated from field: int64 agent_id = 1;
    */
   agentId: bigint;
+
+  /**
+   * Why.
+   *
+   * @generated from field: octopus.session.v1.RequeueReason reason = 2;
+   */
+  reason: RequeueReason;
 };
 
 /**
@@ -233,7 +240,7 @@ export const SessionCustomerChangedSchema: GenMessage<SessionCustomerChanged> = 
   messageDesc(file_octopus_session_v1_session_events, 7);
 
 /**
- * An agent's status changed. Subject: `event.agent.<tenant>.<user id>`.
+ * An agent's status, name or capacity changed. Subject: `event.agent.<tenant>.<user id>`.
  *
  * @generated from message octopus.session.v1.AgentEvent
  */

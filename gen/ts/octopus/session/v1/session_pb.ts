@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/session/v1/session.proto.
  */
 export const file_octopus_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("CiBvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbi5wcm90bxISb2N0b3B1cy5zZXNzaW9uLnYxIq0ECgdTZXNzaW9uEgoKAmlkGAEgASgDEhEKCXRlbmFudF9pZBgCIAEoCRITCgtjdXN0b21lcl9pZBgDIAEoAxIbCg1jdXN0b21lcl9uYW1lGAQgASgJQgSQtRgBEi8KBXN0YXRlGAUgASgOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZRIQCghhZ2VudF9pZBgGIAEoAxIYCgphZ2VudF9uYW1lGAcgASgJQgSQtRgBEhYKDnF1ZXVlX3Bvc2l0aW9uGAggASgFEg8KB3ZlcnNpb24YCSABKAMSDwoHY2hhbm5lbBgKIAEoCRIOCgZsb2NhbGUYCyABKAkSLQoJb3BlbmVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpoYW5kb2ZmX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthY2NlcHRlZF9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKCmVuZF9yZWFzb24YECABKA4yHS5vY3RvcHVzLnNlc3Npb24udjEuRW5kUmVhc29uEjkKDmhhbmRvZmZfcmVhc29uGBEgASgOMiEub2N0b3B1cy5zZXNzaW9uLnYxLkhhbmRvZmZSZWFzb24ihQEKBUFnZW50Eg8KB3VzZXJfaWQYASABKAMSGgoMZGlzcGxheV9uYW1lGAIgASgJQgSQtRgBEi8KBnN0YXR1cxgDIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1cxIMCgRsb2FkGAQgASgFEhAKCGNhcGFjaXR5GAUgASgFKq4BCgxTZXNzaW9uU3RhdGUSHQoZU0VTU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEhUKEVNFU1NJT05fU1RBVEVfQk9UEAESGQoVU0VTU0lPTl9TVEFURV9XQUlUSU5HEAISGgoWU0VTU0lPTl9TVEFURV9BU1NJR05FRBADEhgKFFNFU1NJT05fU1RBVEVfQUNUSVZFEAQSFwoTU0VTU0lPTl9TVEFURV9FTkRFRBAFKoIBCglFbmRSZWFzb24SGgoWRU5EX1JFQVNPTl9VTlNQRUNJRklFRBAAEhcKE0VORF9SRUFTT05fQ1VTVE9NRVIQARIUChBFTkRfUkVBU09OX0FHRU5UEAISEwoPRU5EX1JFQVNPTl9JRExFEAMSFQoRRU5EX1JFQVNPTl9NRVJHRUQQBCp8Cg1IYW5kb2ZmUmVhc29uEh4KGkhBTkRPRkZfUkVBU09OX1VOU1BFQ0lGSUVEEAASGQoVSEFORE9GRl9SRUFTT05fQlVUVE9OEAESGAoUSEFORE9GRl9SRUFTT05fV09SRFMQAhIWChJIQU5ET0ZGX1JFQVNPTl9CT1QQAyp1CgtBZ2VudFN0YXR1cxIcChhBR0VOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIaChZBR0VOVF9TVEFUVVNfQVZBSUxBQkxFEAESFQoRQUdFTlRfU1RBVFVTX0JVU1kQAhIVChFBR0VOVF9TVEFUVVNfQVdBWRADQroBChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQgxTZXNzaW9uUHJvdG9QAVoub2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9zZXNzaW9uL3YxO3Nlc3Npb252MaoCEk9jdG9wdXMuU2Vzc2lvbi5WMcoCEk9jdG9wdXNcU2Vzc2lvblxWMeICHk9jdG9wdXNcU2Vzc2lvblxWMVxHUEJNZXRhZGF0YeoCFE9jdG9wdXM6OlNlc3Npb246OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_octopus_options_v1_options]);
+  fileDesc("CiBvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbi5wcm90bxISb2N0b3B1cy5zZXNzaW9uLnYxIuAECgdTZXNzaW9uEgoKAmlkGAEgASgDEhEKCXRlbmFudF9pZBgCIAEoCRITCgtjdXN0b21lcl9pZBgDIAEoAxIbCg1jdXN0b21lcl9uYW1lGAQgASgJQgSQtRgBEi8KBXN0YXRlGAUgASgOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZRIQCghhZ2VudF9pZBgGIAEoAxIYCgphZ2VudF9uYW1lGAcgASgJQgSQtRgBEhYKDnF1ZXVlX3Bvc2l0aW9uGAggASgFEg8KB3ZlcnNpb24YCSABKAMSDwoHY2hhbm5lbBgKIAEoCRIOCgZsb2NhbGUYCyABKAkSLQoJb3BlbmVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpoYW5kb2ZmX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthY2NlcHRlZF9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKCmVuZF9yZWFzb24YECABKA4yHS5vY3RvcHVzLnNlc3Npb24udjEuRW5kUmVhc29uEjkKDmhhbmRvZmZfcmVhc29uGBEgASgOMiEub2N0b3B1cy5zZXNzaW9uLnYxLkhhbmRvZmZSZWFzb24SMQoNb2ZmZXJlZF91bnRpbBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi8wEKBUFnZW50Eg8KB3VzZXJfaWQYASABKAMSGgoMZGlzcGxheV9uYW1lGAIgASgJQgSQtRgBEi8KBnN0YXR1cxgDIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1cxIMCgRsb2FkGAQgASgFEhAKCGNhcGFjaXR5GAUgASgFEjMKC2F3YXlfcmVhc29uGAYgASgOMh4ub2N0b3B1cy5zZXNzaW9uLnYxLkF3YXlSZWFzb24SNwoOZWFybGllcl9zdGF0dXMYByABKA4yHy5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnRTdGF0dXMqrgEKDFNlc3Npb25TdGF0ZRIdChlTRVNTSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRU0VTU0lPTl9TVEFURV9CT1QQARIZChVTRVNTSU9OX1NUQVRFX1dBSVRJTkcQAhIaChZTRVNTSU9OX1NUQVRFX0FTU0lHTkVEEAMSGAoUU0VTU0lPTl9TVEFURV9BQ1RJVkUQBBIXChNTRVNTSU9OX1NUQVRFX0VOREVEEAUqggEKCUVuZFJlYXNvbhIaChZFTkRfUkVBU09OX1VOU1BFQ0lGSUVEEAASFwoTRU5EX1JFQVNPTl9DVVNUT01FUhABEhQKEEVORF9SRUFTT05fQUdFTlQQAhITCg9FTkRfUkVBU09OX0lETEUQAxIVChFFTkRfUkVBU09OX01FUkdFRBAEKnwKDUhhbmRvZmZSZWFzb24SHgoaSEFORE9GRl9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVIQU5ET0ZGX1JFQVNPTl9CVVRUT04QARIYChRIQU5ET0ZGX1JFQVNPTl9XT1JEUxACEhYKEkhBTkRPRkZfUkVBU09OX0JPVBADKnUKC0FnZW50U3RhdHVzEhwKGEFHRU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhoKFkFHRU5UX1NUQVRVU19BVkFJTEFCTEUQARIVChFBR0VOVF9TVEFUVVNfQlVTWRACEhUKEUFHRU5UX1NUQVRVU19BV0FZEAMqmAEKCkF3YXlSZWFzb24SGwoXQVdBWV9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJBV0FZX1JFQVNPTl9DSE9TRU4QARIbChdBV0FZX1JFQVNPTl9QQUdFX0NMT1NFRBACEhwKGEFXQVlfUkVBU09OX09GRkVSX0xBUFNFRBADEhoKFkFXQVlfUkVBU09OX0xPR0dFRF9PVVQQBCq7AQoNUmVxdWV1ZVJlYXNvbhIeChpSRVFVRVVFX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG1JFUVVFVUVfUkVBU09OX05PVF9BQ0NFUFRFRBABEh0KGVJFUVVFVUVfUkVBU09OX0FHRU5UX0FXQVkQAhIjCh9SRVFVRVVFX1JFQVNPTl9BR0VOVF9MT0dHRURfT1VUEAMSJQohUkVRVUVVRV9SRUFTT05fQUdFTlRfRElTQ09OTkVDVEVEEARCugEKFmNvbS5vY3RvcHVzLnNlc3Npb24udjFCDFNlc3Npb25Qcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL3Nlc3Npb24vdjE7c2Vzc2lvbnYxqgIST2N0b3B1cy5TZXNzaW9uLlYxygIST2N0b3B1c1xTZXNzaW9uXFYx4gIeT2N0b3B1c1xTZXNzaW9uXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6U2Vzc2lvbjo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_octopus_options_v1_options]);
 
 /**
  * One conversation of a customer with the shop.
@@ -140,6 +140,13 @@ export type Session = Message<"octopus.session.v1.Session"> & {
    * @generated from field: octopus.session.v1.HandoffReason handoff_reason = 17;
    */
   handoffReason: HandoffReason;
+
+  /**
+   * Until when the agent can accept; absent unless the session is ASSIGNED.
+   *
+   * @generated from field: google.protobuf.Timestamp offered_until = 22;
+   */
+  offeredUntil?: Timestamp | undefined;
 };
 
 /**
@@ -189,6 +196,20 @@ export type Agent = Message<"octopus.session.v1.Agent"> & {
    * @generated from field: int32 capacity = 5;
    */
   capacity: number;
+
+  /**
+   * Why the agent is away; unspecified for one who is not, and for one who never was on duty.
+   *
+   * @generated from field: octopus.session.v1.AwayReason away_reason = 6;
+   */
+  awayReason: AwayReason;
+
+  /**
+   * The status before the platform set the agent away, to return to; unspecified when the agent chose it.
+   *
+   * @generated from field: octopus.session.v1.AgentStatus earlier_status = 7;
+   */
+  earlierStatus: AgentStatus;
 };
 
 /**
@@ -201,7 +222,7 @@ export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
 /**
  * State of a session. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
  * any state, and a session without a bot starts WAITING. WAITING follows ASSIGNED when the offer was not accepted, and
- * follows ASSIGNED or ACTIVE when the agent was disabled or logged out everywhere.
+ * follows ASSIGNED or ACTIVE when the agent was disabled, logged out everywhere, or lost the connection for too long.
  *
  * @generated from enum octopus.session.v1.SessionState
  */
@@ -376,4 +397,96 @@ export enum AgentStatus {
  */
 export const AgentStatusSchema: GenEnum<AgentStatus> = /*@__PURE__*/
   enumDesc(file_octopus_session_v1_session, 3);
+
+/**
+ * Why an agent is away.
+ *
+ * @generated from enum octopus.session.v1.AwayReason
+ */
+export enum AwayReason {
+  /**
+   * @generated from enum value: AWAY_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The agent chose it.
+   *
+   * @generated from enum value: AWAY_REASON_CHOSEN = 1;
+   */
+  CHOSEN = 1,
+
+  /**
+   * The agent's pages were closed or unreachable: no stream of theirs was open for too long.
+   *
+   * @generated from enum value: AWAY_REASON_PAGE_CLOSED = 2;
+   */
+  PAGE_CLOSED = 2,
+
+  /**
+   * The agent did not accept an offer in time.
+   *
+   * @generated from enum value: AWAY_REASON_OFFER_LAPSED = 3;
+   */
+  OFFER_LAPSED = 3,
+
+  /**
+   * The agent was logged out everywhere, disabled, or got another password.
+   *
+   * @generated from enum value: AWAY_REASON_LOGGED_OUT = 4;
+   */
+  LOGGED_OUT = 4,
+}
+
+/**
+ * Describes the enum octopus.session.v1.AwayReason.
+ */
+export const AwayReasonSchema: GenEnum<AwayReason> = /*@__PURE__*/
+  enumDesc(file_octopus_session_v1_session, 4);
+
+/**
+ * Why a session went back to the queue.
+ *
+ * @generated from enum octopus.session.v1.RequeueReason
+ */
+export enum RequeueReason {
+  /**
+   * @generated from enum value: REQUEUE_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The agent did not accept the offer in time.
+   *
+   * @generated from enum value: REQUEUE_REASON_NOT_ACCEPTED = 1;
+   */
+  NOT_ACCEPTED = 1,
+
+  /**
+   * The agent became away before accepting the offer.
+   *
+   * @generated from enum value: REQUEUE_REASON_AGENT_AWAY = 2;
+   */
+  AGENT_AWAY = 2,
+
+  /**
+   * The agent was logged out everywhere, disabled, or got another password.
+   *
+   * @generated from enum value: REQUEUE_REASON_AGENT_LOGGED_OUT = 3;
+   */
+  AGENT_LOGGED_OUT = 3,
+
+  /**
+   * The agent lost the connection and did not come back in time.
+   *
+   * @generated from enum value: REQUEUE_REASON_AGENT_DISCONNECTED = 4;
+   */
+  AGENT_DISCONNECTED = 4,
+}
+
+/**
+ * Describes the enum octopus.session.v1.RequeueReason.
+ */
+export const RequeueReasonSchema: GenEnum<RequeueReason> = /*@__PURE__*/
+  enumDesc(file_octopus_session_v1_session, 5);
 

@@ -5,6 +5,8 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../../buf/validate/validate_pb";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
 import { file_octopus_options_v1_options } from "../../options/v1/options_pb";
 import type { Agent, AgentStatus, HandoffReason, Session, SessionState } from "./session_pb";
 import { file_octopus_session_v1_session } from "./session_pb";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/session/v1/session_service.proto.
  */
 export const file_octopus_session_v1_session_service: GenFile = /*@__PURE__*/
-  fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAUiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInMKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj0KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgq6SAeCAQQQASAAIkYKFlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjMKFEFjY2VwdFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiRQoVQWNjZXB0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIwChFFbmRTZXNzaW9uUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAIkIKEkVuZFNlc3Npb25SZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iVAoVU2V0QWdlbnRTdGF0dXNSZXF1ZXN0EjsKBnN0YXR1cxgBIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1c0IKukgHggEEEAEgACJCChZTZXRBZ2VudFN0YXR1c1Jlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IhEKD0dldEFnZW50UmVxdWVzdCI8ChBHZXRBZ2VudFJlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IlAKEUxpc3RBZ2VudHNSZXF1ZXN0Eh0KCXBhZ2Vfc2l6ZRgBIAEoBUIKukgHGgUYyAEoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiAAiJyChJMaXN0QWdlbnRzUmVzcG9uc2USKQoGYWdlbnRzGAEgAygLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIYChB3YWl0aW5nX3Nlc3Npb25zGAMgASgFMtEJCg5TZXNzaW9uU2VydmljZRJxCgtPcGVuU2Vzc2lvbhImLm9jdG9wdXMuc2Vzc2lvbi52MS5PcGVuU2Vzc2lvblJlcXVlc3QaJy5vY3RvcHVzLnNlc3Npb24udjEuT3BlblNlc3Npb25SZXNwb25zZSIRkAICirUYCgoCAwQSBGVkZ2UShgEKCkdldFNlc3Npb24SJS5vY3RvcHVzLnNlc3Npb24udjEuR2V0U2Vzc2lvblJlcXVlc3QaJi5vY3RvcHVzLnNlc3Npb24udjEuR2V0U2Vzc2lvblJlc3BvbnNlIimQAgGKtRgiCgYDBAUGCAISBGVkZ2USBGNoYXQSA2JvdBIHYXJjaGl2ZRKIAQoQTGlzdE9wZW5TZXNzaW9ucxIrLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0T3BlblNlc3Npb25zUmVxdWVzdBosLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0T3BlblNlc3Npb25zUmVzcG9uc2UiGZACAYq1GBIKBAMEBQYSBGVkZ2USBGNoYXQSdwoMTGlzdFNlc3Npb25zEicub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaKC5vY3RvcHVzLnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiFJACAYq1GA0KBQMEBQYIEgRlZGdlEoABCg5SZXF1ZXN0SGFuZG9mZhIpLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXN0SGFuZG9mZlJlcXVlc3QaKi5vY3RvcHVzLnNlc3Npb24udjEuUmVxdWVzdEhhbmRvZmZSZXNwb25zZSIXkAICirUYEAoDAwQCEgRlZGdlEgNib3QSdgoNQWNjZXB0U2Vzc2lvbhIoLm9jdG9wdXMuc2Vzc2lvbi52MS5BY2NlcHRTZXNzaW9uUmVxdWVzdBopLm9jdG9wdXMuc2Vzc2lvbi52MS5BY2NlcHRTZXNzaW9uUmVzcG9uc2UiEJACAoq1GAkKAQUSBGVkZ2UScAoKRW5kU2Vzc2lvbhIlLm9jdG9wdXMuc2Vzc2lvbi52MS5FbmRTZXNzaW9uUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5FbmRTZXNzaW9uUmVzcG9uc2UiE5ACAoq1GAwKBAMEBQYSBGVkZ2USeQoOU2V0QWdlbnRTdGF0dXMSKS5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXF1ZXN0Gioub2N0b3B1cy5zZXNzaW9uLnYxLlNldEFnZW50U3RhdHVzUmVzcG9uc2UiEJACAoq1GAkKAQUSBGVkZ2USZwoIR2V0QWdlbnQSIy5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXF1ZXN0GiQub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFnZW50UmVzcG9uc2UiEJACAYq1GAkKAQUSBGVkZ2USbgoKTGlzdEFnZW50cxIlLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVzcG9uc2UiEZACAYq1GAoKAgUGEgRlZGdlQsEBChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhNTZXNzaW9uU2VydmljZVByb3RvUAFaLm9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvc2Vzc2lvbi92MTtzZXNzaW9udjGqAhJPY3RvcHVzLlNlc3Npb24uVjHKAhJPY3RvcHVzXFNlc3Npb25cVjHiAh5PY3RvcHVzXFNlc3Npb25cVjFcR1BCTWV0YWRhdGHqAhRPY3RvcHVzOjpTZXNzaW9uOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_octopus_options_v1_options, file_octopus_session_v1_session]);
+  fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAUiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInMKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj0KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgq6SAeCAQQQASAAIkYKFlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjMKFEFjY2VwdFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiRQoVQWNjZXB0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIwChFFbmRTZXNzaW9uUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAIkIKEkVuZFNlc3Npb25SZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iVAoVU2V0QWdlbnRTdGF0dXNSZXF1ZXN0EjsKBnN0YXR1cxgBIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1c0IKukgHggEEEAEgACJCChZTZXRBZ2VudFN0YXR1c1Jlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IhEKD0dldEFnZW50UmVxdWVzdCI8ChBHZXRBZ2VudFJlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IpgBCg9BYnNlbmNlU2V0dGluZ3MSQQoKYXdheV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPyAEBqgEJIgMIrAIyAggKEkIKDHJldHVybl9hZnRlchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOyAEBqgEIIgIIeDICCDwiGwoZR2V0QWJzZW5jZVNldHRpbmdzUmVxdWVzdCJTChpHZXRBYnNlbmNlU2V0dGluZ3NSZXNwb25zZRI1CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3MiXQocVXBkYXRlQWJzZW5jZVNldHRpbmdzUmVxdWVzdBI9CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3NCBrpIA8gBASJWCh1VcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXNwb25zZRI1CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3MiUAoRTGlzdEFnZW50c1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACInIKEkxpc3RBZ2VudHNSZXNwb25zZRIpCgZhZ2VudHMYASADKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhgKEHdhaXRpbmdfc2Vzc2lvbnMYAyABKAUy7AsKDlNlc3Npb25TZXJ2aWNlEnEKC09wZW5TZXNzaW9uEiYub2N0b3B1cy5zZXNzaW9uLnYxLk9wZW5TZXNzaW9uUmVxdWVzdBonLm9jdG9wdXMuc2Vzc2lvbi52MS5PcGVuU2Vzc2lvblJlc3BvbnNlIhGQAgKKtRgKCgIDBBIEZWRnZRKGAQoKR2V0U2Vzc2lvbhIlLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVzcG9uc2UiKZACAYq1GCIKBgMEBQYIAhIEZWRnZRIEY2hhdBIDYm90EgdhcmNoaXZlEogBChBMaXN0T3BlblNlc3Npb25zEisub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RPcGVuU2Vzc2lvbnNSZXF1ZXN0Giwub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RPcGVuU2Vzc2lvbnNSZXNwb25zZSIZkAIBirUYEgoEAwQFBhIEZWRnZRIEY2hhdBJ3CgxMaXN0U2Vzc2lvbnMSJy5vY3RvcHVzLnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVxdWVzdBooLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIUkAIBirUYDQoFAwQFBggSBGVkZ2USgAEKDlJlcXVlc3RIYW5kb2ZmEikub2N0b3B1cy5zZXNzaW9uLnYxLlJlcXVlc3RIYW5kb2ZmUmVxdWVzdBoqLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXN0SGFuZG9mZlJlc3BvbnNlIheQAgKKtRgQCgMDBAISBGVkZ2USA2JvdBJ2Cg1BY2NlcHRTZXNzaW9uEigub2N0b3B1cy5zZXNzaW9uLnYxLkFjY2VwdFNlc3Npb25SZXF1ZXN0Gikub2N0b3B1cy5zZXNzaW9uLnYxLkFjY2VwdFNlc3Npb25SZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJwCgpFbmRTZXNzaW9uEiUub2N0b3B1cy5zZXNzaW9uLnYxLkVuZFNlc3Npb25SZXF1ZXN0GiYub2N0b3B1cy5zZXNzaW9uLnYxLkVuZFNlc3Npb25SZXNwb25zZSITkAICirUYDAoEAwQFBhIEZWRnZRJ5Cg5TZXRBZ2VudFN0YXR1cxIpLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXRBZ2VudFN0YXR1c1JlcXVlc3QaKi5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJnCghHZXRBZ2VudBIjLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRBZ2VudFJlcXVlc3QaJC5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXNwb25zZSIQkAIBirUYCQoBBRIEZWRnZRKHAQoSR2V0QWJzZW5jZVNldHRpbmdzEi0ub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFic2VuY2VTZXR0aW5nc1JlcXVlc3QaLi5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWJzZW5jZVNldHRpbmdzUmVzcG9uc2UiEpACAYq1GAsKAwUGCBIEZWRnZRKOAQoVVXBkYXRlQWJzZW5jZVNldHRpbmdzEjAub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZUFic2VuY2VTZXR0aW5nc1JlcXVlc3QaMS5vY3RvcHVzLnNlc3Npb24udjEuVXBkYXRlQWJzZW5jZVNldHRpbmdzUmVzcG9uc2UiEJACAoq1GAkKAQgSBGVkZ2USbgoKTGlzdEFnZW50cxIlLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVzcG9uc2UiEZACAYq1GAoKAgUGEgRlZGdlQsEBChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhNTZXNzaW9uU2VydmljZVByb3RvUAFaLm9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvc2Vzc2lvbi92MTtzZXNzaW9udjGqAhJPY3RvcHVzLlNlc3Npb24uVjHKAhJPY3RvcHVzXFNlc3Npb25cVjHiAh5PY3RvcHVzXFNlc3Npb25cVjFcR1BCTWV0YWRhdGHqAhRPY3RvcHVzOjpTZXNzaW9uOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
  * The channel through which the shopper arrived.
@@ -432,6 +434,113 @@ export const GetAgentResponseSchema: GenMessage<GetAgentResponse> = /*@__PURE__*
   messageDesc(file_octopus_session_v1_session_service, 17);
 
 /**
+ * What happens when all pages of an agent are closed or unreachable.
+ *
+ * @generated from message octopus.session.v1.AbsenceSettings
+ */
+export type AbsenceSettings = Message<"octopus.session.v1.AbsenceSettings"> & {
+  /**
+   * After this long without a stream the agent is away, and offers go to others: 25 s unless the shop says otherwise.
+   * A reload of the page takes less.
+   *
+   * @generated from field: google.protobuf.Duration away_after = 1;
+   */
+  awayAfter?: Duration | undefined;
+
+  /**
+   * After this long on top of it the agent's chats go back to the front of the queue: 90 s unless the shop says otherwise.
+   *
+   * @generated from field: google.protobuf.Duration return_after = 2;
+   */
+  returnAfter?: Duration | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.AbsenceSettings.
+ * Use `create(AbsenceSettingsSchema)` to create a new message.
+ */
+export const AbsenceSettingsSchema: GenMessage<AbsenceSettings> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 18);
+
+/**
+ * A request for the shop's settings.
+ *
+ * @generated from message octopus.session.v1.GetAbsenceSettingsRequest
+ */
+export type GetAbsenceSettingsRequest = Message<"octopus.session.v1.GetAbsenceSettingsRequest"> & {
+};
+
+/**
+ * Describes the message octopus.session.v1.GetAbsenceSettingsRequest.
+ * Use `create(GetAbsenceSettingsRequestSchema)` to create a new message.
+ */
+export const GetAbsenceSettingsRequestSchema: GenMessage<GetAbsenceSettingsRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 19);
+
+/**
+ * The shop's settings.
+ *
+ * @generated from message octopus.session.v1.GetAbsenceSettingsResponse
+ */
+export type GetAbsenceSettingsResponse = Message<"octopus.session.v1.GetAbsenceSettingsResponse"> & {
+  /**
+   * The settings.
+   *
+   * @generated from field: octopus.session.v1.AbsenceSettings settings = 1;
+   */
+  settings?: AbsenceSettings | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.GetAbsenceSettingsResponse.
+ * Use `create(GetAbsenceSettingsResponseSchema)` to create a new message.
+ */
+export const GetAbsenceSettingsResponseSchema: GenMessage<GetAbsenceSettingsResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 20);
+
+/**
+ * New settings of the shop.
+ *
+ * @generated from message octopus.session.v1.UpdateAbsenceSettingsRequest
+ */
+export type UpdateAbsenceSettingsRequest = Message<"octopus.session.v1.UpdateAbsenceSettingsRequest"> & {
+  /**
+   * The settings, in whole seconds; fractions are cut off.
+   *
+   * @generated from field: octopus.session.v1.AbsenceSettings settings = 1;
+   */
+  settings?: AbsenceSettings | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.UpdateAbsenceSettingsRequest.
+ * Use `create(UpdateAbsenceSettingsRequestSchema)` to create a new message.
+ */
+export const UpdateAbsenceSettingsRequestSchema: GenMessage<UpdateAbsenceSettingsRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 21);
+
+/**
+ * The shop's settings after the change.
+ *
+ * @generated from message octopus.session.v1.UpdateAbsenceSettingsResponse
+ */
+export type UpdateAbsenceSettingsResponse = Message<"octopus.session.v1.UpdateAbsenceSettingsResponse"> & {
+  /**
+   * The settings.
+   *
+   * @generated from field: octopus.session.v1.AbsenceSettings settings = 1;
+   */
+  settings?: AbsenceSettings | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.UpdateAbsenceSettingsResponse.
+ * Use `create(UpdateAbsenceSettingsResponseSchema)` to create a new message.
+ */
+export const UpdateAbsenceSettingsResponseSchema: GenMessage<UpdateAbsenceSettingsResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 22);
+
+/**
  * Selects a page of agents.
  *
  * @generated from message octopus.session.v1.ListAgentsRequest
@@ -457,7 +566,7 @@ export type ListAgentsRequest = Message<"octopus.session.v1.ListAgentsRequest"> 
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 18);
+  messageDesc(file_octopus_session_v1_session_service, 23);
 
 /**
  * A page of agents.
@@ -492,7 +601,7 @@ export type ListAgentsResponse = Message<"octopus.session.v1.ListAgentsResponse"
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 19);
+  messageDesc(file_octopus_session_v1_session_service, 24);
 
 /**
  * Manages the life cycle of sessions: who takes part, who waits, who answers.
@@ -604,6 +713,26 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof GetAgentRequestSchema;
     output: typeof GetAgentResponseSchema;
+  },
+  /**
+   * Returns how long agents of the shop may be without a connection.
+   *
+   * @generated from rpc octopus.session.v1.SessionService.GetAbsenceSettings
+   */
+  getAbsenceSettings: {
+    methodKind: "unary";
+    input: typeof GetAbsenceSettingsRequestSchema;
+    output: typeof GetAbsenceSettingsResponseSchema;
+  },
+  /**
+   * Changes how long agents of the shop may be without a connection; applies within seconds.
+   *
+   * @generated from rpc octopus.session.v1.SessionService.UpdateAbsenceSettings
+   */
+  updateAbsenceSettings: {
+    methodKind: "unary";
+    input: typeof UpdateAbsenceSettingsRequestSchema;
+    output: typeof UpdateAbsenceSettingsResponseSchema;
   },
   /**
    * Lists the shop's agents by name, and how many sessions wait.
