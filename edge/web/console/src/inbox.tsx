@@ -2,14 +2,14 @@
 
 import { AgentStatus, type Session } from "@octopus/contracts/octopus/session/v1/session_pb";
 
-import { textOf } from "@octopus/core/content";
+import { isRecalled, textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
 import type { Conversation } from "@octopus/core/conversation";
 import { clip, clock } from "@octopus/core/text";
 import type { Workspace } from "./workspace";
 import { Avatar } from "./icons";
 import { now } from "./now";
-import { changeText, customerName, endText, handoffText, kindOf, since } from "./shown";
+import { changeText, customerName, endText, handoffText, isNote, kindOf, since } from "./shown";
 import { type Words, words } from "./words";
 
 // More than a preview shows on any screen.
@@ -125,7 +125,9 @@ function When({ conversation, session, words: text }: { conversation: Conversati
 function preview(conversation: Conversation, text: Words): string {
   const session = conversation.session.value;
   if (conversation.typing.value !== null) return text.typing(customerName(session, text));
-  const last = conversation.lines.value.findLast((line) => textOf(line.message) !== "");
+  const last = conversation.lines.value.findLast(
+    ({ message }) => textOf(message) !== "" && !isRecalled(message) && !isNote(message),
+  );
   if (!last && session.endedAt) return endText(session, text);
   if (!last) {
     const change = conversation.lines.value.at(-1);

@@ -2,13 +2,16 @@
 
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 
-import { isUnknown, textOf } from "@octopus/core/content";
+import { isRecalled, isUnknown, textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
 import type { Conversation, Line } from "@octopus/core/conversation";
 import { pieces } from "@octopus/core/links";
+import { Menued } from "@octopus/core/menu";
+import { Quoted } from "@octopus/core/quoted";
+import { actionsOn } from "./actions";
 import type { Workspace } from "./workspace";
 import { Avatar, Icon } from "./icons";
-import { changeText, deliveryOf, kindOf, nameOf, timeOf } from "./shown";
+import { changeText, deliveryOf, isNote, kindOf, nameOf, timeOf } from "./shown";
 import { type Words, words } from "./words";
 
 // Lines of one person within this time stand together under one name.
@@ -38,6 +41,14 @@ export function LineRow({ line, previous, next, conversation, workspace }: LineP
   }
   const own = line.delivery !== undefined;
   const name = nameOf(line, conversation.session.value, text);
+  if (isRecalled(line.message)) {
+    return (
+      <p class="change" data-testid="message" data-kind="recalled" data-seq={`${line.message.seq}`}>
+        {own ? text.recalledOwn : text.recalledOther(name)} <time>{timeOf(line.message.recalledAt, language.value)}</time>
+      </p>
+    );
+  }
+  const note = isNote(line.message);
   const together = previous !== undefined && belongTogether(previous, line);
   const state = deliveryOf(line, conversation);
   // Of lines that stand together and have come equally far, the last one says so.
@@ -46,20 +57,33 @@ export function LineRow({ line, previous, next, conversation, workspace }: LineP
     <div
       class={`row ${kind === "customer" ? "left" : "right"} ${together ? "together" : ""}`}
       data-testid="message"
-      data-kind={kind}
+      data-kind={note ? "note" : kind}
       data-state={state}
+      data-seq={`${line.message.seq}`}
     >
       {!own && (together ? <span class="avatar-gap" /> : <Avatar name={name} kind={kind} />)}
       <div class="said">
         {!together && (
           <span class="who">
-            <b class={own ? "hidden" : ""} dir="auto">{name}</b> <time>{timeOf(line.message.sentAt, language.value)}</time>
+            <b class={own ? "hidden" : ""} dir="auto">{name}</b>{" "}
+            {note && <b class="note-mark">{text.note}</b>} <time>{timeOf(line.message.sentAt, language.value)}</time>
           </span>
         )}
-        <div class={`bubble ${kind}`}>
-          {together && <span class="hidden">{name}: </span>}
-          <div class="text" dir="auto"><Linked text={textOf(line.message)} /></div>
-        </div>
+        <Menued label={text.actions} actions={() => actionsOn(line, conversation, workspace.link, text)}>
+          <div class={`bubble ${note ? "note" : kind}`}>
+            <Quoted
+              seq={line.message.quotedSeq}
+              conversation={conversation}
+              words={text}
+              nameOf={(quoted) => nameOf(quoted, conversation.session.value, text)}
+            />
+            {together && <span class="hidden">{name}: </span>}
+            <div class="text" dir="auto">
+              <Linked text={textOf(line.message)} />
+              {line.message.editedAt && <small class="edited">{text.edited}</small>}
+            </div>
+          </div>
+        </Menued>
         <Sources line={line} />
         {state === "failed" ? (
           <span class="state failed">
@@ -70,8 +94,8 @@ export function LineRow({ line, previous, next, conversation, workspace }: LineP
           state &&
           !told && (
             <span class={`state ${state}`}>
-              {state !== "sending" && <Icon name={state === "sent" ? "single" : "double"} />}
-              {(state === "sending" && delayText(line, text)) || text.delivery[state]}
+              {state !== "sending" && !note && <Icon name={state === "sent" ? "single" : "double"} />}
+              {(state === "sending" && delayText(line, text)) || (note && state === "sent" ? text.noteSent : text.delivery[state])}
             </span>
           )
         )}
@@ -141,6 +165,8 @@ function belongTogether(one: Line, other: Line): boolean {
   const apart = (other.message.sentAt?.seconds ?? 0n) - (one.message.sentAt?.seconds ?? 0n);
   return (
     kindOf(one) === kindOf(other) &&
+    isNote(one.message) === isNote(other.message) &&
+    !isRecalled(one.message) &&
     one.message.sender?.userId === other.message.sender?.userId &&
     apart < TOGETHER_S
   );

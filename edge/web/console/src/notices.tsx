@@ -39,8 +39,8 @@ export function Notices({ workspace }: { workspace: Workspace }) {
     <div class="notice-place" role="alert">
       {notice && (
         <p class="notice" data-testid="notice">
-          {notice === "lost" ? words.value.lost : words.value.troubles[notice.trouble]}
-          {notice !== "lost" && notice.retryAfterS > 0 && ` ${words.value.retryAfter(notice.retryAfterS)}`}
+          {typeof notice === "string" ? words.value[notice] : words.value.troubles[notice.trouble]}
+          {typeof notice !== "string" && notice.retryAfterS > 0 && ` ${words.value.retryAfter(notice.retryAfterS)}`}
           <button type="button" class="link" onClick={() => (workspace.notice.value = null)}>{words.value.dismiss}</button>
         </p>
       )}

@@ -47,9 +47,14 @@ export function customerName(session: Session, words: Words): string {
   return session.customerName || words.visitor;
 }
 
-/** How far one of the agent's own lines has come. */
+/** Whether a message is for staff alone. */
+export function isNote({ content }: Message): boolean {
+  return content?.kind.case === "note";
+}
+
+/** How far one of the agent's own lines has come. Nobody says whether they have read a note. */
 export function deliveryOf(line: Line, conversation: Conversation): Delivery | undefined {
-  if (line.delivery !== "sent") return line.delivery;
+  if (line.delivery !== "sent" || isNote(line.message)) return line.delivery;
   const { delivered, read } = conversation.marks.value;
   if (line.message.seq <= read) return "read";
   return line.message.seq <= delivered ? "delivered" : "sent";

@@ -15,12 +15,13 @@ import { lasting, ofTab } from "@octopus/core/storage";
 import type { Keyring } from "@octopus/core/tokens";
 import { userApi } from "@octopus/core/users";
 import { History } from "./history";
+import { isNote } from "./shown";
 
 /** Which column a narrow screen shows. */
 export type Pane = "inbox" | "conversation" | "customer";
 
 /** What the page tells the agent for a moment. */
-export type Notice = Failure | "lost";
+export type Notice = Failure | "lost" | "recallTooLate" | "recallFailed" | "editFailed";
 
 /** Why nobody is logged in any more. */
 export type Leaving = "asked" | "expired" | "disabled" | "revoked";
@@ -123,6 +124,11 @@ export class Workspace {
         void this.refreshQueue();
       }),
       effect(() => this.noticeLoss()),
+      effect(() => {
+        const change = this.link.changeRefused.value;
+        if (change?.kind === "edit") this.tell("editFailed");
+        else if (change) this.tell(change.reason === Reason.TOO_LATE ? "recallTooLate" : "recallFailed");
+      }),
     );
     this.queueTimer = window.setInterval(() => void this.refreshQueue(), QUEUE_EVERY_MS);
   }
@@ -163,14 +169,14 @@ export class Workspace {
     });
   }
 
-  /** What is written in a session and not sent. */
-  draftOf(sessionId: bigint): string {
-    return this.drafts.read(`${sessionId}`);
+  /** What is written in a session and not sent: the reply, or the note beside it. */
+  draftOf(sessionId: bigint, note = false): string {
+    return this.drafts.read(note ? `${sessionId}:note` : `${sessionId}`);
   }
 
   /** Keep what is written in a session; an empty text is forgotten. */
-  keepDraft(sessionId: bigint, text: string): void {
-    this.drafts.write(`${sessionId}`, text);
+  keepDraft(sessionId: bigint, text: string, note = false): void {
+    this.drafts.write(note ? `${sessionId}:note` : `${sessionId}`, text);
   }
 
   /** The history of a conversation. */
@@ -186,7 +192,7 @@ export class Workspace {
     if (conversation.session.value.state !== SessionState.ACTIVE) return 0;
     const lines = conversation.lines.value;
     const seen = this.seen.value.get(conversation.session.value.id) ?? 0n;
-    const answered = lines.findLast((line) => line.delivery === "sent")?.message.seq ?? 0n;
+    const answered = lines.findLast((line) => line.delivery === "sent" && !isNote(line.message))?.message.seq ?? 0n;
     const from = answered > seen ? answered : seen;
     return lines.filter(({ message }) => message.sender?.kind === SenderKind.CUSTOMER && message.seq > from).length;
   }

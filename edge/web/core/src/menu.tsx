@@ -133,7 +133,7 @@ export function EmojiButton({ label, onPick }: { label: string; onPick: (emoji: 
         onClick={() => (open.value = !open.value)}
         data-testid="emoji-button"
       >
-        <span aria-hidden="true">🙂</span>
+        <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M12 3a9 9 0 100 18 9 9 0 000-18zM8 14c2 3.3 6 3.3 8 0M9 9.5v.1M15 9.5v.1" /></svg>
       </button>
       {open.value && (
         <div class="emoji" role="group" aria-label={label} data-testid="emoji">

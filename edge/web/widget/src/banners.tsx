@@ -1,5 +1,6 @@
 // Lines above and below the conversation: the connection, the queue, and what the platform refused.
 
+import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import { type Session } from "@octopus/contracts/octopus/session/v1/session_pb";
 import type { Link } from "@octopus/core/link";
 import { useSignal } from "@preact/signals";
@@ -38,6 +39,11 @@ export function QueueBanner({ session, words }: { session: Session | null; words
 /** Says for a moment what did not work, and when to try again. */
 export function RefusalBanner({ shopper, words }: { shopper: Shopper; words: Words }) {
   const refused = shopper.refused.value;
+  const change = shopper.link.value?.changeRefused.value;
+  if (change) {
+    const why = change.reason === Reason.TOO_LATE ? words.recallRefused : words.changeFailed;
+    return <div class="banner warn" role="alert" data-testid="refused">{why}</div>;
+  }
   if (!refused) return null;
   return (
     <div class="banner warn" role="alert" data-testid="refused">

@@ -2,10 +2,14 @@
 
 import { type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 import { byteLength, LONGEST_TEXT } from "@octopus/core/text";
+import { insertInto } from "@octopus/core/emoji";
+import { EmojiButton } from "@octopus/core/menu";
+import { About, brief } from "@octopus/core/quoted";
 import { useComputed, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import type { Shopper } from "./shopper";
+import { isOwn, nameOf } from "./shown";
 import type { Words } from "./words";
 
 // The box grows with its text, up to a third of the panel.
@@ -18,6 +22,11 @@ export function Composer({ shopper, session, words }: { shopper: Shopper; sessio
   const { draft } = shopper;
   const box = useRef<HTMLTextAreaElement>(null);
   const over = useComputed(() => byteLength(draft.value) - LONGEST_TEXT);
+  const quoting = shopper.conversation.value?.quoting;
+  const quoted = quoting?.value ?? null;
+  useEffect(() => {
+    if (quoted) box.current?.focus();
+  }, [quoted]);
   const withBot = session === null || session.state === SessionState.BOT;
   useEffect(() => {
     box.current?.focus();
@@ -65,7 +74,18 @@ export function Composer({ shopper, session, words }: { shopper: Shopper; sessio
           {words.handoff}
         </button>
       )}
+      {quoting && quoted && (
+        <About
+          text={words.quoting(isOwn(quoted) ? words.me : nameOf(quoted.message, words)) + brief(quoted, words)}
+          cancel={words.cancel}
+          onCancel={() => {
+            quoting.value = null;
+            box.current?.focus();
+          }}
+        />
+      )}
       <div class="compose">
+        <EmojiButton label={words.emoji} onPick={(emoji) => (draft.value = insertInto(box.current!, emoji))} />
         <textarea
           ref={box}
           rows={1}

@@ -3,10 +3,12 @@
 import type { Message } from "@octopus/contracts/octopus/chat/v1/message_pb";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import { SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
-import { isUnknown, textOf } from "@octopus/core/content";
-import type { Conversation, Line } from "@octopus/core/conversation";
+import { isRecalled, isUnknown, textOf } from "@octopus/core/content";
+import { type Conversation, isOpen, type Line } from "@octopus/core/conversation";
 import { pieces } from "@octopus/core/links";
 import type { Language } from "@octopus/core/locale";
+import { type Action, Menued } from "@octopus/core/menu";
+import { Quoted } from "@octopus/core/quoted";
 import { clock } from "@octopus/core/text";
 import { useComputed } from "@preact/signals";
 import type { ComponentChildren } from "preact";
@@ -35,19 +37,40 @@ export function Row({ line, previous, conversation, shopper, words, language }: 
   const own = isOwn(line);
   const kind = own ? "customer" : kindOf(message);
   const text = textOf(message);
+  if (isRecalled(message)) {
+    const told = own ? words.recalledOwn : words.recalledOther(nameOf(message, words));
+    return <p class="note" data-testid="message" data-kind="recalled" data-seq={`${message.seq}`}>{told}</p>;
+  }
   // A kind that is newer than this page says what it means in words, or concerns nobody who reads.
   if (isUnknown(message) && text === "") return null;
   if (kind === "system") return <p class="note" dir="auto" data-testid="message" data-kind="system">{text}</p>;
   const named = !own && (previous === undefined || kindOf(previous.message) !== kindOf(message));
   const state = own ? deliveryOf(line, conversation) : undefined;
   return (
-    <div class={`row ${own ? "own" : "other"}`} data-testid="message" data-kind={kind} data-state={state}>
+    <div
+      class={`row ${own ? "own" : "other"}`}
+      data-testid="message"
+      data-kind={kind}
+      data-state={state}
+      data-seq={`${message.seq}`}
+    >
       {named && <span class="name" dir="auto">{nameOf(message, words)}</span>}
-      <div class={`bubble ${kind}`}>
-        <span class="said-by">{own ? words.me : nameOf(message, words)}: </span>
-        <div class="text" dir="auto"><Linked text={text} /></div>
-        <Sources message={message} words={words} />
-      </div>
+      <Menued label={words.actions} actions={() => actionsOn(line, own, conversation, shopper, words)}>
+        <div class={`bubble ${kind}`}>
+          <Quoted
+            seq={message.quotedSeq}
+            conversation={conversation}
+            words={words}
+            nameOf={(quoted) => (isOwn(quoted) ? words.me : nameOf(quoted.message, words))}
+          />
+          <span class="said-by">{own ? words.me : nameOf(message, words)}: </span>
+          <div class="text" dir="auto">
+            <Linked text={text} />
+            {message.editedAt && <small class="edited">{words.edited}</small>}
+          </div>
+          <Sources message={message} words={words} />
+        </div>
+      </Menued>
       <OfferOfPerson message={message} conversation={conversation} shopper={shopper} words={words} />
       <span class="meta">
         <time>{clock(message.sentAt, language)}</time>
@@ -61,6 +84,17 @@ export function Row({ line, previous, conversation, shopper, words, language }: 
       </span>
     </div>
   );
+}
+
+/** What the shopper can do with a line now. */
+function actionsOn(line: Line, own: boolean, conversation: Conversation, shopper: Shopper, words: Words): Action[] {
+  if (!isOpen(conversation.session.value) || line.message.seq === 0n) return [];
+  const actions = [{ name: "quote", label: words.quote, run: () => shopper.quote(line) }];
+  const left = own ? (shopper.link.peek()?.recallableS(line.message) ?? 0) : 0;
+  if (left > 0) {
+    actions.push({ name: "recall", label: words.recall(left), run: () => shopper.link.peek()?.recall(line) });
+  }
+  return actions;
 }
 
 /** Why a message is not sent yet and when it will be; empty when the platform has not refused it. */

@@ -117,7 +117,20 @@ export class Shopper {
 
   /** Say something; opens a session when there is none. Return whether that could be done. */
   say(text: string): Promise<boolean> {
-    return this.attempt(async () => this.link.peek()?.say(await this.session(), text));
+    const quoting = this.conversation.peek()?.quoting;
+    const quoted = quoting?.peek()?.message;
+    if (quoting) quoting.value = null;
+    return this.attempt(async () => {
+      const sessionId = await this.session();
+      // A quote stays in its own session.
+      this.link.peek()?.say(sessionId, text, quoted?.sessionId === sessionId ? quoted.seq : 0n);
+    });
+  }
+
+  /** Quote a line in the next message. */
+  quote(line: Line): void {
+    const conversation = this.conversation.peek();
+    if (conversation) conversation.quoting.value = line;
   }
 
   /** Send a message again that had failed; in a new session when its own has ended. */
