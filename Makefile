@@ -84,7 +84,7 @@ up: install web contracts ## run the whole platform on this machine
 WORKERS ?= $(if $(TESTS),0,2)
 
 test: install web browser contracts ## run every test
-	pytest --numprocesses=$(WORKERS) $(TESTS)
+	pytest --numprocesses=$(WORKERS) --max-worker-restart=0 $(TESTS)
 
 # Besides what `make install` brings, this wants Go 1.24 or newer and its module proxy.
 strangers: install web contracts ## try the contracts with grpcurl and a client in Go
