@@ -12,6 +12,7 @@ from octopus.session.v1 import session_pb2, session_service_pb2
 
 from e2e.clients.edge import Identity
 from e2e.people import Shop
+from e2e.running import Octopus
 
 pytestmark = pytest.mark.e2e
 
@@ -85,3 +86,28 @@ async def test_offers_of_an_agent_whose_page_is_closed_go_on_and_she_may_return(
             async with asyncio.timeout(NOTICED_WITHIN_S):
                 while not (await online(qingshan, colleague))[vanishing.user_id]:
                     await asyncio.sleep(0.1)
+
+
+async def test_no_fault_of_chat_presence_or_valkey_sends_a_connected_agent_away(
+    octopus: Octopus, qingshan: Shop
+) -> None:
+    agent = await qingshan.staff(qingshan.agents[0])
+
+    async def stays() -> None:
+        """Watch for longer than the session service needs to look again, a few times."""
+        for _ in range(6):
+            assert (await me(qingshan, agent)).status == AVAILABLE
+            await asyncio.sleep(0.5)
+
+    async with impatient(qingshan), qingshan.present(agent):
+        await qingshan.set_status(agent, AVAILABLE)
+        # Longer than an instance of chat may be silent, and than the agent may be without a connection.
+        with octopus.frozen("valkey"):
+            await asyncio.sleep(AWAY_AFTER_S + 1)
+        await stays()
+        await octopus.wipe_valkey()
+        await stays()
+        for instance in ("presence-1", "chat-1", "chat-2"):
+            pid = octopus.kill(instance)
+            await octopus.until_ready(other_than=(instance, pid))
+            await stays()

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from octopus.session.v1.session_events_pb2 import SessionEvent, SessionNotice
+from octopus.session.v1.session_pb2 import REQUEUE_REASON_NOT_ACCEPTED
 
 from mesh.testing import Platform
 from services.session.domain import (
     AgentStatus,
+    AwayReason,
     Ended,
     EndReason,
     NotFound,
@@ -137,10 +139,13 @@ async def test_a_lapsed_offer_waits_before_later_ones_and_its_agent_is_away(
         agent = await one.store.agent(tenant, AGENT)
         assert agent is not None
         assert (agent.status, agent.load) == (AWAY, 0)
+        # The agent's page says why, and leads back.
+        assert (agent.away_reason, agent.earlier_status) == (AwayReason.OFFER_LAPSED, AVAILABLE)
         await one.status(tenant, COLLEAGUE, AVAILABLE, capacity=1)
         assert (await one.session(lapsing)).agent_id == COLLEAGUE
         (requeue,) = [event for event in await events_of(migrated, lapsing) if event.HasField("requeued")]
         assert requeue.requeued.agent_id == AGENT
+        assert requeue.requeued.reason == REQUEUE_REASON_NOT_ACCEPTED
 
 
 async def test_every_change_is_announced_once_and_in_order(migrated: Platform, one: Parts, tenant: str) -> None:

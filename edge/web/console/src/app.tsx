@@ -4,6 +4,7 @@ import { Keyring } from "@octopus/core/tokens";
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
+import { AwayBanner } from "./absence";
 import { AccountDialog } from "./account";
 import { Bar } from "./bar";
 import { ConversationColumn } from "./conversation";
@@ -65,6 +66,7 @@ function WorkspacePage({ workspace }: { workspace: Workspace }) {
         onAccount={() => account.current?.showModal()}
       />
       <Banner workspace={workspace} />
+      <AwayBanner workspace={workspace} />
       <div class="columns">
         <Inbox workspace={workspace} />
         <ConversationColumn workspace={workspace} />

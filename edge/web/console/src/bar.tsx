@@ -4,6 +4,7 @@ import { AgentStatus } from "@octopus/contracts/octopus/session/v1/session_pb";
 import { switchLanguage } from "@octopus/core/language";
 
 import { Icon, Logo } from "./icons";
+import { Colleagues } from "./colleagues";
 import { words } from "./words";
 import type { Workspace } from "./workspace";
 
@@ -63,6 +64,7 @@ export function Bar({ workspace, onHelp, onAccount }: BarProps) {
       <span class={`queue ${workspace.waiting.value > 0 ? "some" : ""}`} role="img" aria-label={text.waitingLabel(workspace.waiting.value)} data-testid="waiting">
         {text.waiting(workspace.waiting.value)}
       </span>
+      <Colleagues workspace={workspace} />
       <span class="gap" />
       <button type="button" class="plain language" onClick={switchLanguage} data-testid="language">{text.otherLanguage}</button>
       <button type="button" class="plain wide-only" aria-label={text.help} title={`${text.help} (?)`} onClick={onHelp}>

@@ -7,6 +7,7 @@ import { language } from "@octopus/core/language";
 import type { Conversation } from "@octopus/core/conversation";
 import { clip, clock } from "@octopus/core/text";
 import type { Workspace } from "./workspace";
+import { OfferCountdown } from "./absence";
 import { Avatar } from "./icons";
 import { now } from "./now";
 import { changeText, customerName, endText, handoffText, isNote, kindOf, since } from "./shown";
@@ -68,7 +69,7 @@ function Offer({ conversation, workspace }: { conversation: Conversation; worksp
     <div class="offer" data-testid="offer" data-session={session.id.toString()}>
       <Item conversation={conversation} workspace={workspace} />
       <div class="offer-foot">
-        <span class="soft">{handoffText(session, text)}</span>
+        <span class="soft">{handoffText(session, text)} <OfferCountdown session={session} /></span>
         <button
           type="button"
           class="primary"

@@ -6,6 +6,7 @@ import { type Message, SenderKind } from "@octopus/contracts/octopus/chat/v1/mes
 import {
   EndReason,
   HandoffReason,
+  RequeueReason,
   type Session,
   SessionState,
 } from "@octopus/contracts/octopus/session/v1/session_pb";
@@ -65,12 +66,13 @@ export function deliveryOf(line: Line, conversation: Conversation): Delivery | u
 export function changeText({ content }: Message, words: Words): string {
   const kind = content?.kind;
   if (kind?.case !== "change" || !kind.value.session) return "";
-  const { session, previousState } = kind.value;
+  const { session, previousState, requeueReason } = kind.value;
   const text = words.changes;
   switch (session.state) {
     case SessionState.BOT:
       return previousState === SessionState.UNSPECIFIED ? text.opened : "";
     case SessionState.WAITING:
+      if (requeueReason === RequeueReason.AGENT_DISCONNECTED) return text.disconnected;
       if (previousState === SessionState.ASSIGNED) return text.requeued;
       return previousState === SessionState.ACTIVE ? text.left : handoffText(session, words);
     case SessionState.ASSIGNED:

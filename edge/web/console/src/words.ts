@@ -84,6 +84,20 @@ const zh = {
   waiting: (count: number) => `排队 ${count}`,
   waitingLabel: (count: number) => `${count} 位顾客在排队`,
 
+  absence: {
+    countdown: (seconds: number) => `还剩 ${seconds} 秒可接受`,
+    pageClosed: "您的页面断开了一段时间，已被设为“离开”，未接受的会话已回到队列。",
+    offerLapsed: "有新会话没有及时接受，已回到队列，您已被设为“离开”。",
+    backToAvailable: "恢复接待",
+    backToBusy: "恢复为忙碌",
+  },
+  colleagues: {
+    title: "同事",
+    label: (online: number) => `同事，${online} 位在线`,
+    word: "同事",
+    offline: "不在线",
+  },
+
   inbox: "会话列表",
   offers: "新会话",
   active: "进行中",
@@ -170,6 +184,7 @@ const zh = {
     asked: "转人工",
     requeued: "未被接受，重新排队",
     left: "客服已离开，重新排队",
+    disconnected: "客服的连接断开了，重新排队",
     assigned: (name: string) => `分配给 ${isolate(name)}`,
     accepted: (name: string) => `${isolate(name)} 开始接待`,
     ended: "会话结束",
@@ -313,6 +328,20 @@ const en: Words = {
   waiting: (count) => `${count} waiting`,
   waitingLabel: (count) => `${count} ${count === 1 ? "customer waits" : "customers wait"} in the queue`,
 
+  absence: {
+    countdown: (seconds) => `${seconds} s left to accept`,
+    pageClosed: "Your page had no connection for a while: you were set to Away, and your offers went back to the queue.",
+    offerLapsed: "You did not accept a chat in time: it went back to the queue, and you were set to Away.",
+    backToAvailable: "Become available again",
+    backToBusy: "Back to busy",
+  },
+  colleagues: {
+    title: "Colleagues",
+    label: (online) => `Colleagues, ${online} online`,
+    word: "Colleagues",
+    offline: "Offline",
+  },
+
   inbox: "Chats",
   offers: "New",
   active: "Active",
@@ -399,6 +428,7 @@ const en: Words = {
     asked: "A person was asked for",
     requeued: "Not accepted, back in the queue",
     left: "The agent has left, back in the queue",
+    disconnected: "The agent lost the connection, back in the queue",
     assigned: (name) => `Offered to ${isolate(name)}`,
     accepted: (name) => `${isolate(name)} joined`,
     ended: "The chat ended",

@@ -11,6 +11,7 @@ import { type Failure, failureOf, openApi, type PersonalApi, personalApi } from 
 import { type Conversation, isOpen } from "@octopus/core/conversation";
 import { Drafts } from "@octopus/core/drafts";
 import { Link } from "@octopus/core/link";
+import { presenceApi } from "@octopus/core/presence";
 import { lasting, ofTab } from "@octopus/core/storage";
 import type { Keyring } from "@octopus/core/tokens";
 import { userApi } from "@octopus/core/users";
@@ -38,6 +39,7 @@ export class Workspace {
   readonly api: PersonalApi;
   readonly users: ReturnType<typeof userApi>;
   readonly link: Link;
+  readonly presence: ReturnType<typeof presenceApi>;
   readonly name: string;
   readonly tenant: string;
 
@@ -95,6 +97,7 @@ export class Workspace {
     this.api = personalApi(origin, keyring);
     this.users = userApi(origin, keyring);
     this.link = new Link(origin, keyring, this.api);
+    this.presence = presenceApi(origin, keyring);
     this.name = keyring.kept?.displayName ?? "";
     this.tenant = keyring.kept?.note ?? "";
     this.seenKey = `octopus:seen:${this.link.userId}`;

@@ -32,6 +32,7 @@ import { batch, signal } from "@preact/signals";
 
 import { type PersonalApi, SignedOut } from "./api";
 import { Conversation, type Line } from "./conversation";
+import { deviceId } from "./device";
 import { Outbox } from "./outbox";
 import { Receipts } from "./receipts";
 import { overGrpcWeb, overWebSocket, type Stream, StreamEnd } from "./streams";
@@ -242,6 +243,7 @@ export class Link {
     this.comeBackMs = 0;
     const hello = create(HelloSchema, {
       cursors: [...this.cursors].map(([sessionId, seq]) => ({ sessionId, seq })),
+      deviceId: deviceId(),
     });
     return new Promise((resolve) => {
       let ended = false;

@@ -31,7 +31,7 @@ export function Row({ line, previous, conversation, shopper, words, language }: 
   const { message } = line;
   const content = message.content?.kind;
   if (content?.case === "change") {
-    const text = changeText(content.value.session, content.value.previousState, words);
+    const text = changeText(content.value, words);
     return text ? <p class="note" data-testid="message" data-kind="system">{text}</p> : null;
   }
   const own = isOwn(line);

@@ -1,7 +1,7 @@
 // How sessions and messages are worded for the shopper.
 
-import { type Message, SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
-import { type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
+import { type Message, SenderKind, type SessionChange } from "@octopus/contracts/octopus/chat/v1/message_pb";
+import { RequeueReason, type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 import type { Conversation, Line } from "@octopus/core/conversation";
 
 import type { Words } from "./words";
@@ -60,11 +60,12 @@ export function deliveryOf(line: Line, conversation: Conversation): Delivery {
 }
 
 /** A change of the session in words; empty for those that do not concern the shopper. */
-export function changeText(session: Session | undefined, before: SessionState, words: Words): string {
+export function changeText({ session, previousState: before, requeueReason }: SessionChange, words: Words): string {
   switch (session?.state) {
     case SessionState.ACTIVE:
       return words.joined(session.agentName);
     case SessionState.WAITING:
+      if (before !== SessionState.ASSIGNED && requeueReason === RequeueReason.AGENT_DISCONNECTED) return words.agentLost;
       return before === SessionState.ASSIGNED || before === SessionState.ACTIVE ? words.requeued : "";
     case SessionState.ENDED:
       return words.ended;
