@@ -14,7 +14,7 @@ Every failed call ends with a `google.rpc.Status` that holds one `ErrorInfo` (do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -73,7 +73,8 @@ class Refused(Exception):
     """A failure that is sent to the caller: its reason, a description, and when to retry.
 
     `description` is English, for developers, and is sent to the caller: it must not contain personal data or secrets.
-    `retry_after` is in seconds. `violations` are pairs of a field path and what is wrong with it.
+    `retry_after` is in seconds. `violations` are pairs of a field path and what is wrong with it. `metadata` goes into
+    `ErrorInfo.metadata`: what a client needs to word the failure, under the same rule as the description.
     `remote` is true for a failure that `from_rpc_error` received from another service.
     """
 
@@ -84,6 +85,7 @@ class Refused(Exception):
         *,
         retry_after: float | None = None,
         violations: Sequence[tuple[str, str]] = (),
+        metadata: Mapping[str, str] | None = None,
         trace_id: str = "",
         remote: bool = False,
     ) -> None:
@@ -92,6 +94,7 @@ class Refused(Exception):
         self.description = description
         self.retry_after = retry_after
         self.violations = tuple(violations)
+        self.metadata = dict(metadata or {})
         self.trace_id = trace_id
         self.remote = remote
 
@@ -133,7 +136,8 @@ def refused_from(error: BaseException, *, trace_id: str = "") -> Refused:
         return internal(trace_id)
     text = str(error) or pb.Reason.Name(value).removeprefix("REASON_").replace("_", " ").lower()
     retry_after, violations = getattr(error, "retry_after", None), getattr(error, "violations", ())
-    return Refused(value, text, retry_after=retry_after, violations=violations)
+    metadata = getattr(error, "metadata", None)
+    return Refused(value, text, retry_after=retry_after, violations=violations, metadata=metadata)
 
 
 def internal(trace_id: str) -> Refused:
@@ -147,6 +151,7 @@ def to_status(refused: Refused) -> status_pb2.Status:
     # grpc's codes are (number, text) pairs.
     status = status_pb2.Status(code=refused.code.value[0], message=refused.description)
     info = error_details_pb2.ErrorInfo(reason=refused.reason_name, domain=DOMAIN)
+    info.metadata.update(refused.metadata)
     if refused.trace_id:
         info.metadata["trace_id"] = refused.trace_id
     status.details.add().Pack(info)
@@ -166,6 +171,7 @@ def from_status(status: status_pb2.Status) -> Refused:
     """Return the failure that a status describes. Without our `ErrorInfo`, its code decides."""
     reason: pb.Reason.ValueType | None = None
     trace_id = ""
+    metadata: dict[str, str] = {}
     retry_after: float | None = None
     violations: list[tuple[str, str]] = []
     for detail in status.details:
@@ -174,7 +180,8 @@ def from_status(status: status_pb2.Status) -> Refused:
             detail.Unpack(info)
             if info.domain == DOMAIN:
                 reason = _value_of(info.reason)
-                trace_id = info.metadata.get("trace_id", "")
+                metadata = dict(info.metadata)
+                trace_id = metadata.pop("trace_id", "")
         elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
             bad = error_details_pb2.BadRequest()
             detail.Unpack(bad)
@@ -189,7 +196,15 @@ def from_status(status: status_pb2.Status) -> Refused:
         reason = _BARE.get(code, pb.REASON_INTERNAL)
         # gRPC's own message contains hosts and ports, which callers must not see.
         description = f"the call ended with {code.name} on its way to the service"
-    return Refused(reason, description, retry_after=retry_after, violations=violations, trace_id=trace_id, remote=True)
+    return Refused(
+        reason,
+        description,
+        retry_after=retry_after,
+        violations=violations,
+        metadata=metadata,
+        trace_id=trace_id,
+        remote=True,
+    )
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Refused:

@@ -78,6 +78,25 @@ class Lifecycle:
             await self._assigner.settle(viewer.tenant_id, [after])
         return after
 
+    async def pick(self, viewer: Viewer, session_id: int, *, name: str) -> Session:
+        """Take a waiting session out of the queue for the calling agent, who chose it.
+
+        Raises `NotFound` for one that neither waits nor ever did, and what `Session.pick` raises.
+        """
+        async with self._store.unit_of_work(viewer.tenant_id) as work:
+            # Locked before the session, and until the end: nobody else fills the agent's last place meanwhile.
+            agent = await work.agent_or_new(viewer.user_id, name)
+            before = await work.session(session_id)
+            if before is None or before.state is SessionState.BOT:
+                raise NotFound("there is no such session")
+            picked = await work.save(before, before.pick(agent, work.now), SessionChanged.ASSIGNED)
+            after = await work.save(picked, picked.accept(viewer.user_id, work.now), SessionChanged.ACCEPTED)
+            if picked.version != before.version:
+                await work.save_agent(agent, agent.assigned(work.now))
+        if after.version != before.version:
+            await self._assigner.settle(viewer.tenant_id, [after])
+        return after
+
     async def end(self, viewer: Viewer, session_id: int) -> Session:
         """End a session for a participant; the agent's place goes to the next waiting session."""
         async with self._store.unit_of_work(viewer.tenant_id) as work:

@@ -82,6 +82,11 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         session = await self._lifecycle.accept(_viewer(), request.session_id)
         return pb.AcceptSessionResponse(session=wire.session(session))
 
+    async def PickSession(self, request: pb.PickSessionRequest, context: Context) -> pb.PickSessionResponse:
+        """Take a session out of the queue."""
+        session = await self._lifecycle.pick(_viewer(), request.session_id, name=principal.current().display_name)
+        return pb.PickSessionResponse(session=wire.session(session))
+
     async def EndSession(self, request: pb.EndSessionRequest, context: Context) -> pb.EndSessionResponse:
         """End a session."""
         session = await self._lifecycle.end(_viewer(), request.session_id)

@@ -21,6 +21,7 @@ from services.session.domain.errors import (
     NotFound,
     NotTaking,
     SessionError,
+    Taken,
     VersionConflict,
     WrongState,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Session",
     "SessionError",
     "SessionState",
+    "Taken",
     "VersionConflict",
     "Viewer",
     "WrongState",

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Final
 
 from services.session.domain.absence import RequeueReason
-from services.session.domain.errors import LoggedOut
+from services.session.domain.errors import LoggedOut, NotTaking
 
 DEFAULT_CAPACITY = 5
 
@@ -106,6 +106,13 @@ class Agent:
     def without(self, sessions: int) -> Agent:
         """Subtract sessions that went elsewhere; not a new version."""
         return replace(self, load=self.load - sessions)
+
+    def must_pick(self) -> None:
+        """Refuse an agent who may not choose a session from the queue. Raises `NotTaking`."""
+        if self.status is AgentStatus.AWAY:
+            raise NotTaking("you are away; become available or busy, then pick again")
+        if self.load >= self.capacity:
+            raise NotTaking("you have as many sessions as your capacity allows; end one, then pick again")
 
     @property
     def requeue_reason(self) -> RequeueReason:

@@ -4,6 +4,7 @@
 SessionError
 ├── NotFound        there is no such session, or the caller may not see it
 ├── WrongState      the session is not in a state that allows this
+│   └── Taken       a colleague has it
 ├── Ended           it is over
 ├── VersionConflict it changed since it was read
 ├── NotTaking       the agent's capacity is used up, or they are not available
@@ -33,6 +34,14 @@ class WrongState(SessionError):
     """The session is not in a state that allows this."""
 
     reason = "SESSION_STATE"
+
+
+class Taken(WrongState):
+    """A colleague has the session."""
+
+    def __init__(self, agent_id: int) -> None:
+        super().__init__("a colleague was faster: the session is no longer in the queue; pick another one")
+        self.metadata = {"agent_id": str(agent_id)}
 
 
 class Ended(SessionError):

@@ -20,7 +20,7 @@ from enum import IntEnum
 from typing import Final
 
 from services.session.domain.agent import Agent
-from services.session.domain.errors import Ended, NotTaking, WrongState
+from services.session.domain.errors import Ended, NotTaking, Taken, WrongState
 
 
 class SessionState(IntEnum):
@@ -106,9 +106,22 @@ class Session:
         self._must_allow(SessionState.ASSIGNED, "only a waiting session can be offered")
         if not agent.takes:
             raise NotTaking("the agent is not available or has no free place")
-        return self._move(
-            SessionState.ASSIGNED, agent_id=agent.user_id, agent_name=agent.display_name, offered_until=until
-        )
+        return self._assign(agent, until)
+
+    def pick(self, agent: Agent, now: datetime) -> Session:
+        """Assign it to an agent who chose it from the queue; `accept` is to follow at once.
+
+        What the agent has already stays as it is. Raises `Ended`, `Taken`, `WrongState` when it does not wait, and
+        `NotTaking`.
+        """
+        self._must_be_open()
+        if self.agent_id == agent.user_id:
+            return self
+        if self.state in SEATED:
+            raise Taken(self.agent_id)
+        self._must_allow(SessionState.ASSIGNED, "only a waiting session can be picked")
+        agent.must_pick()
+        return self._assign(agent, now)
 
     def requeue(self) -> Session:
         """Take it from its agent and put it back into the queue at its old place: before all who asked later.
@@ -143,6 +156,11 @@ class Session:
     def has_lapsed(self, now: datetime) -> bool:
         """Return whether the agent's time to accept is over."""
         return self.offered_until is not None and self.offered_until <= now
+
+    def _assign(self, agent: Agent, until: datetime) -> Session:
+        return self._move(
+            SessionState.ASSIGNED, agent_id=agent.user_id, agent_name=agent.display_name, offered_until=until
+        )
 
     def _must_be_open(self) -> None:
         if self.state is SessionState.ENDED:

@@ -25,6 +25,7 @@ from services.session.domain import (
     Session,
     SessionError,
     SessionState,
+    Taken,
     Viewer,
     WrongState,
     kept_of,
@@ -112,6 +113,7 @@ def test_the_table_of_transitions_is_what_can_happen(state: SessionState) -> Non
         lambda: session.ask_person(HandoffReason.BUTTON, NOW),
         lambda: session.offer(agent(), LATER),
         session.requeue,
+        lambda: session.pick(agent(user_id=OTHER), NOW),
         lambda: session.accept(AGENT, NOW),
         lambda: session.end(EndReason.CUSTOMER, NOW),
     ]
@@ -161,6 +163,32 @@ def test_a_session_can_end_from_any_state_and_keeps_its_agent(session: Session) 
 def test_what_the_rules_do_not_allow_is_refused(forbidden: Callable[[], Session], refusal: type[SessionError]) -> None:
     with pytest.raises(refusal):
         forbidden()
+
+
+def test_a_picked_session_is_the_agents_at_once() -> None:
+    picked = waiting().pick(agent(), NOW).accept(AGENT, NOW)
+    assert (picked.state, picked.agent_id, picked.agent_name) == (SessionState.ACTIVE, AGENT, "小陈")
+    assert picked.pick(agent(load=1), LATER) is picked
+    # One that was offered to the same agent in the meantime is theirs, too.
+    assert assigned().pick(agent(load=1), NOW) == assigned()
+
+
+def test_a_session_that_a_colleague_has_says_who() -> None:
+    for held in (assigned(), active()):
+        with pytest.raises(Taken, match="colleague was faster") as refused:
+            held.pick(agent(user_id=OTHER), NOW)
+        assert refused.value.metadata == {"agent_id": str(AGENT)}
+
+
+@pytest.mark.parametrize("status", AgentStatus)
+@pytest.mark.parametrize("load", range(7))
+def test_who_is_on_duty_with_a_free_place_may_pick(status: AgentStatus, load: int) -> None:
+    one = agent(status=status, load=load, capacity=5)
+    if status is not AgentStatus.AWAY and load < 5:
+        assert waiting().pick(one, NOW).agent_id == AGENT
+    else:
+        with pytest.raises(NotTaking, match="then pick again"):
+            waiting().pick(one, NOW)
 
 
 def test_an_offer_lapses_when_its_time_is_over_and_not_before() -> None:
@@ -255,7 +283,7 @@ def test_the_numbers_are_those_of_the_contract(ours: type[IntEnum], prefix: str,
 def test_every_refusal_has_a_reason_of_the_contract() -> None:
     refusals = [kind for kind in vars(domain).values() if isinstance(kind, type) and issubclass(kind, SessionError)]
     refusals.remove(SessionError)
-    assert len(refusals) == 7
+    assert len(refusals) == 8
     for refusal in refusals:
         assert f"REASON_{refusal.reason}" in Reason.keys()  # noqa: SIM118  # an enum wrapper, not a dict
 

@@ -5,7 +5,8 @@ The reasons that errors carry.
 
 Every failed call ends with a `google.rpc.Status` whose details hold one `google.rpc.ErrorInfo`:
 `reason` is the name of a value below without its prefix, `domain` is "octopus". `BadRequest` and
-`RetryInfo` are added where they help. In streams the same reason travels in a refusal frame.
+`RetryInfo` are added where they help.
+A method whose failures need more to be worded says which keys `ErrorInfo.metadata` has. In streams the same reason travels in a refusal frame.
 """
 
 from google.protobuf import descriptor as _descriptor

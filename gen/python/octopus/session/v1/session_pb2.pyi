@@ -121,7 +121,7 @@ class _AgentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentStat
     AGENT_STATUS_AVAILABLE: _AgentStatus.ValueType  # 1
     """Accepts new sessions up to the capacity."""
     AGENT_STATUS_BUSY: _AgentStatus.ValueType  # 2
-    """Keeps the current sessions, accepts no new ones."""
+    """Keeps the current sessions, is offered no new ones; may pick from the queue."""
     AGENT_STATUS_AWAY: _AgentStatus.ValueType  # 3
     """Absent. Offers not yet accepted go to another agent."""
 
@@ -132,7 +132,7 @@ AGENT_STATUS_UNSPECIFIED: AgentStatus.ValueType  # 0
 AGENT_STATUS_AVAILABLE: AgentStatus.ValueType  # 1
 """Accepts new sessions up to the capacity."""
 AGENT_STATUS_BUSY: AgentStatus.ValueType  # 2
-"""Keeps the current sessions, accepts no new ones."""
+"""Keeps the current sessions, is offered no new ones; may pick from the queue."""
 AGENT_STATUS_AWAY: AgentStatus.ValueType  # 3
 """Absent. Offers not yet accepted go to another agent."""
 Global___AgentStatus: _TypeAlias = AgentStatus  # noqa: Y015

@@ -65,6 +65,11 @@ class SessionServiceStub:
                 request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.AcceptSessionRequest.SerializeToString,
                 response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.AcceptSessionResponse.FromString,
                 _registered_method=True)
+        self.PickSession = channel.unary_unary(
+                '/octopus.session.v1.SessionService/PickSession',
+                request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.PickSessionRequest.SerializeToString,
+                response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.PickSessionResponse.FromString,
+                _registered_method=True)
         self.EndSession = channel.unary_unary(
                 '/octopus.session.v1.SessionService/EndSession',
                 request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.EndSessionRequest.SerializeToString,
@@ -158,6 +163,18 @@ class SessionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PickSession(self, request, context):
+        """Takes a waiting session out of the queue for the calling agent, who chose it: it is assigned and accepted in one
+        step, and counts against the capacity as any other. Of several agents who pick the same session one gets it.
+        Picking again what one has changes nothing; an offer to the caller is accepted.
+
+        SESSION_STATE when a colleague was faster: `ErrorInfo.metadata["agent_id"]` says who has it. SESSION_ENDED when it
+        has ended. AGENT_NOT_AVAILABLE when the caller is away or has no free place; busy agents may pick.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def EndSession(self, request, context):
         """Ends a session in which the caller takes part. Ending again changes nothing.
         """
@@ -232,6 +249,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.AcceptSession,
                     request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.AcceptSessionRequest.FromString,
                     response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.AcceptSessionResponse.SerializeToString,
+            ),
+            'PickSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.PickSession,
+                    request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.PickSessionRequest.FromString,
+                    response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.PickSessionResponse.SerializeToString,
             ),
             'EndSession': grpc.unary_unary_rpc_method_handler(
                     servicer.EndSession,
@@ -427,6 +449,33 @@ class SessionService:
             '/octopus.session.v1.SessionService/AcceptSession',
             octopus_dot_session_dot_v1_dot_session__service__pb2.AcceptSessionRequest.SerializeToString,
             octopus_dot_session_dot_v1_dot_session__service__pb2.AcceptSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PickSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.session.v1.SessionService/PickSession',
+            octopus_dot_session_dot_v1_dot_session__service__pb2.PickSessionRequest.SerializeToString,
+            octopus_dot_session_dot_v1_dot_session__service__pb2.PickSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,14 @@ class SessionServiceStub:
     """Accepts a session that was offered to the calling agent. Accepting again changes nothing.
     SESSION_STATE when it was offered to someone else in the meantime.
     """
+    PickSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.PickSessionRequest, _session_service_pb2.PickSessionResponse]
+    """Takes a waiting session out of the queue for the calling agent, who chose it: it is assigned and accepted in one
+    step, and counts against the capacity as any other. Of several agents who pick the same session one gets it.
+    Picking again what one has changes nothing; an offer to the caller is accepted.
+
+    SESSION_STATE when a colleague was faster: `ErrorInfo.metadata["agent_id"]` says who has it. SESSION_ENDED when it
+    has ended. AGENT_NOT_AVAILABLE when the caller is away or has no free place; busy agents may pick.
+    """
     EndSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]
     """Ends a session in which the caller takes part. Ending again changes nothing."""
     SetAgentStatus: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SetAgentStatusRequest, _session_service_pb2.SetAgentStatusResponse]
@@ -130,6 +138,20 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_session_service_pb2.AcceptSessionResponse]:
         """Accepts a session that was offered to the calling agent. Accepting again changes nothing.
         SESSION_STATE when it was offered to someone else in the meantime.
+        """
+
+    @_abc_1.abstractmethod
+    def PickSession(
+        self,
+        request: _session_service_pb2.PickSessionRequest,
+        context: _aio.ServicerContext[_session_service_pb2.PickSessionRequest, _session_service_pb2.PickSessionResponse],
+    ) -> _abc.Awaitable[_session_service_pb2.PickSessionResponse]:
+        """Takes a waiting session out of the queue for the calling agent, who chose it: it is assigned and accepted in one
+        step, and counts against the capacity as any other. Of several agents who pick the same session one gets it.
+        Picking again what one has changes nothing; an offer to the caller is accepted.
+
+        SESSION_STATE when a colleague was faster: `ErrorInfo.metadata["agent_id"]` says who has it. SESSION_ENDED when it
+        has ended. AGENT_NOT_AVAILABLE when the caller is away or has no free place; busy agents may pick.
         """
 
     @_abc_1.abstractmethod

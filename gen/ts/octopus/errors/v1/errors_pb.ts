@@ -6,7 +6,8 @@
 //
 // Every failed call ends with a `google.rpc.Status` whose details hold one `google.rpc.ErrorInfo`:
 // `reason` is the name of a value below without its prefix, `domain` is "octopus". `BadRequest` and
-// `RetryInfo` are added where they help. In streams the same reason travels in a refusal frame.
+// `RetryInfo` are added where they help.
+// A method whose failures need more to be worded says which keys `ErrorInfo.metadata` has. In streams the same reason travels in a refusal frame.
 
 import type { GenEnum, GenFile } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc } from "@bufbuild/protobuf/codegenv2";

@@ -378,7 +378,7 @@ export enum AgentStatus {
   AVAILABLE = 1,
 
   /**
-   * Keeps the current sessions, accepts no new ones.
+   * Keeps the current sessions, is offered no new ones; may pick from the queue.
    *
    * @generated from enum value: AGENT_STATUS_BUSY = 2;
    */

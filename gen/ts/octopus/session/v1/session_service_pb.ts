@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/session/v1/session_service.proto.
  */
 export const file_octopus_session_v1_session_service: GenFile = /*@__PURE__*/
-  fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAUiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInMKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj0KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgq6SAeCAQQQASAAIkYKFlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjMKFEFjY2VwdFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiRQoVQWNjZXB0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIwChFFbmRTZXNzaW9uUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAIkIKEkVuZFNlc3Npb25SZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iVAoVU2V0QWdlbnRTdGF0dXNSZXF1ZXN0EjsKBnN0YXR1cxgBIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1c0IKukgHggEEEAEgACJCChZTZXRBZ2VudFN0YXR1c1Jlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IhEKD0dldEFnZW50UmVxdWVzdCI8ChBHZXRBZ2VudFJlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IpgBCg9BYnNlbmNlU2V0dGluZ3MSQQoKYXdheV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPyAEBqgEJIgMIrAIyAggKEkIKDHJldHVybl9hZnRlchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOyAEBqgEIIgIIeDICCDwiGwoZR2V0QWJzZW5jZVNldHRpbmdzUmVxdWVzdCJTChpHZXRBYnNlbmNlU2V0dGluZ3NSZXNwb25zZRI1CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3MiXQocVXBkYXRlQWJzZW5jZVNldHRpbmdzUmVxdWVzdBI9CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3NCBrpIA8gBASJWCh1VcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXNwb25zZRI1CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3MiUAoRTGlzdEFnZW50c1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACInIKEkxpc3RBZ2VudHNSZXNwb25zZRIpCgZhZ2VudHMYASADKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhgKEHdhaXRpbmdfc2Vzc2lvbnMYAyABKAUy7AsKDlNlc3Npb25TZXJ2aWNlEnEKC09wZW5TZXNzaW9uEiYub2N0b3B1cy5zZXNzaW9uLnYxLk9wZW5TZXNzaW9uUmVxdWVzdBonLm9jdG9wdXMuc2Vzc2lvbi52MS5PcGVuU2Vzc2lvblJlc3BvbnNlIhGQAgKKtRgKCgIDBBIEZWRnZRKGAQoKR2V0U2Vzc2lvbhIlLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVzcG9uc2UiKZACAYq1GCIKBgMEBQYIAhIEZWRnZRIEY2hhdBIDYm90EgdhcmNoaXZlEogBChBMaXN0T3BlblNlc3Npb25zEisub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RPcGVuU2Vzc2lvbnNSZXF1ZXN0Giwub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RPcGVuU2Vzc2lvbnNSZXNwb25zZSIZkAIBirUYEgoEAwQFBhIEZWRnZRIEY2hhdBJ3CgxMaXN0U2Vzc2lvbnMSJy5vY3RvcHVzLnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVxdWVzdBooLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIUkAIBirUYDQoFAwQFBggSBGVkZ2USgAEKDlJlcXVlc3RIYW5kb2ZmEikub2N0b3B1cy5zZXNzaW9uLnYxLlJlcXVlc3RIYW5kb2ZmUmVxdWVzdBoqLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXN0SGFuZG9mZlJlc3BvbnNlIheQAgKKtRgQCgMDBAISBGVkZ2USA2JvdBJ2Cg1BY2NlcHRTZXNzaW9uEigub2N0b3B1cy5zZXNzaW9uLnYxLkFjY2VwdFNlc3Npb25SZXF1ZXN0Gikub2N0b3B1cy5zZXNzaW9uLnYxLkFjY2VwdFNlc3Npb25SZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJwCgpFbmRTZXNzaW9uEiUub2N0b3B1cy5zZXNzaW9uLnYxLkVuZFNlc3Npb25SZXF1ZXN0GiYub2N0b3B1cy5zZXNzaW9uLnYxLkVuZFNlc3Npb25SZXNwb25zZSITkAICirUYDAoEAwQFBhIEZWRnZRJ5Cg5TZXRBZ2VudFN0YXR1cxIpLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXRBZ2VudFN0YXR1c1JlcXVlc3QaKi5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJnCghHZXRBZ2VudBIjLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRBZ2VudFJlcXVlc3QaJC5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXNwb25zZSIQkAIBirUYCQoBBRIEZWRnZRKHAQoSR2V0QWJzZW5jZVNldHRpbmdzEi0ub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFic2VuY2VTZXR0aW5nc1JlcXVlc3QaLi5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWJzZW5jZVNldHRpbmdzUmVzcG9uc2UiEpACAYq1GAsKAwUGCBIEZWRnZRKOAQoVVXBkYXRlQWJzZW5jZVNldHRpbmdzEjAub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZUFic2VuY2VTZXR0aW5nc1JlcXVlc3QaMS5vY3RvcHVzLnNlc3Npb24udjEuVXBkYXRlQWJzZW5jZVNldHRpbmdzUmVzcG9uc2UiEJACAoq1GAkKAQgSBGVkZ2USbgoKTGlzdEFnZW50cxIlLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVzcG9uc2UiEZACAYq1GAoKAgUGEgRlZGdlQsEBChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhNTZXNzaW9uU2VydmljZVByb3RvUAFaLm9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvc2Vzc2lvbi92MTtzZXNzaW9udjGqAhJPY3RvcHVzLlNlc3Npb24uVjHKAhJPY3RvcHVzXFNlc3Npb25cVjHiAh5PY3RvcHVzXFNlc3Npb25cVjFcR1BCTWV0YWRhdGHqAhRPY3RvcHVzOjpTZXNzaW9uOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_octopus_options_v1_options, file_octopus_session_v1_session]);
+  fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAUiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInMKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj0KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgq6SAeCAQQQASAAIkYKFlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjMKFEFjY2VwdFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiRQoVQWNjZXB0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIxChJQaWNrU2Vzc2lvblJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgACJDChNQaWNrU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIwChFFbmRTZXNzaW9uUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAIkIKEkVuZFNlc3Npb25SZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iVAoVU2V0QWdlbnRTdGF0dXNSZXF1ZXN0EjsKBnN0YXR1cxgBIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1c0IKukgHggEEEAEgACJCChZTZXRBZ2VudFN0YXR1c1Jlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IhEKD0dldEFnZW50UmVxdWVzdCI8ChBHZXRBZ2VudFJlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IpgBCg9BYnNlbmNlU2V0dGluZ3MSQQoKYXdheV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPyAEBqgEJIgMIrAIyAggKEkIKDHJldHVybl9hZnRlchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOyAEBqgEIIgIIeDICCDwiGwoZR2V0QWJzZW5jZVNldHRpbmdzUmVxdWVzdCJTChpHZXRBYnNlbmNlU2V0dGluZ3NSZXNwb25zZRI1CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3MiXQocVXBkYXRlQWJzZW5jZVNldHRpbmdzUmVxdWVzdBI9CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3NCBrpIA8gBASJWCh1VcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXNwb25zZRI1CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3MiUAoRTGlzdEFnZW50c1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACInIKEkxpc3RBZ2VudHNSZXNwb25zZRIpCgZhZ2VudHMYASADKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhgKEHdhaXRpbmdfc2Vzc2lvbnMYAyABKAUy3gwKDlNlc3Npb25TZXJ2aWNlEnEKC09wZW5TZXNzaW9uEiYub2N0b3B1cy5zZXNzaW9uLnYxLk9wZW5TZXNzaW9uUmVxdWVzdBonLm9jdG9wdXMuc2Vzc2lvbi52MS5PcGVuU2Vzc2lvblJlc3BvbnNlIhGQAgKKtRgKCgIDBBIEZWRnZRKGAQoKR2V0U2Vzc2lvbhIlLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVzcG9uc2UiKZACAYq1GCIKBgMEBQYIAhIEZWRnZRIEY2hhdBIDYm90EgdhcmNoaXZlEogBChBMaXN0T3BlblNlc3Npb25zEisub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RPcGVuU2Vzc2lvbnNSZXF1ZXN0Giwub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RPcGVuU2Vzc2lvbnNSZXNwb25zZSIZkAIBirUYEgoEAwQFBhIEZWRnZRIEY2hhdBJ3CgxMaXN0U2Vzc2lvbnMSJy5vY3RvcHVzLnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVxdWVzdBooLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIUkAIBirUYDQoFAwQFBggSBGVkZ2USgAEKDlJlcXVlc3RIYW5kb2ZmEikub2N0b3B1cy5zZXNzaW9uLnYxLlJlcXVlc3RIYW5kb2ZmUmVxdWVzdBoqLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXN0SGFuZG9mZlJlc3BvbnNlIheQAgKKtRgQCgMDBAISBGVkZ2USA2JvdBJ2Cg1BY2NlcHRTZXNzaW9uEigub2N0b3B1cy5zZXNzaW9uLnYxLkFjY2VwdFNlc3Npb25SZXF1ZXN0Gikub2N0b3B1cy5zZXNzaW9uLnYxLkFjY2VwdFNlc3Npb25SZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJwCgtQaWNrU2Vzc2lvbhImLm9jdG9wdXMuc2Vzc2lvbi52MS5QaWNrU2Vzc2lvblJlcXVlc3QaJy5vY3RvcHVzLnNlc3Npb24udjEuUGlja1Nlc3Npb25SZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJwCgpFbmRTZXNzaW9uEiUub2N0b3B1cy5zZXNzaW9uLnYxLkVuZFNlc3Npb25SZXF1ZXN0GiYub2N0b3B1cy5zZXNzaW9uLnYxLkVuZFNlc3Npb25SZXNwb25zZSITkAICirUYDAoEAwQFBhIEZWRnZRJ5Cg5TZXRBZ2VudFN0YXR1cxIpLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXRBZ2VudFN0YXR1c1JlcXVlc3QaKi5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJnCghHZXRBZ2VudBIjLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRBZ2VudFJlcXVlc3QaJC5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXNwb25zZSIQkAIBirUYCQoBBRIEZWRnZRKHAQoSR2V0QWJzZW5jZVNldHRpbmdzEi0ub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFic2VuY2VTZXR0aW5nc1JlcXVlc3QaLi5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWJzZW5jZVNldHRpbmdzUmVzcG9uc2UiEpACAYq1GAsKAwUGCBIEZWRnZRKOAQoVVXBkYXRlQWJzZW5jZVNldHRpbmdzEjAub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZUFic2VuY2VTZXR0aW5nc1JlcXVlc3QaMS5vY3RvcHVzLnNlc3Npb24udjEuVXBkYXRlQWJzZW5jZVNldHRpbmdzUmVzcG9uc2UiEJACAoq1GAkKAQgSBGVkZ2USbgoKTGlzdEFnZW50cxIlLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVzcG9uc2UiEZACAYq1GAoKAgUGEgRlZGdlQsEBChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhNTZXNzaW9uU2VydmljZVByb3RvUAFaLm9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvc2Vzc2lvbi92MTtzZXNzaW9udjGqAhJPY3RvcHVzLlNlc3Npb24uVjHKAhJPY3RvcHVzXFNlc3Npb25cVjHiAh5PY3RvcHVzXFNlc3Npb25cVjFcR1BCTWV0YWRhdGHqAhRPY3RvcHVzOjpTZXNzaW9uOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
  * The channel through which the shopper arrived.
@@ -314,6 +314,48 @@ export const AcceptSessionResponseSchema: GenMessage<AcceptSessionResponse> = /*
   messageDesc(file_octopus_session_v1_session_service, 11);
 
 /**
+ * Chooses a session from the queue.
+ *
+ * @generated from message octopus.session.v1.PickSessionRequest
+ */
+export type PickSessionRequest = Message<"octopus.session.v1.PickSessionRequest"> & {
+  /**
+   * The session's id.
+   *
+   * @generated from field: int64 session_id = 1;
+   */
+  sessionId: bigint;
+};
+
+/**
+ * Describes the message octopus.session.v1.PickSessionRequest.
+ * Use `create(PickSessionRequestSchema)` to create a new message.
+ */
+export const PickSessionRequestSchema: GenMessage<PickSessionRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 12);
+
+/**
+ * The picked session.
+ *
+ * @generated from message octopus.session.v1.PickSessionResponse
+ */
+export type PickSessionResponse = Message<"octopus.session.v1.PickSessionResponse"> & {
+  /**
+   * The session, active.
+   *
+   * @generated from field: octopus.session.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.PickSessionResponse.
+ * Use `create(PickSessionResponseSchema)` to create a new message.
+ */
+export const PickSessionResponseSchema: GenMessage<PickSessionResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 13);
+
+/**
  * Ends a session.
  *
  * @generated from message octopus.session.v1.EndSessionRequest
@@ -332,7 +374,7 @@ export type EndSessionRequest = Message<"octopus.session.v1.EndSessionRequest"> 
  * Use `create(EndSessionRequestSchema)` to create a new message.
  */
 export const EndSessionRequestSchema: GenMessage<EndSessionRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 12);
+  messageDesc(file_octopus_session_v1_session_service, 14);
 
 /**
  * The ended session.
@@ -353,7 +395,7 @@ export type EndSessionResponse = Message<"octopus.session.v1.EndSessionResponse"
  * Use `create(EndSessionResponseSchema)` to create a new message.
  */
 export const EndSessionResponseSchema: GenMessage<EndSessionResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 13);
+  messageDesc(file_octopus_session_v1_session_service, 15);
 
 /**
  * Changes the caller's status.
@@ -374,7 +416,7 @@ export type SetAgentStatusRequest = Message<"octopus.session.v1.SetAgentStatusRe
  * Use `create(SetAgentStatusRequestSchema)` to create a new message.
  */
 export const SetAgentStatusRequestSchema: GenMessage<SetAgentStatusRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 14);
+  messageDesc(file_octopus_session_v1_session_service, 16);
 
 /**
  * The changed agent.
@@ -395,7 +437,7 @@ export type SetAgentStatusResponse = Message<"octopus.session.v1.SetAgentStatusR
  * Use `create(SetAgentStatusResponseSchema)` to create a new message.
  */
 export const SetAgentStatusResponseSchema: GenMessage<SetAgentStatusResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 15);
+  messageDesc(file_octopus_session_v1_session_service, 17);
 
 /**
  * A request for the caller as an agent.
@@ -410,7 +452,7 @@ export type GetAgentRequest = Message<"octopus.session.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 16);
+  messageDesc(file_octopus_session_v1_session_service, 18);
 
 /**
  * The caller as an agent.
@@ -431,7 +473,7 @@ export type GetAgentResponse = Message<"octopus.session.v1.GetAgentResponse"> & 
  * Use `create(GetAgentResponseSchema)` to create a new message.
  */
 export const GetAgentResponseSchema: GenMessage<GetAgentResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 17);
+  messageDesc(file_octopus_session_v1_session_service, 19);
 
 /**
  * What happens when all pages of an agent are closed or unreachable.
@@ -460,7 +502,7 @@ export type AbsenceSettings = Message<"octopus.session.v1.AbsenceSettings"> & {
  * Use `create(AbsenceSettingsSchema)` to create a new message.
  */
 export const AbsenceSettingsSchema: GenMessage<AbsenceSettings> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 18);
+  messageDesc(file_octopus_session_v1_session_service, 20);
 
 /**
  * A request for the shop's settings.
@@ -475,7 +517,7 @@ export type GetAbsenceSettingsRequest = Message<"octopus.session.v1.GetAbsenceSe
  * Use `create(GetAbsenceSettingsRequestSchema)` to create a new message.
  */
 export const GetAbsenceSettingsRequestSchema: GenMessage<GetAbsenceSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 19);
+  messageDesc(file_octopus_session_v1_session_service, 21);
 
 /**
  * The shop's settings.
@@ -496,7 +538,7 @@ export type GetAbsenceSettingsResponse = Message<"octopus.session.v1.GetAbsenceS
  * Use `create(GetAbsenceSettingsResponseSchema)` to create a new message.
  */
 export const GetAbsenceSettingsResponseSchema: GenMessage<GetAbsenceSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 20);
+  messageDesc(file_octopus_session_v1_session_service, 22);
 
 /**
  * New settings of the shop.
@@ -517,7 +559,7 @@ export type UpdateAbsenceSettingsRequest = Message<"octopus.session.v1.UpdateAbs
  * Use `create(UpdateAbsenceSettingsRequestSchema)` to create a new message.
  */
 export const UpdateAbsenceSettingsRequestSchema: GenMessage<UpdateAbsenceSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 21);
+  messageDesc(file_octopus_session_v1_session_service, 23);
 
 /**
  * The shop's settings after the change.
@@ -538,7 +580,7 @@ export type UpdateAbsenceSettingsResponse = Message<"octopus.session.v1.UpdateAb
  * Use `create(UpdateAbsenceSettingsResponseSchema)` to create a new message.
  */
 export const UpdateAbsenceSettingsResponseSchema: GenMessage<UpdateAbsenceSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 22);
+  messageDesc(file_octopus_session_v1_session_service, 24);
 
 /**
  * Selects a page of agents.
@@ -566,7 +608,7 @@ export type ListAgentsRequest = Message<"octopus.session.v1.ListAgentsRequest"> 
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 23);
+  messageDesc(file_octopus_session_v1_session_service, 25);
 
 /**
  * A page of agents.
@@ -601,7 +643,7 @@ export type ListAgentsResponse = Message<"octopus.session.v1.ListAgentsResponse"
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 24);
+  messageDesc(file_octopus_session_v1_session_service, 26);
 
 /**
  * Manages the life cycle of sessions: who takes part, who waits, who answers.
@@ -683,6 +725,21 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof AcceptSessionRequestSchema;
     output: typeof AcceptSessionResponseSchema;
+  },
+  /**
+   * Takes a waiting session out of the queue for the calling agent, who chose it: it is assigned and accepted in one
+   * step, and counts against the capacity as any other. Of several agents who pick the same session one gets it.
+   * Picking again what one has changes nothing; an offer to the caller is accepted.
+   *
+   * SESSION_STATE when a colleague was faster: `ErrorInfo.metadata["agent_id"]` says who has it. SESSION_ENDED when it
+   * has ended. AGENT_NOT_AVAILABLE when the caller is away or has no free place; busy agents may pick.
+   *
+   * @generated from rpc octopus.session.v1.SessionService.PickSession
+   */
+  pickSession: {
+    methodKind: "unary";
+    input: typeof PickSessionRequestSchema;
+    output: typeof PickSessionResponseSchema;
   },
   /**
    * Ends a session in which the caller takes part. Ending again changes nothing.
