@@ -30,10 +30,13 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def GetMe(
         self, request: pb.GetMeRequest, context: Context[pb.GetMeRequest, pb.GetMeResponse]
     ) -> pb.GetMeResponse:
-        """Return the caller."""
+        """Return the caller and the names of the shop."""
         caller = principal.current()
         user = await self._directory.find(caller.tenant_id, caller.user_id)
-        return pb.GetMeResponse(user=wire.user(user, unmasked=True))
+        shop = await self._directory.shop(caller.tenant_id)
+        return pb.GetMeResponse(
+            user=wire.user(user, unmasked=True), shop_name_zh=shop.name_zh, shop_name_en=shop.name_en
+        )
 
     async def GetUser(
         self, request: pb.GetUserRequest, context: Context[pb.GetUserRequest, pb.GetUserResponse]

@@ -11,7 +11,18 @@ from mesh.stores.postgres import Database
 from services.user import domain
 from services.user.credentials import store as credential_store
 from services.user.credentials.passwords import Passwords
-from services.user.domain import Action, AlreadyExists, CredentialsWrong, Kind, LogOutCause, Role, User, found
+from services.user.domain import (
+    Action,
+    AlreadyExists,
+    CredentialsWrong,
+    Kind,
+    LogOutCause,
+    NotFound,
+    Role,
+    Tenant,
+    User,
+    found,
+)
 from services.user.events import UserEvents
 from services.user.people.store import UserStore
 from services.user.tokens import revocation_store
@@ -60,6 +71,14 @@ class Directory:
         """Return a user of the shop."""
         async with self.db.tenant(tenant_id) as conn:
             return found(await self.users.user(conn, tenant_id, user_id))
+
+    async def shop(self, tenant_id: str) -> Tenant:
+        """Return the shop. Raise `NotFound`."""
+        async with self.db.tenant(tenant_id) as conn:
+            shop = await self.users.tenant(conn, tenant_id)
+        if shop is None:
+            raise NotFound("there is no such shop")
+        return shop
 
     async def page(self, tenant_id: str, *, after_id: int, limit: int, kind: int, tag: str) -> list[User]:
         """Return at most `limit` users after an id, oldest first."""

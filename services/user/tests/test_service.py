@@ -83,7 +83,9 @@ async def refusal(call: Awaitable[object]) -> Refused:
 
 
 async def test_a_token_of_the_service_opens_the_service(desk: Desk) -> None:
-    me = (await desk.served.users.GetMe(user_service_pb2.GetMeRequest(), metadata=desk.agent)).user
+    answer = await desk.served.users.GetMe(user_service_pb2.GetMeRequest(), metadata=desk.agent)
+    me = answer.user
+    assert (answer.shop_name_zh, answer.shop_name_en) == ("试衣间", "Fitting room")
     assert (me.id, me.display_name, me.kind) == (desk.agent_id, "小林", user_pb2.USER_KIND_STAFF)
     assert list(me.roles) == [options_pb2.ROLE_AGENT]
 

@@ -27,7 +27,7 @@ from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_opt
 from octopus.user.v1 import user_pb2 as octopus_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/user/v1/user_service.proto\x12\x0foctopus.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a octopus/options/v1/options.proto\x1a\x1aoctopus/user/v1/user.proto\"\x0e\n\x0cGetMeRequest\":\n\rGetMeResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"2\n\x0eGetUserRequest\x12 \n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x06userId\"<\n\x0fGetUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"\xb8\x01\n\x10ListUsersRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12\x37\n\x04kind\x18\x03 \x01(\x0e\x32\x19.octopus.user.v1.UserKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12\x19\n\x03tag\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x03tag\"h\n\x11ListUsersResponse\x12+\n\x05users\x18\x01 \x03(\x0b\x32\x15.octopus.user.v1.UserR\x05users\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc1\x03\n\x11\x43reateUserRequest\x12(\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x08\x18@R\trequestId\x12\x39\n\x04kind\x18\x02 \x01(\x0e\x32\x19.octopus.user.v1.UserKindB\n\xbaH\x07\x82\x01\x04\x18\x03\x18\x04R\x04kind\x12?\n\x0b\x65xternal_id\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._@-]{3,64}$R\nexternalId\x12\x30\n\x0c\x64isplay_name\x18\x04 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\x90\xb5\x18\x01R\x0b\x64isplayName\x12I\n\x05roles\x18\x05 \x03(\x0e\x32\x18.octopus.options.v1.RoleB\x19\xbaH\x16\x92\x01\x13\x08\x01\x10\x08\"\r\x82\x01\n\x18\x05\x18\x06\x18\x07\x18\x08\x18\tR\x05roles\x12*\n\x08password\x18\x06 \x01(\tB\x0e\xbaH\x07r\x05\x10\n\x18\x80\x01\x90\xb5\x18\x06R\x08password\x12\x36\n\x06scopes\x18\x07 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x10 \"\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$R\x06scopes\x12%\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00R\x08\x63\x61pacity\"?\n\x12\x43reateUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"\xad\x02\n\x11UpdateUserRequest\x12 \n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x06userId\x12\x35\n\x0c\x64isplay_name\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\x90\xb5\x18\x01H\x00R\x0b\x64isplayName\x88\x01\x01\x12\x1f\n\x08\x64isabled\x18\x03 \x01(\x08H\x01R\x08\x64isabled\x88\x01\x01\x12=\n\x05phone\x18\x04 \x01(\tB\"\xbaH\x1br\x19\x32\x17^(\\+[1-9][0-9]{6,14})?$\x90\xb5\x18\x02H\x02R\x05phone\x88\x01\x01\x12*\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00H\x03R\x08\x63\x61pacity\x88\x01\x01\x42\x0f\n\r_display_nameB\x0b\n\t_disabledB\x08\n\x06_phoneB\x0b\n\t_capacity\"?\n\x12UpdateUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"Z\n\x0eSetTagsRequest\x12 \n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x06userId\x12&\n\x04tags\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x32\x18\x01\"\x06r\x04\x10\x01\x18@R\x04tags\"<\n\x0fSetTagsResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"5\n\x11LogOutUserRequest\x12 \n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x06userId\"\x14\n\x12LogOutUserResponse\"Y\n\x13MergeVisitorRequest\x12\x42\n\x15visitor_refresh_token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x04\x90\xb5\x18\x06R\x13visitorRefreshToken\"A\n\x14MergeVisitorResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user2\xcb\x06\n\x0bUserService\x12]\n\x05GetMe\x12\x1d.octopus.user.v1.GetMeRequest\x1a\x1e.octopus.user.v1.GetMeResponse\"\x15\x90\x02\x01\x8a\xb5\x18\x0e\n\x06\x03\x04\x05\x06\x07\x08\x12\x04\x65\x64ge\x12j\n\x07GetUser\x12\x1f.octopus.user.v1.GetUserRequest\x1a .octopus.user.v1.GetUserResponse\"\x1c\x90\x02\x01\x8a\xb5\x18\x15\n\x04\x05\x06\x08\x02\x12\x04\x65\x64ge\x12\x07session\x12\x65\n\tListUsers\x12!.octopus.user.v1.ListUsersRequest\x1a\".octopus.user.v1.ListUsersResponse\"\x11\x90\x02\x01\x8a\xb5\x18\n\n\x02\x06\x08\x12\x04\x65\x64ge\x12g\n\nCreateUser\x12\".octopus.user.v1.CreateUserRequest\x1a#.octopus.user.v1.CreateUserResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x08\x12\x04\x65\x64ge\x12g\n\nUpdateUser\x12\".octopus.user.v1.UpdateUserRequest\x1a#.octopus.user.v1.UpdateUserResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x08\x12\x04\x65\x64ge\x12`\n\x07SetTags\x12\x1f.octopus.user.v1.SetTagsRequest\x1a .octopus.user.v1.SetTagsResponse\"\x12\x90\x02\x02\x8a\xb5\x18\x0b\n\x03\x05\x06\x08\x12\x04\x65\x64ge\x12g\n\nLogOutUser\x12\".octopus.user.v1.LogOutUserRequest\x1a#.octopus.user.v1.LogOutUserResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x08\x12\x04\x65\x64ge\x12m\n\x0cMergeVisitor\x12$.octopus.user.v1.MergeVisitorRequest\x1a%.octopus.user.v1.MergeVisitorResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x04\x12\x04\x65\x64geB\xa9\x01\n\x13\x63om.octopus.user.v1B\x10UserServiceProtoP\x01Z(octopus/contracts/octopus/user/v1;userv1\xaa\x02\x0fOctopus.User.V1\xca\x02\x0fOctopus\\User\\V1\xe2\x02\x1bOctopus\\User\\V1\\GPBMetadata\xea\x02\x11Octopus::User::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"octopus/user/v1/user_service.proto\x12\x0foctopus.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a octopus/options/v1/options.proto\x1a\x1aoctopus/user/v1/user.proto\"\x0e\n\x0cGetMeRequest\"~\n\rGetMeResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\x12 \n\x0cshop_name_zh\x18\x02 \x01(\tR\nshopNameZh\x12 \n\x0cshop_name_en\x18\x03 \x01(\tR\nshopNameEn\"2\n\x0eGetUserRequest\x12 \n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x06userId\"<\n\x0fGetUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"\xb8\x01\n\x10ListUsersRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\tpageToken\x12\x37\n\x04kind\x18\x03 \x01(\x0e\x32\x19.octopus.user.v1.UserKindB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12\x19\n\x03tag\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x03tag\"h\n\x11ListUsersResponse\x12+\n\x05users\x18\x01 \x03(\x0b\x32\x15.octopus.user.v1.UserR\x05users\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc1\x03\n\x11\x43reateUserRequest\x12(\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x08\x18@R\trequestId\x12\x39\n\x04kind\x18\x02 \x01(\x0e\x32\x19.octopus.user.v1.UserKindB\n\xbaH\x07\x82\x01\x04\x18\x03\x18\x04R\x04kind\x12?\n\x0b\x65xternal_id\x18\x03 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^[A-Za-z0-9._@-]{3,64}$R\nexternalId\x12\x30\n\x0c\x64isplay_name\x18\x04 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\x90\xb5\x18\x01R\x0b\x64isplayName\x12I\n\x05roles\x18\x05 \x03(\x0e\x32\x18.octopus.options.v1.RoleB\x19\xbaH\x16\x92\x01\x13\x08\x01\x10\x08\"\r\x82\x01\n\x18\x05\x18\x06\x18\x07\x18\x08\x18\tR\x05roles\x12*\n\x08password\x18\x06 \x01(\tB\x0e\xbaH\x07r\x05\x10\n\x18\x80\x01\x90\xb5\x18\x06R\x08password\x12\x36\n\x06scopes\x18\x07 \x03(\tB\x1e\xbaH\x1b\x92\x01\x18\x10 \"\x14r\x12\x32\x10^[a-z]+\\.[a-z]+$R\x06scopes\x12%\n\x08\x63\x61pacity\x18\x08 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00R\x08\x63\x61pacity\"?\n\x12\x43reateUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"\xad\x02\n\x11UpdateUserRequest\x12 \n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x06userId\x12\x35\n\x0c\x64isplay_name\x18\x02 \x01(\tB\r\xbaH\x06r\x04\x10\x01\x18@\x90\xb5\x18\x01H\x00R\x0b\x64isplayName\x88\x01\x01\x12\x1f\n\x08\x64isabled\x18\x03 \x01(\x08H\x01R\x08\x64isabled\x88\x01\x01\x12=\n\x05phone\x18\x04 \x01(\tB\"\xbaH\x1br\x19\x32\x17^(\\+[1-9][0-9]{6,14})?$\x90\xb5\x18\x02H\x02R\x05phone\x88\x01\x01\x12*\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x00H\x03R\x08\x63\x61pacity\x88\x01\x01\x42\x0f\n\r_display_nameB\x0b\n\t_disabledB\x08\n\x06_phoneB\x0b\n\t_capacity\"?\n\x12UpdateUserResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"Z\n\x0eSetTagsRequest\x12 \n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x06userId\x12&\n\x04tags\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x32\x18\x01\"\x06r\x04\x10\x01\x18@R\x04tags\"<\n\x0fSetTagsResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user\"5\n\x11LogOutUserRequest\x12 \n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00R\x06userId\"\x14\n\x12LogOutUserResponse\"Y\n\x13MergeVisitorRequest\x12\x42\n\x15visitor_refresh_token\x18\x01 \x01(\tB\x0e\xbaH\x07r\x05\x10\x01\x18\x80\x04\x90\xb5\x18\x06R\x13visitorRefreshToken\"A\n\x14MergeVisitorResponse\x12)\n\x04user\x18\x01 \x01(\x0b\x32\x15.octopus.user.v1.UserR\x04user2\xcb\x06\n\x0bUserService\x12]\n\x05GetMe\x12\x1d.octopus.user.v1.GetMeRequest\x1a\x1e.octopus.user.v1.GetMeResponse\"\x15\x90\x02\x01\x8a\xb5\x18\x0e\n\x06\x03\x04\x05\x06\x07\x08\x12\x04\x65\x64ge\x12j\n\x07GetUser\x12\x1f.octopus.user.v1.GetUserRequest\x1a .octopus.user.v1.GetUserResponse\"\x1c\x90\x02\x01\x8a\xb5\x18\x15\n\x04\x05\x06\x08\x02\x12\x04\x65\x64ge\x12\x07session\x12\x65\n\tListUsers\x12!.octopus.user.v1.ListUsersRequest\x1a\".octopus.user.v1.ListUsersResponse\"\x11\x90\x02\x01\x8a\xb5\x18\n\n\x02\x06\x08\x12\x04\x65\x64ge\x12g\n\nCreateUser\x12\".octopus.user.v1.CreateUserRequest\x1a#.octopus.user.v1.CreateUserResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x08\x12\x04\x65\x64ge\x12g\n\nUpdateUser\x12\".octopus.user.v1.UpdateUserRequest\x1a#.octopus.user.v1.UpdateUserResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x08\x12\x04\x65\x64ge\x12`\n\x07SetTags\x12\x1f.octopus.user.v1.SetTagsRequest\x1a .octopus.user.v1.SetTagsResponse\"\x12\x90\x02\x02\x8a\xb5\x18\x0b\n\x03\x05\x06\x08\x12\x04\x65\x64ge\x12g\n\nLogOutUser\x12\".octopus.user.v1.LogOutUserRequest\x1a#.octopus.user.v1.LogOutUserResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x08\x12\x04\x65\x64ge\x12m\n\x0cMergeVisitor\x12$.octopus.user.v1.MergeVisitorRequest\x1a%.octopus.user.v1.MergeVisitorResponse\"\x10\x90\x02\x02\x8a\xb5\x18\t\n\x01\x04\x12\x04\x65\x64geB\xa9\x01\n\x13\x63om.octopus.user.v1B\x10UserServiceProtoP\x01Z(octopus/contracts/octopus/user/v1;userv1\xaa\x02\x0fOctopus.User.V1\xca\x02\x0fOctopus\\User\\V1\xe2\x02\x1bOctopus\\User\\V1\\GPBMetadata\xea\x02\x11Octopus::User::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -96,35 +96,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMEREQUEST']._serialized_start=146
   _globals['_GETMEREQUEST']._serialized_end=160
   _globals['_GETMERESPONSE']._serialized_start=162
-  _globals['_GETMERESPONSE']._serialized_end=220
-  _globals['_GETUSERREQUEST']._serialized_start=222
-  _globals['_GETUSERREQUEST']._serialized_end=272
-  _globals['_GETUSERRESPONSE']._serialized_start=274
-  _globals['_GETUSERRESPONSE']._serialized_end=334
-  _globals['_LISTUSERSREQUEST']._serialized_start=337
-  _globals['_LISTUSERSREQUEST']._serialized_end=521
-  _globals['_LISTUSERSRESPONSE']._serialized_start=523
-  _globals['_LISTUSERSRESPONSE']._serialized_end=627
-  _globals['_CREATEUSERREQUEST']._serialized_start=630
-  _globals['_CREATEUSERREQUEST']._serialized_end=1079
-  _globals['_CREATEUSERRESPONSE']._serialized_start=1081
-  _globals['_CREATEUSERRESPONSE']._serialized_end=1144
-  _globals['_UPDATEUSERREQUEST']._serialized_start=1147
-  _globals['_UPDATEUSERREQUEST']._serialized_end=1448
-  _globals['_UPDATEUSERRESPONSE']._serialized_start=1450
-  _globals['_UPDATEUSERRESPONSE']._serialized_end=1513
-  _globals['_SETTAGSREQUEST']._serialized_start=1515
-  _globals['_SETTAGSREQUEST']._serialized_end=1605
-  _globals['_SETTAGSRESPONSE']._serialized_start=1607
-  _globals['_SETTAGSRESPONSE']._serialized_end=1667
-  _globals['_LOGOUTUSERREQUEST']._serialized_start=1669
-  _globals['_LOGOUTUSERREQUEST']._serialized_end=1722
-  _globals['_LOGOUTUSERRESPONSE']._serialized_start=1724
-  _globals['_LOGOUTUSERRESPONSE']._serialized_end=1744
-  _globals['_MERGEVISITORREQUEST']._serialized_start=1746
-  _globals['_MERGEVISITORREQUEST']._serialized_end=1835
-  _globals['_MERGEVISITORRESPONSE']._serialized_start=1837
-  _globals['_MERGEVISITORRESPONSE']._serialized_end=1902
-  _globals['_USERSERVICE']._serialized_start=1905
-  _globals['_USERSERVICE']._serialized_end=2748
+  _globals['_GETMERESPONSE']._serialized_end=288
+  _globals['_GETUSERREQUEST']._serialized_start=290
+  _globals['_GETUSERREQUEST']._serialized_end=340
+  _globals['_GETUSERRESPONSE']._serialized_start=342
+  _globals['_GETUSERRESPONSE']._serialized_end=402
+  _globals['_LISTUSERSREQUEST']._serialized_start=405
+  _globals['_LISTUSERSREQUEST']._serialized_end=589
+  _globals['_LISTUSERSRESPONSE']._serialized_start=591
+  _globals['_LISTUSERSRESPONSE']._serialized_end=695
+  _globals['_CREATEUSERREQUEST']._serialized_start=698
+  _globals['_CREATEUSERREQUEST']._serialized_end=1147
+  _globals['_CREATEUSERRESPONSE']._serialized_start=1149
+  _globals['_CREATEUSERRESPONSE']._serialized_end=1212
+  _globals['_UPDATEUSERREQUEST']._serialized_start=1215
+  _globals['_UPDATEUSERREQUEST']._serialized_end=1516
+  _globals['_UPDATEUSERRESPONSE']._serialized_start=1518
+  _globals['_UPDATEUSERRESPONSE']._serialized_end=1581
+  _globals['_SETTAGSREQUEST']._serialized_start=1583
+  _globals['_SETTAGSREQUEST']._serialized_end=1673
+  _globals['_SETTAGSRESPONSE']._serialized_start=1675
+  _globals['_SETTAGSRESPONSE']._serialized_end=1735
+  _globals['_LOGOUTUSERREQUEST']._serialized_start=1737
+  _globals['_LOGOUTUSERREQUEST']._serialized_end=1790
+  _globals['_LOGOUTUSERRESPONSE']._serialized_start=1792
+  _globals['_LOGOUTUSERRESPONSE']._serialized_end=1812
+  _globals['_MERGEVISITORREQUEST']._serialized_start=1814
+  _globals['_MERGEVISITORREQUEST']._serialized_end=1903
+  _globals['_MERGEVISITORRESPONSE']._serialized_start=1905
+  _globals['_MERGEVISITORRESPONSE']._serialized_end=1970
+  _globals['_USERSERVICE']._serialized_start=1973
+  _globals['_USERSERVICE']._serialized_end=2816
 # @@protoc_insertion_point(module_scope)

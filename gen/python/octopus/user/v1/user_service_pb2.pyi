@@ -44,6 +44,12 @@ class GetMeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_FIELD_NUMBER: _builtins.int
+    SHOP_NAME_ZH_FIELD_NUMBER: _builtins.int
+    SHOP_NAME_EN_FIELD_NUMBER: _builtins.int
+    shop_name_zh: _builtins.str
+    """The shop's name in Chinese."""
+    shop_name_en: _builtins.str
+    """The shop's name in English."""
     @_builtins.property
     def user(self) -> _user_pb2.User:
         """The caller; the telephone number is not masked."""
@@ -52,10 +58,12 @@ class GetMeResponse(_message.Message):
         self,
         *,
         user: _user_pb2.User | None = ...,
+        shop_name_zh: _builtins.str = ...,
+        shop_name_en: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shop_name_en", b"shop_name_en", "shop_name_zh", b"shop_name_zh", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

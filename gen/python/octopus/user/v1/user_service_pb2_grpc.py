@@ -82,7 +82,7 @@ class UserServiceServicer:
     """
 
     def GetMe(self, request, context):
-        """Returns the caller.
+        """Returns the caller, and what the caller's shop is called.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,7 +17,7 @@ class UserServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetMeRequest, _user_service_pb2.GetMeResponse]
-    """Returns the caller."""
+    """Returns the caller, and what the caller's shop is called."""
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_service_pb2.GetUserResponse]
     """Returns one user. NOT_FOUND when it is of another shop."""
     ListUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListUsersRequest, _user_service_pb2.ListUsersResponse]
@@ -50,7 +50,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.GetMeRequest,
         context: _aio.ServicerContext[_user_service_pb2.GetMeRequest, _user_service_pb2.GetMeResponse],
     ) -> _abc.Awaitable[_user_service_pb2.GetMeResponse]:
-        """Returns the caller."""
+        """Returns the caller, and what the caller's shop is called."""
 
     @_abc_1.abstractmethod
     def GetUser(

@@ -1,0 +1,1 @@
+"""Canned replies: texts that agents send often, shared by a shop or a person's own."""
