@@ -2,17 +2,21 @@
 
 import { Keyring } from "@octopus/core/tokens";
 import { useSignal, useSignalEffect } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 
 import { AwayBanner } from "./absence";
 import { AccountDialog } from "./account";
+import { Alerts } from "./alerts";
+import { AlertsDialog } from "./alertsettings";
 import { Bar } from "./bar";
 import { ConversationColumn } from "./conversation";
+import { CannedManager } from "./cannedmanager";
 import { CustomerColumn } from "./customer";
 import { Inbox } from "./inbox";
 import { onKeys } from "./keys";
 import { Announcements, Banner, Notices } from "./notices";
 import { now } from "./now";
+import { Palette } from "./palette";
 import { customerName } from "./shown";
 import { SignIn } from "./signin";
 import { words } from "./words";
@@ -56,14 +60,23 @@ export function App() {
 function WorkspacePage({ workspace }: { workspace: Workspace }) {
   const help = useRef<HTMLDialogElement>(null);
   const account = useRef<HTMLDialogElement>(null);
+  const calls = useRef<HTMLDialogElement>(null);
+  const palette = useRef<HTMLDialogElement>(null);
+  const open = {
+    alerts: () => calls.current?.showModal(),
+    account: () => account.current?.showModal(),
+    help: () => help.current?.showModal(),
+    palette: () => palette.current?.showModal(),
+  };
+  const alerts = useMemo(() => new Alerts(workspace), [workspace]);
   useTitle(workspace);
-  useEffect(() => onKeys(workspace, () => help.current?.showModal()), [workspace]);
+  useEffect(() => alerts.start(), [alerts]);
+  useEffect(() => onKeys(workspace, open), [workspace]);
   return (
     <div class={`workspace show-${workspace.pane.value}`}>
       <Bar
         workspace={workspace}
-        onHelp={() => help.current?.showModal()}
-        onAccount={() => account.current?.showModal()}
+        open={open}
       />
       <Banner workspace={workspace} />
       <AwayBanner workspace={workspace} />
@@ -74,6 +87,9 @@ function WorkspacePage({ workspace }: { workspace: Workspace }) {
       </div>
       <Notices workspace={workspace} />
       <Announcements workspace={workspace} />
+      <Palette dialog={palette} workspace={workspace} open={open} />
+      <CannedManager workspace={workspace} />
+      <AlertsDialog dialog={calls} alerts={alerts} />
       <AccountDialog dialog={account} workspace={workspace} />
       <dialog ref={help} class="dialog" aria-labelledby="help-title" data-testid="help">
         <h2 id="help-title">{words.value.keysTitle}</h2>

@@ -16,12 +16,12 @@ const STATUSES = [
 
 interface BarProps {
   workspace: Workspace;
-  onHelp: () => void;
-  onAccount: () => void;
+  /** Opens the dialogs of the page. */
+  open: Record<"help" | "alerts" | "account" | "palette", () => void>;
 }
 
 /** The bar. */
-export function Bar({ workspace, onHelp, onAccount }: BarProps) {
+export function Bar({ workspace, open }: BarProps) {
   const text = words.value;
   const agent = workspace.agent.value;
   const status = STATUSES.find(([, value]) => value === agent?.status)?.[0] ?? "away";
@@ -67,10 +67,16 @@ export function Bar({ workspace, onHelp, onAccount }: BarProps) {
       <Colleagues workspace={workspace} />
       <span class="gap" />
       <button type="button" class="plain language" onClick={switchLanguage} data-testid="language">{text.otherLanguage}</button>
-      <button type="button" class="plain wide-only" aria-label={text.help} title={`${text.help} (?)`} onClick={onHelp}>
+      <button type="button" class="plain" aria-label={text.palette.title} title={`${text.palette.title} (Ctrl+K)`} onClick={open.palette} data-testid="palette-open">
+        <Icon name="search" />
+      </button>
+      <button type="button" class="plain wide-only" aria-label={text.help} title={`${text.help} (?)`} onClick={open.help}>
         <Icon name="help" />
       </button>
-      <button type="button" class="plain" aria-label={text.account.open} title={text.account.open} onClick={onAccount} data-testid="account">
+      <button type="button" class="plain" aria-label={text.alerts.open} title={text.alerts.open} onClick={open.alerts} data-testid="alerts">
+        <Icon name="bell" />
+      </button>
+      <button type="button" class="plain" aria-label={text.account.open} title={text.account.open} onClick={open.account} data-testid="account">
         <Icon name="person" />
       </button>
       <button type="button" class="plain" aria-label={text.logOut} title={text.logOut} onClick={() => void workspace.logOut()} data-testid="log-out">

@@ -1,4 +1,4 @@
-// The reply, the internal note, and the edit of what was said.
+// The reply, the internal note, and the edit of what was said; canned replies go into each of them.
 
 import { type Signal, useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
@@ -9,9 +9,11 @@ import { insertInto } from "@octopus/core/emoji";
 import { EmojiButton } from "@octopus/core/menu";
 import { About, brief } from "@octopus/core/quoted";
 import { byteLength, LONGEST_TEXT } from "@octopus/core/text";
+import { askToEnd } from "./commands";
 import type { Workspace } from "./workspace";
 import { Icon } from "./icons";
 import { isNarrow } from "./screen";
+import { useShortcut } from "./shortcut";
 import { isNote, nameOf } from "./shown";
 import { type Words, words } from "./words";
 
@@ -37,6 +39,7 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
   const written = texts[mode];
   const box = useRef<HTMLTextAreaElement>(null);
   const over = useComputed(() => byteLength(written.value) - LONGEST_TEXT);
+  const shortcut = useShortcut({ workspace, conversation, field: box, onText: (all) => (written.value = all) });
 
   useEffect(() => {
     // On a telephone the keyboard would cover what one came to read.
@@ -76,6 +79,7 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
     const line = editing.peek();
     const quotedSeq = quoting.peek()?.message.seq ?? 0n;
     written.value = "";
+    shortcut.close();
     if (line) {
       editing.value = null;
       if (said !== textOf(line.message)) workspace.link.edit(line, said);
@@ -86,9 +90,29 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
     }
     box.current?.focus();
   };
+  const sendAndEnd = () => {
+    const said = written.peek().trim();
+    if (over.peek() > 0) return;
+    // Without a last word for the customer, ending asks first as ever.
+    if (mode !== "reply" || said === "") return askToEnd();
+    const quotedSeq = quoting.peek()?.message.seq ?? 0n;
+    written.value = "";
+    quoting.value = null;
+    shortcut.close();
+    void workspace.sendAndEnd(conversation, said, quotedSeq);
+  };
+  useEffect(() => {
+    workspace.composer.value = { insert: shortcut.insert, sendAndEnd };
+    return () => (workspace.composer.value = null);
+  }, [conversation, mode]);
   const onKeyDown = (event: KeyboardEvent) => {
     // While Chinese is being composed, Enter picks a candidate.
     const composing = event.isComposing || event.keyCode === 229;
+    if (!composing && shortcut.onKey(event)) {
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     if (event.key === "Escape" && !composing && (editing.peek() || quoting.peek())) {
       event.preventDefault();
       event.stopPropagation();
@@ -96,7 +120,8 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
     }
     if (event.key !== "Enter" || event.shiftKey || composing) return;
     event.preventDefault();
-    send();
+    if ((event.ctrlKey || event.metaKey) && mode === "reply") sendAndEnd();
+    else send();
   };
   const placeholder = mode === "note" ? text.placeholderNote : isNarrow.value ? text.placeholderShort : text.placeholder;
   return (
@@ -107,6 +132,7 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
         <button type="button" aria-pressed={mode !== "note"} onClick={() => write("reply")} data-testid="mode-reply">{text.reply}</button>
         <button type="button" aria-pressed={mode === "note"} onClick={() => write("note")} data-testid="mode-note">{text.note}</button>
       </div>
+      {shortcut.list}
       <div class="compose">
         <EmojiButton label={text.emoji} onPick={(emoji) => (written.value = insertInto(box.current!, emoji))} />
         <textarea
@@ -117,15 +143,29 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
           placeholder={placeholder}
           aria-label={mode === "note" ? text.note : text.placeholderShort}
           aria-invalid={over.value > 0}
+          {...shortcut.aria}
           enterkeyhint="send"
           onInput={(event) => {
             written.value = event.currentTarget.value;
+            shortcut.look();
             // Nobody but colleagues learns of a note.
             if (mode === "reply" && written.peek() !== "") workspace.link.type(id);
           }}
           onKeyDown={onKeyDown}
+          onClick={shortcut.look}
+          onBlur={shortcut.close}
           data-testid="agent-input"
         />
+        <button
+          type="button"
+          class="plain"
+          aria-label={text.canned.title}
+          title={`${text.canned.title} (/)`}
+          onClick={shortcut.openAll}
+          data-testid="canned-open"
+        >
+          <Icon name="bolt" />
+        </button>
         <button
           type="button"
           class="primary send"

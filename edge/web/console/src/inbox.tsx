@@ -1,4 +1,4 @@
-// The left column: offers, conversations, and what ended.
+// The left column: the agent's own conversations, who waits in the shop, and what ended.
 
 import { AgentStatus, type Session } from "@octopus/contracts/octopus/session/v1/session_pb";
 
@@ -6,29 +6,134 @@ import { isRecalled, textOf } from "@octopus/core/content";
 import { language } from "@octopus/core/language";
 import type { Conversation } from "@octopus/core/conversation";
 import { clip, clock } from "@octopus/core/text";
-import type { Workspace } from "./workspace";
 import { OfferCountdown } from "./absence";
-import { Avatar } from "./icons";
+import { waitsSince } from "./answering";
+import type { Tab, Workspace } from "./workspace";
+import { Avatar, Icon } from "./icons";
 import { now } from "./now";
-import { changeText, customerName, endText, handoffText, isNote, kindOf, since } from "./shown";
+import { changeText, customerName, endText, handoffText, isNote, kindOf, since, sinceMs } from "./shown";
+import { urgencyOf } from "./unanswered";
+import { WaitingList } from "./waiting";
 import { type Words, words } from "./words";
 
 // More than a preview shows on any screen.
 const LONGEST_PREVIEW = 120;
+const TABS: readonly Tab[] = ["mine", "waiting", "ended"];
 
 /** The whole column. */
 export function Inbox({ workspace }: { workspace: Workspace }) {
   const text = words.value;
-  const empty = workspace.offers.value.length + workspace.active.value.length === 0;
   return (
     <nav class="inbox" aria-label={text.inbox}>
-      <div class="list">
-        <Section title={text.offers} conversations={workspace.offers.value} workspace={workspace} lively />
-        <Section title={text.active} conversations={workspace.active.value} workspace={workspace} />
-        {empty && (workspace.ready.value ? <Nothing workspace={workspace} /> : <Skeleton />)}
-        <Section title={text.ended} conversations={workspace.ended.value} workspace={workspace} />
+      <div class="inbox-head">
+        <Tabs workspace={workspace} />
+        <Filter workspace={workspace} />
+      </div>
+      <div class="list" data-tab={workspace.tab.value}>
+        {workspace.tab.value === "waiting" ? (
+          <WaitingList workspace={workspace} />
+        ) : workspace.tab.value === "ended" ? (
+          <Ended workspace={workspace} />
+        ) : (
+          <Mine workspace={workspace} />
+        )}
       </div>
     </nav>
+  );
+}
+
+function Tabs({ workspace }: { workspace: Workspace }) {
+  const text = words.value;
+  const counts = {
+    mine: workspace.offers.value.length + workspace.active.value.length,
+    waiting: workspace.waiting.value,
+    ended: 0,
+  };
+  const calling = { mine: workspace.offers.value.length + workspace.unread.value > 0, waiting: false, ended: false };
+  return (
+    <div class="tabs" role="group" aria-label={text.tabs.label}>
+      {TABS.map((tab) => (
+        <button
+          key={tab}
+          type="button"
+          class={calling[tab] && workspace.tab.value !== tab ? "calling" : ""}
+          aria-pressed={workspace.tab.value === tab}
+          onClick={() => (workspace.tab.value = tab)}
+          data-testid={`tab-${tab}`}
+        >
+          {text.tabs[tab]}
+          {counts[tab] > 0 && <span class="tab-count"> {counts[tab]}</span>}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+function Filter({ workspace }: { workspace: Workspace }) {
+  const text = words.value;
+  const clear = () => {
+    workspace.filter.value = "";
+    document.querySelector<HTMLElement>("[data-testid=filter]")?.focus();
+  };
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (event.key !== "Escape" || event.isComposing || workspace.filter.peek() === "") return;
+    event.stopPropagation();
+    clear();
+  };
+  return (
+    <div class="filter">
+      <Icon name="search" />
+      <input
+        type="text"
+        enterkeyhint="search"
+        value={workspace.filter.value}
+        placeholder={text.filter}
+        aria-label={text.filter}
+        maxLength={100}
+        onInput={(event) => (workspace.filter.value = event.currentTarget.value)}
+        onKeyDown={onKeyDown}
+        data-testid="filter"
+      />
+      {workspace.filter.value !== "" && (
+        <button type="button" class="plain" aria-label={text.clearFilter} onClick={clear}>
+          <Icon name="close" />
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Mine({ workspace }: { workspace: Workspace }) {
+  const text = words.value;
+  const offers = workspace.offers.value.filter((one) => matches(one, workspace.filter.value, text));
+  const active = workspace.active.value.filter((one) => matches(one, workspace.filter.value, text));
+  if (workspace.offers.value.length + workspace.active.value.length === 0) {
+    return workspace.ready.value ? <Nothing workspace={workspace} /> : <Skeleton />;
+  }
+  if (offers.length + active.length === 0) return <p class="none" role="status">{text.noMatch}</p>;
+  return (
+    <>
+      <Section title={text.offers} conversations={offers} workspace={workspace} lively />
+      <Section title={text.active} conversations={active} workspace={workspace} />
+    </>
+  );
+}
+
+function Ended({ workspace }: { workspace: Workspace }) {
+  const text = words.value;
+  const ended = workspace.ended.value.filter((one) => matches(one, workspace.filter.value, text));
+  if (ended.length > 0) return <Section title={text.ended} conversations={ended} workspace={workspace} />;
+  return (
+    <p class="none" role="status">{workspace.ended.value.length > 0 ? text.noMatch : text.noEnded}</p>
+  );
+}
+
+function matches(conversation: Conversation, sought: string, text: Words): boolean {
+  const wanted = sought.trim().toLowerCase();
+  if (wanted === "") return true;
+  const name = customerName(conversation.session.value, text);
+  return [name, ...conversation.lines.value.map((line) => textOf(line.message))].some((one) =>
+    one.toLowerCase().includes(wanted),
   );
 }
 
@@ -117,9 +222,24 @@ function Item({ conversation, workspace }: { conversation: Conversation; workspa
   );
 }
 
-function When({ conversation, session, words: text }: { conversation: Conversation; session: Session; words: Words }) {
+interface WhenProps {
+  conversation: Conversation;
+  session: Session;
+  words: Words;
+}
+
+/** How long the customer waits, or when something was said last. */
+function When({ conversation, session, words: text }: WhenProps) {
   if (session.endedAt) return <time>{clock(session.endedAt, language.value)}</time>;
   if (!session.acceptedAt) return <time class="waited">{text.waited(since(session.handoffAt, now.value))}</time>;
+  const unanswered = waitsSince(conversation);
+  if (unanswered !== undefined) {
+    return (
+      <time class={`unanswered ${urgencyOf(now.value - unanswered)}`} data-testid="unanswered">
+        {text.unanswered(sinceMs(unanswered, now.value))}
+      </time>
+    );
+  }
   return <time>{clock(conversation.lines.value.at(-1)?.message.sentAt ?? session.acceptedAt, language.value)}</time>;
 }
 
@@ -154,6 +274,7 @@ function Nothing({ workspace }: { workspace: Workspace }) {
     </div>
   );
 }
+
 
 function Skeleton() {
   return (

@@ -1,11 +1,13 @@
 // The keyboard, where no field has it.
 
+import { tinykeys } from "tinykeys";
+
 import type { Workspace } from "./workspace";
 import { isNarrow } from "./screen";
 
 /** Listen to the keys until the returned function is called. */
-export function onKeys(workspace: Workspace, help: () => void): () => void {
-  const items = () => [...document.querySelectorAll<HTMLElement>("[data-testid=inbox-item]")];
+export function onKeys(workspace: Workspace, open: { help: () => void; palette: () => void }): () => void {
+  const items = () => [...document.querySelectorAll<HTMLElement>("[data-testid=inbox-item], [data-testid=pick]")];
 
   const move = (step: 1 | -1) => {
     const all = items();
@@ -43,8 +45,12 @@ export function onKeys(workspace: Workspace, help: () => void): () => void {
         const [first] = workspace.offers.peek();
         if (first) void workspace.accept(first.session.peek());
       },
+      1: () => (workspace.tab.value = "mine"),
+      2: () => (workspace.tab.value = "waiting"),
+      3: () => (workspace.tab.value = "ended"),
+      "/": () => document.querySelector<HTMLElement>("[data-testid=filter]")?.focus(),
       r: () => document.querySelector<HTMLElement>("[data-testid=agent-input]")?.focus(),
-      "?": help,
+      "?": open.help,
     }[event.key];
     if (!act) return;
     // The arrows scroll a conversation that has the focus.
@@ -52,6 +58,16 @@ export function onKeys(workspace: Workspace, help: () => void): () => void {
     event.preventDefault();
     act();
   };
+  const onPalette = (event: KeyboardEvent) => {
+    event.preventDefault();
+    // Over another dialog it would act on what cannot be seen.
+    if (!document.querySelector("dialog[open]")) open.palette();
+  };
+  // From everywhere, also while a reply is being written.
+  const stop = tinykeys(window, { "$mod+k": onPalette }, { ignore: () => false });
   window.addEventListener("keydown", onKeyDown);
-  return () => window.removeEventListener("keydown", onKeyDown);
+  return () => {
+    stop();
+    window.removeEventListener("keydown", onKeyDown);
+  };
 }

@@ -4,8 +4,8 @@ import { useComputed } from "@preact/signals";
 
 import { now } from "./now";
 import { customerName } from "./shown";
-import { words } from "./words";
-import type { Workspace } from "./workspace";
+import { type Words, words } from "./words";
+import type { Notice, Workspace } from "./workspace";
 
 /** Says that the connection is away, or that a message has gone unanswered for too long. */
 export function Banner({ workspace }: { workspace: Workspace }) {
@@ -39,13 +39,19 @@ export function Notices({ workspace }: { workspace: Workspace }) {
     <div class="notice-place" role="alert">
       {notice && (
         <p class="notice" data-testid="notice">
-          {typeof notice === "string" ? words.value[notice] : words.value.troubles[notice.trouble]}
-          {typeof notice !== "string" && notice.retryAfterS > 0 && ` ${words.value.retryAfter(notice.retryAfterS)}`}
+          {noticeText(notice, words.value)}
           <button type="button" class="link" onClick={() => (workspace.notice.value = null)}>{words.value.dismiss}</button>
         </p>
       )}
     </div>
   );
+}
+
+function noticeText(notice: Notice, text: Words): string {
+  if (typeof notice === "string") return text[notice];
+  if ("taken" in notice) return notice.taken ? text.pickTakenBy(notice.taken) : text.pickTaken;
+  const again = notice.retryAfterS > 0 ? ` ${text.retryAfter(notice.retryAfterS)}` : "";
+  return text.troubles[notice.trouble] + again;
 }
 
 /** Tells those who listen instead of look that somebody waits. */

@@ -140,7 +140,12 @@ export function momentOf(at: Timestamp | undefined, language: Language): string 
 
 /** How long ago something was: "0:42", "12:05", "1:02:09". */
 export function since(at: Timestamp | undefined, now: number): string {
-  const seconds = at ? Math.max(0, Math.floor((now - timestampMs(at)) / 1000)) : 0;
+  return sinceMs(at ? timestampMs(at) : now, now);
+}
+
+/** How long ago something was, given in milliseconds since the epoch. */
+export function sinceMs(at: number, now: number): string {
+  const seconds = Math.max(0, Math.floor((now - at) / 1000));
   const two = (value: number) => `${value}`.padStart(2, "0");
   const hours = Math.floor(seconds / 3600);
   const rest = `${hours > 0 ? two(Math.floor(seconds / 60) % 60) : Math.floor(seconds / 60)}:${two(seconds % 60)}`;

@@ -7,30 +7,58 @@ import { SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
 import { type Agent, AgentStatus, type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 
-import { type Failure, failureOf, openApi, type PersonalApi, personalApi } from "@octopus/core/api";
+import { type Failure, failureOf, metadataOf, openApi, type PersonalApi, personalApi, reasonOf } from "@octopus/core/api";
+import { cannedApi } from "@octopus/core/canned";
 import { type Conversation, isOpen } from "@octopus/core/conversation";
 import { Drafts } from "@octopus/core/drafts";
 import { Link } from "@octopus/core/link";
+import { languageOf } from "@octopus/core/locale";
 import { presenceApi } from "@octopus/core/presence";
 import { lasting, ofTab } from "@octopus/core/storage";
 import type { Keyring } from "@octopus/core/tokens";
 import { userApi } from "@octopus/core/users";
+import { lastAt, stored, waitsSince } from "./answering";
+import { CannedReplies, type Entry } from "./canned";
 import { History } from "./history";
+import { Queue } from "./queue";
 import { isNote } from "./shown";
+import { longestFirst } from "./unanswered";
 
 /** Which column a narrow screen shows. */
 export type Pane = "inbox" | "conversation" | "customer";
 
+/** Which list the inbox shows. */
+export type Tab = "mine" | "waiting" | "ended";
+
 /** What the page tells the agent for a moment. */
-export type Notice = Failure | "lost" | "recallTooLate" | "recallFailed" | "editFailed";
+export type Notice =
+  | Failure
+  | { taken: string }
+  | "lost"
+  | "recallTooLate"
+  | "recallFailed"
+  | "editFailed"
+  | "pickAway"
+  | "pickNoPlace"
+  | "notEnded";
+
+/** The reply that is being written, for those who reach it from elsewhere on the page. */
+export interface Reply {
+  insert: (entry: Entry) => void;
+  sendAndEnd: () => void;
+}
 
 /** Why nobody is logged in any more. */
 export type Leaving = "asked" | "expired" | "disabled" | "revoked";
 
 const QUEUE_EVERY_MS = 10_000;
+// While the agent looks at the waiting list.
+const WAITING_EVERY_MS = 2_000;
 const ENDED_SHOWN = 20;
 // The last lines of an ended session are changes of its state; what was said stands before them.
 const GLANCE = 6;
+// A reply that is not stored by then leaves the session open.
+const STORED_WITHIN_MS = 10_000;
 const NOTICE_LASTS_MS = 6_000;
 const AGENT = "agent:";
 
@@ -40,6 +68,8 @@ export class Workspace {
   readonly users: ReturnType<typeof userApi>;
   readonly link: Link;
   readonly presence: ReturnType<typeof presenceApi>;
+  readonly queue: Queue;
+  readonly canned: CannedReplies;
   readonly name: string;
   readonly tenant: string;
 
@@ -50,11 +80,18 @@ export class Workspace {
   /** False until the first list of sessions came. */
   readonly ready = signal(false);
   readonly notice = signal<Notice | null>(null);
+  /** The reply that is being written; null while there is none. */
+  readonly composer = signal<Reply | null>(null);
+  /** Whether the canned replies are being edited. */
+  readonly managing = signal(false);
   /** Id of the session that is open on the page; 0 for none. */
   readonly selectedId = signal(0n);
   /** The session to which the way back from a former one leads; 0 for none. */
   readonly cameFrom = signal(0n);
   readonly pane = signal<Pane>("inbox");
+  readonly tab = signal<Tab>("mine");
+  /** What the agent looks for in the lists; empty shows all. */
+  readonly filter = signal("");
   /** Sessions with something in the air, so that a button is not pressed twice. */
   readonly busy = signal<ReadonlySet<bigint>>(new Set());
   /** Up to where the agent has read each session. */
@@ -66,8 +103,13 @@ export class Workspace {
   );
   /** Offers, the one that waits longest first. */
   readonly offers = computed(() => this.inState(SessionState.ASSIGNED).sort(by((session) => session.handoffAt)));
-  /** Sessions in which the agent talks, in the order they began: the list does not jump under the hand. */
-  readonly active = computed(() => this.inState(SessionState.ACTIVE).sort(by((session) => session.acceptedAt)));
+  /** Sessions in which the agent talks: the customer who has waited longest for an answer first. */
+  readonly active = computed(() =>
+    this.inState(SessionState.ACTIVE)
+      .map((one) => ({ one, since: waitsSince(one), lastAt: lastAt(one) }))
+      .sort(longestFirst)
+      .map(({ one }) => one),
+  );
   /** Sessions that ended, the last first. */
   readonly ended = computed(() =>
     this.inState(SessionState.ENDED)
@@ -85,7 +127,10 @@ export class Workspace {
   private readonly seenKey: string;
   private readonly openKey: string;
   private readonly stopWatching: (() => void)[] = [];
+  /** What the shop is called; empty until it is known. */
+  private shop = { zh: "", en: "" };
   private queueTimer = 0;
+  private waitingTimer = 0;
   private noticeTimer = 0;
 
   constructor(
@@ -98,6 +143,12 @@ export class Workspace {
     this.users = userApi(origin, keyring);
     this.link = new Link(origin, keyring, this.api);
     this.presence = presenceApi(origin, keyring);
+    this.queue = new Queue(this.api);
+    this.canned = new CannedReplies(cannedApi(origin, keyring), this.link.userId, (session) => ({
+      customer: session.customerName,
+      agent: this.name,
+      shop: this.shop[languageOf(session.locale)],
+    }));
     this.name = keyring.kept?.displayName ?? "";
     this.tenant = keyring.kept?.note ?? "";
     this.seenKey = `octopus:seen:${this.link.userId}`;
@@ -132,6 +183,12 @@ export class Workspace {
         if (change?.kind === "edit") this.tell("editFailed");
         else if (change) this.tell(change.reason === Reason.TOO_LATE ? "recallTooLate" : "recallFailed");
       }),
+      effect(() => {
+        window.clearInterval(this.waitingTimer);
+        if (this.tab.value !== "waiting") return;
+        this.waitingTimer = window.setInterval(() => void this.refreshWaiting(), WAITING_EVERY_MS);
+        void this.refreshWaiting();
+      }),
     );
     this.queueTimer = window.setInterval(() => void this.refreshQueue(), QUEUE_EVERY_MS);
   }
@@ -140,6 +197,7 @@ export class Workspace {
   stop(): void {
     for (const stop of this.stopWatching) stop();
     window.clearInterval(this.queueTimer);
+    window.clearInterval(this.waitingTimer);
     window.clearTimeout(this.noticeTimer);
     this.link.stop();
   }
@@ -234,12 +292,50 @@ export class Workspace {
     });
   }
 
+  /** Take a session out of the queue and show it; tell who was faster when somebody was. */
+  async pick(session: Session): Promise<void> {
+    await this.attempt(session.id, async () => {
+      try {
+        const response = await this.api.session.pickSession({ sessionId: session.id });
+        if (response.session) this.link.learn(response.session);
+        this.queue.drop(session.id);
+        this.tab.value = "mine";
+        this.select(session.id);
+        // The beginning of the conversation was said before this page followed it.
+        const conversation = this.link.conversations.peek().get(session.id);
+        if (conversation) void this.historyOf(conversation).open();
+      } catch (error) {
+        const notice = await this.refusedPick(error);
+        if (!notice) throw error;
+        this.tell(notice);
+      }
+    });
+    await this.refreshWaiting();
+  }
+
   /** End a session. */
   async end(session: Session): Promise<void> {
     await this.attempt(session.id, async () => {
       const response = await this.api.session.endSession({ sessionId: session.id });
       if (response.session) this.link.learn(response.session);
     });
+  }
+
+  /** Send a last reply, and end the session once it is stored. */
+  async sendAndEnd(conversation: Conversation, reply: string, quotedSeq: bigint): Promise<void> {
+    const session = conversation.session.peek();
+    const sent = this.link.say(session.id, reply, quotedSeq);
+    if (!(await stored(conversation, sent, STORED_WITHIN_MS))) return this.tell("notEnded");
+    await this.end(session);
+  }
+
+  /** Read the canned replies again when they are not fresh. */
+  async refreshCanned(): Promise<void> {
+    try {
+      await this.canned.refresh();
+    } catch (error) {
+      this.tell(failureOf(error));
+    }
   }
 
   /** Set the agent's own status. */
@@ -277,6 +373,24 @@ export class Workspace {
     }
   }
 
+  private async refusedPick(error: unknown): Promise<Notice | undefined> {
+    if (reasonOf(error) === Reason.AGENT_NOT_AVAILABLE) {
+      await this.refreshQueue();
+      return this.agent.peek()?.status === AgentStatus.AWAY ? "pickAway" : "pickNoPlace";
+    }
+    const agentId = metadataOf(error).get("agent_id");
+    if (agentId === undefined) return undefined;
+    const { agents } = await this.api.session.listAgents({ pageSize: 200 }).catch(() => ({ agents: [] as Agent[] }));
+    return { taken: agents.find(({ userId }) => `${userId}` === agentId)?.displayName ?? "" };
+  }
+
+  private async refreshWaiting(): Promise<void> {
+    if (document.hidden || this.link.state.peek() !== "online") return;
+    // The banner tells of a broken connection; the list comes again with the next round.
+    await this.queue.refresh().catch(() => undefined);
+    if (this.queue.ready.peek()) this.waiting.value = this.queue.sessions.peek().length;
+  }
+
   /** After each connection: what happened to sessions while nobody listened. */
   private async catchUp(): Promise<void> {
     try {
@@ -296,6 +410,9 @@ export class Workspace {
       this.forgetOldMarks();
       this.ready.value = true;
       await Promise.all(this.ended.peek().map((one) => this.glance(one)));
+      await this.canned.refresh();
+      const me = await this.users.getMe({});
+      this.shop = { zh: me.shopNameZh, en: me.shopNameEn };
     } catch (error) {
       this.tell(failureOf(error));
     }

@@ -103,6 +103,27 @@ export function reasonOf(error: unknown): Reason {
   return name && name in Reason ? Reason[name as keyof typeof Reason] : Reason.UNSPECIFIED;
 }
 
+/** What an error says besides its reason, e.g. who has a session; see the method's contract for the keys. */
+export function metadataOf(error: unknown): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
+  const detail = detailOf(error, "google.rpc.ErrorInfo");
+  const reader = new BinaryReader(detail ?? new Uint8Array());
+  while (reader.pos < reader.len) {
+    const [field, wireType] = reader.tag();
+    // `metadata` is the third field of ErrorInfo, a map: each entry has a key and a value.
+    if (field === 3 && wireType === WireType.LengthDelimited) {
+      const entry = new BinaryReader(reader.bytes());
+      const pair = ["", ""];
+      while (entry.pos < entry.len) {
+        const [place] = entry.tag();
+        pair[place - 1] = entry.string();
+      }
+      found.set(pair[0]!, pair[1]!);
+    } else reader.skip(wireType, field);
+  }
+  return found;
+}
+
 function retryAfter(error: unknown): number {
   const detail = detailOf(error, "google.rpc.RetryInfo");
   // `retry_delay` is the only field of RetryInfo.

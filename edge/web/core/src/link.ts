@@ -181,9 +181,12 @@ export class Link {
   /** Whether a message is the person's own. */
   readonly mine = (message: Message): boolean => message.sender?.userId === this.userId && this.userId !== 0n;
 
-  /** Say something, perhaps with a quote: it is shown at once, and sent until it is acknowledged. */
-  say(sessionId: bigint, text: string, quotedSeq = 0n): void {
-    this.postNew(sessionId, { case: "text", value: create(TextSchema, { text }) }, quotedSeq);
+  /**
+   * Say something, perhaps with a quote: it is shown at once, and sent until it is acknowledged. Return the client's id
+   * of the message.
+   */
+  say(sessionId: bigint, text: string, quotedSeq = 0n): string {
+    return this.postNew(sessionId, { case: "text", value: create(TextSchema, { text }) }, quotedSeq);
   }
 
   /** Write an internal note, in the same way. */
@@ -225,9 +228,11 @@ export class Link {
     this.receipts.note(sessionId, seq, seq);
   }
 
-  private postNew(sessionId: bigint, kind: Content["kind"], quotedSeq = 0n): void {
+  private postNew(sessionId: bigint, kind: Content["kind"], quotedSeq = 0n): string {
     const content = create(ContentSchema, { kind });
-    this.post(create(PostMessageSchema, { sessionId, clientMessageId: crypto.randomUUID(), content, quotedSeq }));
+    const clientMessageId = crypto.randomUUID();
+    this.post(create(PostMessageSchema, { sessionId, clientMessageId, content, quotedSeq }));
+    return clientMessageId;
   }
 
   private post(post: PostMessage): void {
