@@ -53,6 +53,7 @@ CODES: Final[dict[pb.Reason.ValueType, grpc.StatusCode]] = {
     pb.REASON_STORAGE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     pb.REASON_TOO_LATE: grpc.StatusCode.FAILED_PRECONDITION,
     pb.REASON_TOKEN_REVOKED: grpc.StatusCode.UNAUTHENTICATED,
+    pb.REASON_SENSITIVE_WORD: grpc.StatusCode.INVALID_ARGUMENT,
 }
 
 # The reason of a status without `ErrorInfo`: it comes from the gRPC core or from Envoy, not from a servicer.

@@ -22,6 +22,9 @@ from services.chat.presence import PresenceClient, PresenceReporter
 from services.chat.registry import ConnectionRegistry
 from services.chat.relay_servicer import RelayServicer
 from services.chat.rooms import SWEEP_S
+from services.chat.screening.lists import REFRESH_S, WordLists
+from services.chat.screening.moderation import ModerationClient
+from services.chat.screening.screen import Screen, hear_changes
 from services.chat.servicer import ChatServicer
 from services.chat.sessions import SessionClient
 from services.chat.store import Receipts
@@ -43,9 +46,13 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     )
     history = HistoryClient(member.channel("archive"))
     first_posts = FirstPosts(bus, extent, history, window=window_of(LOG))
+    ids = await member.ids()
+    word_lists = WordLists(ModerationClient(member.channel("moderation")))
+    await hear_changes(bus, word_lists)
+    screen = Screen(word_lists, bus, ids, timeout=config.publish_timeout_s)
     conversation = Conversation(
         registry,
-        Posting(bus, await member.ids(), first_posts, EarlierMessages(bus, history), timeout=config.publish_timeout_s),
+        Posting(bus, ids, first_posts, EarlierMessages(bus, history), screen, timeout=config.publish_timeout_s),
         Receipts(await member.valkey()),
         bus,
         burst=config.rate_burst,
@@ -63,10 +70,14 @@ async def app(member: Member, config: ChatConfig) -> AsyncIterator[None]:
     member.spawn("watch connections", streams.watch())
     member.spawn("report presence", presence.run())
     member.periodic("close idle rooms", registry.rooms.sweep, every=SWEEP_S)
+    member.periodic("old word lists", word_lists.refresh, every=REFRESH_S)
     member.on_stop(streams.drain)
     member.on_stop(relay.drain)
     await member.serve(
         lambda server: chat_service_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server),
         lambda server: relay_service_pb2_grpc.add_RelayServiceServicer_to_server(relay, server),
     )
-    yield
+    try:
+        yield
+    finally:
+        await word_lists.close()

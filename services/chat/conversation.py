@@ -19,6 +19,7 @@ from services.chat.connection import Connection
 from services.chat.domain import (
     ChatError,
     NotYourTurn,
+    SensitiveText,
     SessionOver,
     Speaker,
     TooLate,
@@ -80,7 +81,7 @@ class Conversation:
             else:
                 session = await self._session(principal, post.session_id, connection)
             return await self._post(principal, session, post, connection)
-        except (NotYourTurn, SessionOver, UnknownSession, UnknownMessage, TooLate):
+        except (NotYourTurn, SensitiveText, SessionOver, UnknownSession, UnknownMessage, TooLate):
             # What is new may not be said here any more; what is stored already is acknowledged as it was.
             again = await self._posting.acknowledge_again(principal, session, post)
             if again is None:

@@ -22,6 +22,7 @@ class ChatError(Exception):
         ├── TooLate             TOO_LATE
         ├── TooFast             RATE_LIMITED
         ├── LogMoved            VERSION_CONFLICT
+        ├── SensitiveText       SENSITIVE_WORD
         └── OutOfOrder          PROTOCOL
     """
 
@@ -78,6 +79,12 @@ class LogMoved(ChatError):
     """The session's log has entries that the sender had not seen."""
 
     reason = "VERSION_CONFLICT"
+
+
+class SensitiveText(ChatError):
+    """The text has a word that the shop does not allow."""
+
+    reason = "SENSITIVE_WORD"
 
 
 class OutOfOrder(ChatError):

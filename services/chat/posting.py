@@ -18,6 +18,7 @@ from services.chat.domain import LogMoved, Speaker, check_may_note, check_may_sp
 from services.chat.earlier import EarlierMessages
 from services.chat.first_posts import FirstPosts
 from services.chat.room import participation
+from services.chat.screening.screen import Screen
 
 _SENDER_KINDS = {
     Speaker.CUSTOMER: message_pb2.SENDER_KIND_CUSTOMER,
@@ -99,12 +100,20 @@ class Posting:
     """Puts messages into the log."""
 
     def __init__(
-        self, log: Log, ids: Ids, first_posts: FirstPosts, earlier: EarlierMessages, *, timeout: float
+        self,
+        log: Log,
+        ids: Ids,
+        first_posts: FirstPosts,
+        earlier: EarlierMessages,
+        screen: Screen,
+        *,
+        timeout: float,
     ) -> None:
         self._log = log
         self._ids = ids
         self._first_posts = first_posts
         self._earlier = earlier
+        self._screen = screen
         self._timeout = timeout
 
     async def post(
@@ -150,8 +159,9 @@ class Posting:
         message.client_message_id = post.client_message_id
         message.sent_at.seconds, message.sent_at.nanos = divmod(time.time_ns(), 1_000_000_000)
         message.sender.CopyFrom(sender_of(principal))
-        message.content.CopyFrom(with_fallback(post.content, session.locale))
-        if has_words(post.content):
+        content = await self._screen.checked(session, speaker, message, post.content)
+        message.content.CopyFrom(with_fallback(content, session.locale))
+        if has_words(content):
             message.quoted_seq = post.quoted_seq
         subject = f"log.{session.tenant_id}.{session.id}"
         if own_posts is not None:

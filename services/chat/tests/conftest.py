@@ -46,10 +46,13 @@ from services.chat.posting import Posting
 from services.chat.registry import ConnectionRegistry
 from services.chat.relay_servicer import RelayServicer
 from services.chat.rooms import SWEEP_S
+from services.chat.screening.lists import WordLists
+from services.chat.screening.screen import Screen, hear_changes
 from services.chat.servicer import ChatServicer
 from services.chat.sessions import SessionClient
 from services.chat.store import Receipts
 from services.chat.streams import Streams
+from services.chat.tests.known_words import KnownWords
 
 TENANT = "chat-tests"
 _session_ids = itertools.count(int(time.time() * 1000))
@@ -234,6 +237,7 @@ class Chat:
     revocations: Revocations
     history: KnownHistory
     first_posts: list[FirstPosts]
+    words: KnownWords
     bus: Bus
     stack: AsyncExitStack
 
@@ -286,6 +290,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             connect(platform.nats_url, "session", tls=Identity(platform.identity, "session").client_context)
         )
         history = KnownHistory()
+        words = KnownWords()
         sessions = KnownSessions(bus)  # type: ignore[abstract]  # answers what chat asks, and UNIMPLEMENTED otherwise
         session_address = await stack.enter_async_context(
             serving(
@@ -322,6 +327,9 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
                 tail_memory_bytes=config.resume_memory_bytes,
             )
             chat_bus.on_reconnect(registry.repair)
+            word_lists = WordLists(words)
+            stack.push_async_callback(word_lists.close)
+            await hear_changes(chat_bus, word_lists)
             conversation = Conversation(
                 registry,
                 Posting(
@@ -329,6 +337,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
                     Ids(),
                     first_posts[-1],
                     EarlierMessages(chat_bus, history),
+                    Screen(word_lists, chat_bus, Ids(), timeout=config.publish_timeout_s),
                     timeout=config.publish_timeout_s,
                 ),
                 Receipts(valkey),
@@ -370,6 +379,7 @@ async def running(platform: Platform, instances: int = 1, **settings: Any) -> As
             revocations,
             history,
             first_posts,
+            words,
             bus,
             stack,
         )

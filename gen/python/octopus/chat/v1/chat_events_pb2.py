@@ -22,12 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from octopus.chat.v1 import frame_pb2 as octopus_dot_chat_dot_v1_dot_frame__pb2
 from octopus.chat.v1 import message_pb2 as octopus_dot_chat_dot_v1_dot_message__pb2
+from octopus.moderation.v1 import words_pb2 as octopus_dot_moderation_dot_v1_dot_words__pb2
 from octopus.session.v1 import session_pb2 as octopus_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!octopus/chat/v1/chat_events.proto\x12\x0foctopus.chat.v1\x1a\x1boctopus/chat/v1/frame.proto\x1a\x1doctopus/chat/v1/message.proto\x1a octopus/session/v1/session.proto\"\xc3\x01\n\x08LogEntry\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.MessageR\x07message\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x1f\n\x0b\x63ustomer_id\x18\x03 \x01(\x03R\ncustomerId\x12\x45\n\rsession_state\x18\x04 \x01(\x0e\x32 .octopus.session.v1.SessionStateR\x0csessionState\"{\n\x06Signal\x12\x31\n\x06typing\x18\x01 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00R\x06typing\x12\x34\n\x07receipt\x18\x02 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00R\x07receiptB\x08\n\x06signalB\xa8\x01\n\x13\x63om.octopus.chat.v1B\x0f\x43hatEventsProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!octopus/chat/v1/chat_events.proto\x12\x0foctopus.chat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1boctopus/chat/v1/frame.proto\x1a\x1doctopus/chat/v1/message.proto\x1a!octopus/moderation/v1/words.proto\x1a octopus/session/v1/session.proto\"\xc3\x01\n\x08LogEntry\x12\x32\n\x07message\x18\x01 \x01(\x0b\x32\x18.octopus.chat.v1.MessageR\x07message\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x1f\n\x0b\x63ustomer_id\x18\x03 \x01(\x03R\ncustomerId\x12\x45\n\rsession_state\x18\x04 \x01(\x0e\x32 .octopus.session.v1.SessionStateR\x0csessionState\"{\n\x06Signal\x12\x31\n\x06typing\x18\x01 \x01(\x0b\x32\x17.octopus.chat.v1.TypingH\x00R\x06typing\x12\x34\n\x07receipt\x18\x02 \x01(\x0b\x32\x18.octopus.chat.v1.ReceiptH\x00R\x07receiptB\x08\n\x06signal\"\xb8\x02\n\nWordsFound\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x03R\x07\x65ventId\x12;\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x1b\n\ttenant_id\x18\x03 \x01(\tR\x08tenantId\x12\x1d\n\nsession_id\x18\x04 \x01(\x03R\tsessionId\x12\x1f\n\x0b\x63ustomer_id\x18\x05 \x01(\x03R\ncustomerId\x12\x17\n\x07user_id\x18\x06 \x01(\x03R\x06userId\x12*\n\x11\x63lient_message_id\x18\x07 \x01(\tR\x0f\x63lientMessageId\x12\x30\n\x05words\x18\x08 \x03(\x0b\x32\x1a.octopus.chat.v1.FoundWordR\x05words\"v\n\tFoundWord\x12\x12\n\x04word\x18\x01 \x01(\tR\x04word\x12\x1a\n\x08\x63\x61tegory\x18\x02 \x01(\tR\x08\x63\x61tegory\x12\x39\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32!.octopus.moderation.v1.WordActionR\x06\x61\x63tionB\xa8\x01\n\x13\x63om.octopus.chat.v1B\x0f\x43hatEventsProtoP\x01Z(octopus/contracts/octopus/chat/v1;chatv1\xaa\x02\x0fOctopus.Chat.V1\xca\x02\x0fOctopus\\Chat\\V1\xe2\x02\x1bOctopus\\Chat\\V1\\GPBMetadata\xea\x02\x11Octopus::Chat::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +37,12 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'octopus.chat.v1.chat_events
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023com.octopus.chat.v1B\017ChatEventsProtoP\001Z(octopus/contracts/octopus/chat/v1;chatv1\252\002\017Octopus.Chat.V1\312\002\017Octopus\\Chat\\V1\342\002\033Octopus\\Chat\\V1\\GPBMetadata\352\002\021Octopus::Chat::V1'
-  _globals['_LOGENTRY']._serialized_start=149
-  _globals['_LOGENTRY']._serialized_end=344
-  _globals['_SIGNAL']._serialized_start=346
-  _globals['_SIGNAL']._serialized_end=469
+  _globals['_LOGENTRY']._serialized_start=217
+  _globals['_LOGENTRY']._serialized_end=412
+  _globals['_SIGNAL']._serialized_start=414
+  _globals['_SIGNAL']._serialized_end=537
+  _globals['_WORDSFOUND']._serialized_start=540
+  _globals['_WORDSFOUND']._serialized_end=852
+  _globals['_FOUNDWORD']._serialized_start=854
+  _globals['_FOUNDWORD']._serialized_end=972
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,14 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from octopus.chat.v1 import frame_pb2 as _frame_pb2
 from octopus.chat.v1 import message_pb2 as _message_pb2
+from octopus.moderation.v1 import words_pb2 as _words_pb2
 from octopus.session.v1 import session_pb2 as _session_pb2
 import builtins as _builtins
 import sys
@@ -89,3 +93,89 @@ class Signal(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_signal) -> _WhichOneofReturnType_signal | None: ...
 
 Global___Signal: _TypeAlias = Signal  # noqa: Y015
+
+@_typing.final
+class WordsFound(_message.Message):
+    """Sensitive words were found in a text that somebody sent. Published as event.chat.<tenant>.<session id>, before the
+    text is stored or refused, once for each message of an author's side.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    OCCURRED_AT_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    event_id: _builtins.int
+    """Unique, grows with time."""
+    tenant_id: _builtins.str
+    """The shop."""
+    session_id: _builtins.int
+    """The session."""
+    customer_id: _builtins.int
+    """The session's customer."""
+    user_id: _builtins.int
+    """Who sent the text."""
+    client_message_id: _builtins.str
+    """The sender's own id for the message."""
+    @_builtins.property
+    def occurred_at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def words(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundWord]:
+        """The words, without the rest of the text. At most 20, each once."""
+
+    def __init__(
+        self,
+        *,
+        event_id: _builtins.int = ...,
+        occurred_at: _timestamp_pb2.Timestamp | None = ...,
+        tenant_id: _builtins.str = ...,
+        session_id: _builtins.int = ...,
+        customer_id: _builtins.int = ...,
+        user_id: _builtins.int = ...,
+        client_message_id: _builtins.str = ...,
+        words: _abc.Iterable[Global___FoundWord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_at", b"occurred_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_message_id", b"client_message_id", "customer_id", b"customer_id", "event_id", b"event_id", "occurred_at", b"occurred_at", "session_id", b"session_id", "tenant_id", b"tenant_id", "user_id", b"user_id", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WordsFound: _TypeAlias = WordsFound  # noqa: Y015
+
+@_typing.final
+class FoundWord(_message.Message):
+    """A sensitive word that was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORD_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    word: _builtins.str
+    """The word as the list has it."""
+    category: _builtins.str
+    """The category it comes from; empty for the shop's own list."""
+    action: _words_pb2.WordAction.ValueType
+    """What was done about it."""
+    def __init__(
+        self,
+        *,
+        word: _builtins.str = ...,
+        category: _builtins.str = ...,
+        action: _words_pb2.WordAction.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "category", b"category", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundWord: _TypeAlias = FoundWord  # noqa: Y015

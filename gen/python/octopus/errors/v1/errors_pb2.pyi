@@ -85,6 +85,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The time in which this was possible has passed: a message is recalled within 2 minutes, and not edited after it was
     recalled.
     """
+    REASON_SENSITIVE_WORD: _Reason.ValueType  # 27
+    """The text has a word that the shop does not allow. Nothing was stored; send it without the word."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call or a frame was refused."""
@@ -146,4 +148,6 @@ REASON_TOO_LATE: Reason.ValueType  # 26
 """The time in which this was possible has passed: a message is recalled within 2 minutes, and not edited after it was
 recalled.
 """
+REASON_SENSITIVE_WORD: Reason.ValueType  # 27
+"""The text has a word that the shop does not allow. Nothing was stored; send it without the word."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

@@ -4,10 +4,14 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Receipt, Typing } from "./frame_pb";
 import { file_octopus_chat_v1_frame } from "./frame_pb";
 import type { Message as Message$1 } from "./message_pb";
 import { file_octopus_chat_v1_message } from "./message_pb";
+import type { WordAction } from "../../moderation/v1/words_pb";
+import { file_octopus_moderation_v1_words } from "../../moderation/v1/words_pb";
 import type { SessionState } from "../../session/v1/session_pb";
 import { file_octopus_session_v1_session } from "../../session/v1/session_pb";
 import type { Message } from "@bufbuild/protobuf";
@@ -16,7 +20,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/chat/v1/chat_events.proto.
  */
 export const file_octopus_chat_v1_chat_events: GenFile = /*@__PURE__*/
-  fileDesc("CiFvY3RvcHVzL2NoYXQvdjEvY2hhdF9ldmVudHMucHJvdG8SD29jdG9wdXMuY2hhdC52MSKWAQoITG9nRW50cnkSKQoHbWVzc2FnZRgBIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlEhEKCXRlbmFudF9pZBgCIAEoCRITCgtjdXN0b21lcl9pZBgDIAEoAxI3Cg1zZXNzaW9uX3N0YXRlGAQgASgOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZSJqCgZTaWduYWwSKQoGdHlwaW5nGAEgASgLMhcub2N0b3B1cy5jaGF0LnYxLlR5cGluZ0gAEisKB3JlY2VpcHQYAiABKAsyGC5vY3RvcHVzLmNoYXQudjEuUmVjZWlwdEgAQggKBnNpZ25hbEKoAQoTY29tLm9jdG9wdXMuY2hhdC52MUIPQ2hhdEV2ZW50c1Byb3RvUAFaKG9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvY2hhdC92MTtjaGF0djGqAg9PY3RvcHVzLkNoYXQuVjHKAg9PY3RvcHVzXENoYXRcVjHiAhtPY3RvcHVzXENoYXRcVjFcR1BCTWV0YWRhdGHqAhFPY3RvcHVzOjpDaGF0OjpWMWIGcHJvdG8z", [file_octopus_chat_v1_frame, file_octopus_chat_v1_message, file_octopus_session_v1_session]);
+  fileDesc("CiFvY3RvcHVzL2NoYXQvdjEvY2hhdF9ldmVudHMucHJvdG8SD29jdG9wdXMuY2hhdC52MSKWAQoITG9nRW50cnkSKQoHbWVzc2FnZRgBIAEoCzIYLm9jdG9wdXMuY2hhdC52MS5NZXNzYWdlEhEKCXRlbmFudF9pZBgCIAEoCRITCgtjdXN0b21lcl9pZBgDIAEoAxI3Cg1zZXNzaW9uX3N0YXRlGAQgASgOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZSJqCgZTaWduYWwSKQoGdHlwaW5nGAEgASgLMhcub2N0b3B1cy5jaGF0LnYxLlR5cGluZ0gAEisKB3JlY2VpcHQYAiABKAsyGC5vY3RvcHVzLmNoYXQudjEuUmVjZWlwdEgAQggKBnNpZ25hbCLiAQoKV29yZHNGb3VuZBIQCghldmVudF9pZBgBIAEoAxIvCgtvY2N1cnJlZF9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJdGVuYW50X2lkGAMgASgJEhIKCnNlc3Npb25faWQYBCABKAMSEwoLY3VzdG9tZXJfaWQYBSABKAMSDwoHdXNlcl9pZBgGIAEoAxIZChFjbGllbnRfbWVzc2FnZV9pZBgHIAEoCRIpCgV3b3JkcxgIIAMoCzIaLm9jdG9wdXMuY2hhdC52MS5Gb3VuZFdvcmQiXgoJRm91bmRXb3JkEgwKBHdvcmQYASABKAkSEAoIY2F0ZWdvcnkYAiABKAkSMQoGYWN0aW9uGAMgASgOMiEub2N0b3B1cy5tb2RlcmF0aW9uLnYxLldvcmRBY3Rpb25CqAEKE2NvbS5vY3RvcHVzLmNoYXQudjFCD0NoYXRFdmVudHNQcm90b1ABWihvY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL2NoYXQvdjE7Y2hhdHYxqgIPT2N0b3B1cy5DaGF0LlYxygIPT2N0b3B1c1xDaGF0XFYx4gIbT2N0b3B1c1xDaGF0XFYxXEdQQk1ldGFkYXRh6gIRT2N0b3B1czo6Q2hhdDo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_octopus_chat_v1_frame, file_octopus_chat_v1_message, file_octopus_moderation_v1_words, file_octopus_session_v1_session]);
 
 /**
  * One entry of the durable log. Subject `log.<tenant>.<session id>` in the stream LOG; NATS republishes each
@@ -98,4 +102,110 @@ export type Signal = Message<"octopus.chat.v1.Signal"> & {
  */
 export const SignalSchema: GenMessage<Signal> = /*@__PURE__*/
   messageDesc(file_octopus_chat_v1_chat_events, 1);
+
+/**
+ * Sensitive words were found in a text that somebody sent. Published as event.chat.<tenant>.<session id>, before the
+ * text is stored or refused, once for each message of an author's side.
+ *
+ * @generated from message octopus.chat.v1.WordsFound
+ */
+export type WordsFound = Message<"octopus.chat.v1.WordsFound"> & {
+  /**
+   * Unique, grows with time.
+   *
+   * @generated from field: int64 event_id = 1;
+   */
+  eventId: bigint;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp occurred_at = 2;
+   */
+  occurredAt?: Timestamp | undefined;
+
+  /**
+   * The shop.
+   *
+   * @generated from field: string tenant_id = 3;
+   */
+  tenantId: string;
+
+  /**
+   * The session.
+   *
+   * @generated from field: int64 session_id = 4;
+   */
+  sessionId: bigint;
+
+  /**
+   * The session's customer.
+   *
+   * @generated from field: int64 customer_id = 5;
+   */
+  customerId: bigint;
+
+  /**
+   * Who sent the text.
+   *
+   * @generated from field: int64 user_id = 6;
+   */
+  userId: bigint;
+
+  /**
+   * The sender's own id for the message.
+   *
+   * @generated from field: string client_message_id = 7;
+   */
+  clientMessageId: string;
+
+  /**
+   * The words, without the rest of the text. At most 20, each once.
+   *
+   * @generated from field: repeated octopus.chat.v1.FoundWord words = 8;
+   */
+  words: FoundWord[];
+};
+
+/**
+ * Describes the message octopus.chat.v1.WordsFound.
+ * Use `create(WordsFoundSchema)` to create a new message.
+ */
+export const WordsFoundSchema: GenMessage<WordsFound> = /*@__PURE__*/
+  messageDesc(file_octopus_chat_v1_chat_events, 2);
+
+/**
+ * A sensitive word that was found.
+ *
+ * @generated from message octopus.chat.v1.FoundWord
+ */
+export type FoundWord = Message<"octopus.chat.v1.FoundWord"> & {
+  /**
+   * The word as the list has it.
+   *
+   * @generated from field: string word = 1;
+   */
+  word: string;
+
+  /**
+   * The category it comes from; empty for the shop's own list.
+   *
+   * @generated from field: string category = 2;
+   */
+  category: string;
+
+  /**
+   * What was done about it.
+   *
+   * @generated from field: octopus.moderation.v1.WordAction action = 3;
+   */
+  action: WordAction;
+};
+
+/**
+ * Describes the message octopus.chat.v1.FoundWord.
+ * Use `create(FoundWordSchema)` to create a new message.
+ */
+export const FoundWordSchema: GenMessage<FoundWord> = /*@__PURE__*/
+  messageDesc(file_octopus_chat_v1_chat_events, 3);
 

@@ -1,0 +1,1 @@
+"""Measurements of chat; nothing here runs in the service."""

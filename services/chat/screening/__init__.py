@@ -1,0 +1,1 @@
+"""Screens texts for a shop's sensitive words before they are stored."""
