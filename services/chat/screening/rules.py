@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import accumulate
 from typing import Final
 
 from services.chat.screening.folding import fold
-from services.chat.screening.word_list import Hit, Word, WordList
+from services.chat.screening.word_list import Word, WordList
 
 # Words of one message that are recorded.
 MOST_FOUND: Final = 20
@@ -66,7 +67,7 @@ class Rules:
             hits += self.base.find(text, folded, self.categories)
         if not hits:
             return Verdict((), text)
-        found = {self._found(hit) for hit in hits}
+        found = {self._found(word) for word in {hit.word for hit in hits}}
         spans = [(hit.start, hit.end) for hit in hits if self._action(hit.word.key) is Action.MASK]
         strictest_first = sorted(found, key=lambda each: (-each.action, each.category, each.word))
         return Verdict(tuple(strictest_first[:MOST_FOUND]), masked(text, spans))
@@ -75,9 +76,8 @@ class Rules:
         own = _OWN.get(key)
         return self.categories[key] if own is None else own
 
-    def _found(self, hit: Hit) -> Found:
-        key = hit.word.key
-        return Found(hit.word.text, "" if key in _OWN else key, self._action(key))
+    def _found(self, word: Word) -> Found:
+        return Found(word.text, "" if word.key in _OWN else word.key, self._action(word.key))
 
 
 def own_words(words: Iterable[tuple[str, Action]]) -> WordList:
@@ -92,9 +92,10 @@ def base_words(words: Mapping[str, Iterable[str]]) -> WordList:
 
 def masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
     """Return a text with `*` for each character of the spans that is no space."""
-    characters = list(text)
+    # How many spans begin less how many end before each character: spans may be many, and overlap.
+    edges = [0] * (len(text) + 1)
     for start, end in spans:
-        for index in range(start, end):
-            if not characters[index].isspace():
-                characters[index] = "*"
-    return "".join(characters)
+        edges[start] += 1
+        edges[end] -= 1
+    depths = accumulate(edges)
+    return "".join("*" if depth and not each.isspace() else each for each, depth in zip(text, depths, strict=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import ahocorasick_rs
 
@@ -25,8 +25,7 @@ class Word:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A word that was found at `text[start:end]`."""
 
     word: Word
@@ -83,12 +82,28 @@ class _Pattern:
 
 
 class _Place:
-    """A text in which something was found: where each character of the fold comes from."""
+    """A text in which something was found: where the characters of its fold come from, and what stands between them.
+
+    Read once for all finds, so that a text full of words takes time in proportion to its length.
+    """
 
     def __init__(self, text: str, folded: str) -> None:
-        self._text = text
-        self._folded = folded
-        self._origins = origins(text)
+        self._origins = at = origins(text)
+        # Before each index of the fold: whether no word can begin or end there, since letters run on.
+        self._runs_on = bytearray(len(folded) + 1)
+        # Up to each index: how many separators there are, and how many of those no word is written across.
+        self._gaps = [0] * (len(folded) + 1)
+        self._closed = [0] * (len(folded) + 1)
+        for index in range(1, len(folded)):
+            step = at[index] - at[index - 1]
+            latin = folded[index].isascii() and folded[index - 1].isascii()
+            gap = closed = False
+            if step <= 1:
+                self._runs_on[index] = step == 0 or latin
+            else:
+                gap, closed = _separator(text[at[index - 1] + 1 : at[index]], latin=latin)
+            self._gaps[index] = self._gaps[index - 1] + gap
+            self._closed[index] = self._closed[index - 1] + closed
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return where a find begins and ends in the text."""
@@ -96,14 +111,7 @@ class _Place:
 
     def is_whole(self, start: int, end: int) -> bool:
         """Return whether a find begins and ends where a word can: not within a run of Latin letters and digits."""
-        return not (self._runs_on(start) or self._runs_on(end))
-
-    def _runs_on(self, index: int) -> bool:
-        """Return whether the characters of the fold before and at an index belong together in the text."""
-        if not 0 < index < len(self._folded):
-            return False
-        step = self._origins[index] - self._origins[index - 1]
-        return step == 0 or (step == 1 and self._is_latin(index - 1) and self._is_latin(index))
+        return not (self._runs_on[start] or self._runs_on[end])
 
     def holds_together(self, start: int, end: int, open_at: frozenset[int]) -> bool:
         """Return whether what stands between the characters of a find separates them only to the eye.
@@ -111,22 +119,19 @@ class _Place:
         Invisible characters never separate. Signs and spaces do not, except that a space between Latin letters must be
         one of many: "f u c k" is a word, "is hit" has none. What ends a clause must be one of many as well.
         """
-        gaps = closed = 0
-        for index in range(start + 1, end):
-            between = self._text[self._origins[index - 1] + 1 : self._origins[index]]
-            if not between or all(unicodedata.category(each) in {"Cf", "Mn", "Me"} for each in between):
-                continue
-            gaps += 1
-            if index - start in open_at:
-                continue
-            spaced = any(each.isspace() for each in between)
-            latin = self._is_latin(index - 1) and self._is_latin(index)
-            if (spaced and latin) or not _STOPS.isdisjoint(between):
-                closed += 1
-        return closed == 0 or (gaps == end - start - 1 and gaps >= 2)
+        closed = self._closed[end - 1] - self._closed[start]
+        if closed:
+            # Where the word itself has a separator, so may the text.
+            closed -= sum(self._closed[start + index] - self._closed[start + index - 1] for index in open_at)
+        return closed == 0 or self._gaps[end - 1] - self._gaps[start] == end - start - 1 >= 2
 
-    def _is_latin(self, index: int) -> bool:
-        return self._folded[index].isascii()
+
+def _separator(between: str, *, latin: bool) -> tuple[bool, bool]:
+    """Return whether what stands between two letters separates them, and whether no word is written across it."""
+    if all(unicodedata.category(each) in {"Cf", "Mn", "Me"} for each in between):
+        return False, False
+    spaced = latin and any(each.isspace() for each in between)
+    return True, spaced or not _STOPS.isdisjoint(between)
 
 
 def _separated(word: str) -> frozenset[int]:

@@ -112,3 +112,17 @@ def test_a_long_list_has_every_word() -> None:
     listed = WordList(Word(word, "x") for word in words)
     for word in (words[0], words[19_999], words[20_000], words[-1]):
         assert [hit.word.text for hit in listed.find(word, word, ("x",))] == [word]
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("傻逼" * 1365, "*" * 2730),
+        ("傻 逼 " * 1000, "* * " * 1000),
+        ("a" * 8192, "a" * 8192),
+        ("a " * 4096, "* " * 4096),
+    ],
+)
+def test_a_text_full_of_words_is_masked_throughout(text: str, stored: str) -> None:
+    listed = [("傻逼", Action.MASK), *(("a" * length, Action.MASK) for length in range(1, 6))]
+    assert Rules(1, WordList(()), own_words(listed), {}).judge(text).text == stored
