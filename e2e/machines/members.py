@@ -24,7 +24,7 @@ from mesh.stores.keyring import add_key
 PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "m1": ("user", "session", "chat", "archive", "bridge"),
     "m2": ("user", "session", "chat", "archive", "bridge"),
-    "m3": ("knowledge", "bot", "pages", "reflection"),
+    "m3": ("knowledge", "bot", "moderation", "pages", "reflection"),
 }
 CONTROL: Final = "m3"
 EDGES: Final = ("m1", "m2")
