@@ -12,6 +12,7 @@ it knows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -29,6 +30,9 @@ from services.bot.intent import Intent, understand
 
 _log = structlog.get_logger(__name__)
 
+# An entry that comes within this time is answered without a look at what came after it: the log refuses the answer
+# when something did.
+_AT_ONCE: Final = timedelta(seconds=1)
 # Entries of the log read after an answer was refused.
 _READ: Final = 100
 # How often an answer is posted again after the log has gone on.
@@ -89,6 +93,8 @@ class Participant:
             return
         if delivery.subject != f"log.{entry.tenant_id}.{message.session_id}":
             raise Poison("the entry is not of the session that its subject names")
+        if await self._was_taken_back(delivery):
+            return
         care = care_in(entry.session_state)
         caller = as_service(entry.tenant_id, affinity=entry.customer_id)
         intent = understand(message.content.text.text).intent
@@ -108,6 +114,13 @@ class Participant:
             if refused.reason not in _OVER:
                 raise
             _log.info("session not with the bot", session=message.session_id, reason=refused.reason_name)
+
+    async def _was_taken_back(self, delivery: Delivery[Entry]) -> bool:
+        """Return whether an entry that comes late was recalled in the meantime: its words are nobody's any more."""
+        if delivery.attempts == 1 and datetime.now(UTC) - delivery.time < _AT_ONCE:
+            return False
+        since = await self._log.read(delivery.subject, after_seq=delivery.seq, limit=_READ)
+        return any(parse(Entry, stored.data).message.content.recall.target_seq == delivery.seq for stored in since)
 
     async def _post(self, delivery: Delivery[Entry], reply: Reply, caller: Metadata) -> None:
         session_id = delivery.message.message.session_id

@@ -192,12 +192,26 @@ class Conversation:
         )
         return await self._put(message, state)
 
+    async def recall(self, seq: int) -> int:
+        """The customer takes a message back."""
+        message = message_pb2.Message(
+            session_id=self.id,
+            sender=message_pb2.Sender(user_id=CUSTOMER, kind=message_pb2.SENDER_KIND_CUSTOMER),
+            content=message_pb2.Content(recall=message_pb2.Recall(target_seq=seq)),
+        )
+        return await self._put(message, session_pb2.SESSION_STATE_BOT)
+
     async def _put(self, message: message_pb2.Message, state: session_pb2.SessionState.ValueType) -> int:
         message.id = next(_numbers)
         entry = chat_events_pb2.LogEntry(
             message=message, tenant_id=self.tenant, customer_id=CUSTOMER, session_state=state
         )
         return (await self.bus.publish(self.subject, entry, message_id=f"test-{self.id}-{message.id}")).seq
+
+    async def first(self) -> int:
+        """Return where the first entry of the session stands."""
+        (stored,) = await self.bus.read(self.subject, after_seq=0, limit=1)
+        return stored.seq
 
     async def answers(self) -> list[message_pb2.BotAnswer]:
         """What the bot has said so far."""

@@ -239,6 +239,20 @@ async def test_of_two_questions_in_a_row_the_newer_is_answered(running: Bot) -> 
     assert len(await conversation.answers()) == 1
 
 
+async def test_a_question_that_is_recalled_meanwhile_is_not_answered(running: Bot) -> None:
+    conversation = running.conversation()
+    event = await hold(running, conversation, "多久发货辛")
+    await conversation.recall(await conversation.first())
+    event.set()
+
+    async def tried() -> bool:
+        return any(post.session_id == conversation.id for post in running.chat.posts)
+
+    await eventually(tried, "the attempt that the log refuses")
+    await passed_by(running)
+    assert await conversation.answers() == []
+
+
 async def test_thanks_and_what_does_not_concern_it_do_not_replace_a_question(running: Bot) -> None:
     conversation = running.conversation()
     event = await hold(running, conversation, "多久发货丙")

@@ -101,6 +101,8 @@ class FakeSessions:
 
     def __init__(self, bus: FakeBus) -> None:
         self.known: dict[int, session_pb2.Session] = {}
+        # Positions of internal notes.
+        self.notes: set[int] = set()
         self._bus = bus
         self._ids = iter(range(1, 1_000_000))
 
@@ -119,6 +121,14 @@ class FakeSessions:
         message = message_pb2.Message(id=next(self._ids), session_id=session.id)
         message.content.text.text = words
         return self._store(session, message)
+
+    def note(self, session: session_pb2.Session) -> Callable[[], None]:
+        """Store an internal note; returns what makes it heard."""
+        message = message_pb2.Message(id=next(self._ids), session_id=session.id)
+        message.content.note.text = "for colleagues"
+        heard = self._store(session, message)
+        self.notes.add(self._bus.last_seq)
+        return heard
 
     def change(self, session: session_pb2.Session, agent_id: int) -> list[Callable[[], None]]:
         """Give the session to another agent; returns what makes the change and its notices heard."""
