@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 from octopus.knowledge.v1 import canned_reply_pb2
-from octopus.knowledge.v1.canned_reply_service_pb2 import CreateCannedReplyRequest
+from octopus.knowledge.v1.canned_reply_service_pb2 import CreateCannedReplyRequest, ListCannedRepliesRequest
 from octopus.knowledge.v1.canned_reply_service_pb2_grpc import CannedReplyServiceStub
+from octopus.options.v1 import options_pb2
 from octopus.session.v1 import session_pb2
+from octopus.user.v1 import user_pb2
+from octopus.user.v1.user_service_pb2 import CreateUserRequest
+from octopus.user.v1.user_service_pb2_grpc import UserServiceStub
 from playwright.async_api import Browser, Page, Route, expect
 
 from e2e.clients.participant import Participant
 from e2e.people import Shop
 from e2e.running import Octopus
 from e2e.web.accessibility import check
-from e2e.web.visit import DESKTOP, SLOW_MS, accept, log_in, new_context, open_page, visit
+from e2e.web.visit import DESKTOP, PHONE, SLOW_MS, accept, log_in, log_in_as, new_context, open_page, visit
 
 pytestmark = pytest.mark.e2e
 
@@ -154,6 +158,41 @@ async def test_a_canned_reply_is_inserted_by_its_shortcut_with_the_names_filled_
         await expect(agent.get_by_test_id("agent-input")).to_have_value(filled)
         await agent.keyboard.press("Enter")
         await customer.until(lambda one: filled in one.texts(session))
+
+
+async def test_a_supervisor_who_answers_writes_what_the_shop_shares(
+    browser: Browser, octopus: Octopus, qingshan: Shop
+) -> None:
+    login, password, shortcut = f"lead-{secrets.token_hex(4)}", secrets.token_hex(8), f"team{secrets.token_hex(3)}"
+    admin = await qingshan.staff(qingshan.who_is("ADMIN"))
+    await UserServiceStub(qingshan.channel).CreateUser(
+        CreateUserRequest(
+            request_id=login,
+            kind=user_pb2.USER_KIND_STAFF,
+            external_id=login,
+            display_name="林组长",
+            roles=[options_pb2.ROLE_AGENT, options_pb2.ROLE_SUPERVISOR],
+            password=password,
+        ),
+        metadata=admin.metadata,
+    )
+    page = await open_page(browser, octopus, "/agent/", PHONE)
+    await log_in_as(page, qingshan, login, password)
+    await page.get_by_test_id("palette-open").click()
+    await page.get_by_test_id("palette-input").fill("管理快捷")
+    await page.keyboard.press("Enter")
+    await page.get_by_test_id("canned-share").check()
+    await page.get_by_test_id("canned-shortcut").fill(shortcut)
+    await page.get_by_test_id("canned-text").fill("{{shop.name}}祝您愉快")
+    await page.get_by_test_id("canned-save").click()
+    mine = page.get_by_test_id("canned-shared").filter(has_text=shortcut)
+    await expect(mine).to_contain_text("祝您愉快", timeout=SLOW_MS)
+    agent = await qingshan.staff(qingshan.agents[0])
+    replies = CannedReplyServiceStub(qingshan.channel)
+    seen = await replies.ListCannedReplies(ListCannedRepliesRequest(page_size=200), metadata=agent.metadata)
+    assert shortcut in [reply.content.shortcut for reply in seen.canned_replies]
+    await mine.get_by_test_id("canned-remove").click()
+    await expect(mine).to_have_count(0, timeout=SLOW_MS)
 
 
 async def test_the_palette_does_without_a_mouse_what_an_agent_does(

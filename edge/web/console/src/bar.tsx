@@ -73,7 +73,7 @@ export function Bar({ workspace, open }: BarProps) {
       <button type="button" class="plain wide-only" aria-label={text.help} title={`${text.help} (?)`} onClick={open.help}>
         <Icon name="help" />
       </button>
-      <button type="button" class="plain" aria-label={text.alerts.open} title={text.alerts.open} onClick={open.alerts} data-testid="alerts">
+      <button type="button" class="plain alerts" aria-label={text.alerts.open} title={text.alerts.open} onClick={open.alerts} data-testid="alerts">
         <Icon name="bell" />
       </button>
       <button type="button" class="plain" aria-label={text.account.open} title={text.account.open} onClick={open.account} data-testid="account">

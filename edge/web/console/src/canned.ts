@@ -30,6 +30,8 @@ export type Draft = Pick<CannedReplyContent, "shortcut" | "category" | "text">;
 /** The canned replies of one agent. */
 export class CannedReplies {
   readonly all = signal<readonly Entry[]>([]);
+  /** Whether the agent may change what the shop shares. */
+  readonly mayShare = signal(false);
   private readonly uses: Map<string, number>;
   private readonly usesKey: string;
   private readAt = 0;
@@ -75,9 +77,9 @@ export class CannedReplies {
     return fill(entry.text, this.namesOf(session));
   }
 
-  /** Add a canned reply of the agent's own. Raise the failure. */
-  async create(requestId: string, content: Draft): Promise<void> {
-    const scope = CannedReplyScope.PERSONAL;
+  /** Add a canned reply of the agent's own, or one that the shop shares. Raise the failure. */
+  async create(requestId: string, content: Draft, shared: boolean): Promise<void> {
+    const scope = shared ? CannedReplyScope.SHARED : CannedReplyScope.PERSONAL;
     const { cannedReply } = await this.api.createCannedReply({ requestId, scope, content });
     if (cannedReply) this.put(entryOf(cannedReply));
   }

@@ -1,4 +1,4 @@
-// Where an agent writes canned replies of their own, and sees what the shop shares.
+// Where an agent writes canned replies of their own, and sees what the shop shares; supervisors change that here, too.
 
 import { failureOf, reasonOf } from "@octopus/core/api";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
@@ -37,6 +37,7 @@ export function CannedManager({ workspace }: { workspace: Workspace }) {
     }
   };
   const own = workspace.canned.all.value.filter(({ shared }) => !shared);
+  const mayShare = workspace.canned.mayShare.value;
   const shared = workspace.canned.all.value.filter((entry) => entry.shared);
   return (
     <dialog
@@ -47,36 +48,25 @@ export function CannedManager({ workspace }: { workspace: Workspace }) {
       data-testid="canned-dialog"
     >
       <h2 id="canned-title">{text.title}</h2>
-      <p class="soft">{text.hint}</p>
+      <p class="soft">{mayShare ? text.hintSharing : text.hint}</p>
       <Form key={editing.value?.id.toString() ?? ""} workspace={workspace} entry={editing.value} onDone={() => (editing.value = null)} />
       <p class="problem" role="alert" hidden={problem.value === ""}>{problem.value}</p>
       <h3>{text.ownTitle}</h3>
       {own.length === 0 && <p class="soft">{text.noOwn}</p>}
       <ul class="canned-own">
         {own.map((entry) => (
-          <li key={entry.id.toString()} data-testid="canned-own">
-            <p>
-              <b>/{entry.shortcut}</b> <span class="soft">{entry.category}</span>
-              <span class="canned-text" dir="auto">{entry.text}</span>
-            </p>
-            <button type="button" class="quiet" aria-label={text.changeLabel(entry.shortcut)} onClick={() => (editing.value = entry)}>
-              {text.change}
-            </button>
-            <button type="button" class="quiet" aria-label={text.removeLabel(entry.shortcut)} onClick={() => void remove(entry)} data-testid="canned-remove">
-              {text.remove}
-            </button>
-          </li>
+          <Row key={entry.id.toString()} entry={entry} onChange={() => (editing.value = entry)} onRemove={() => void remove(entry)} />
         ))}
       </ul>
       {shared.length > 0 && <h3>{text.sharedTitle}</h3>}
       <ul class="canned-own">
         {shared.map((entry) => (
-          <li key={entry.id.toString()}>
-            <p>
-              <b>/{entry.shortcut}</b> <span class="soft">{entry.category}</span>
-              <span class="canned-text" dir="auto">{entry.text}</span>
-            </p>
-          </li>
+          <Row
+            key={entry.id.toString()}
+            entry={entry}
+            onChange={mayShare ? () => (editing.value = entry) : undefined}
+            onRemove={() => void remove(entry)}
+          />
         ))}
       </ul>
       <div class="dialog-foot">
@@ -85,6 +75,35 @@ export function CannedManager({ workspace }: { workspace: Workspace }) {
         </button>
       </div>
     </dialog>
+  );
+}
+
+interface RowProps {
+  entry: Entry;
+  /** Undefined for one that the agent may only use. */
+  onChange: (() => void) | undefined;
+  onRemove: () => void;
+}
+
+function Row({ entry, onChange, onRemove }: RowProps) {
+  const text = words.value.canned;
+  return (
+    <li data-testid={entry.shared ? "canned-shared" : "canned-own"}>
+      <p>
+        <b>/{entry.shortcut}</b> <span class="soft">{entry.category}</span>
+        <span class="canned-text" dir="auto">{entry.text}</span>
+      </p>
+      {onChange && (
+        <>
+          <button type="button" class="quiet" aria-label={text.changeLabel(entry.shortcut)} onClick={onChange} data-testid="canned-change">
+            {text.change}
+          </button>
+          <button type="button" class="quiet" aria-label={text.removeLabel(entry.shortcut)} onClick={onRemove} data-testid="canned-remove">
+            {text.remove}
+          </button>
+        </>
+      )}
+    </li>
   );
 }
 
@@ -119,7 +138,7 @@ function Form({ workspace, entry, onDone }: FormProps) {
     problem.value = "";
     try {
       if (entry) await workspace.canned.update(entry, content);
-      else await workspace.canned.create(requestId.peek(), content);
+      else await workspace.canned.create(requestId.peek(), content, fields.get("shared") !== null);
       requestId.value = crypto.randomUUID();
       form.current?.reset();
       onDone();
@@ -156,6 +175,12 @@ function Form({ workspace, entry, onDone }: FormProps) {
         <textarea name="text" required rows={3} maxLength={LONGEST_TEXT} dir="auto" defaultValue={entry?.text} data-testid="canned-text" />
       </label>
       <p class="soft whole">{text.variables}</p>
+      {workspace.canned.mayShare.value && !entry && (
+        <label class="whole share">
+          <input type="checkbox" name="shared" data-testid="canned-share" />
+          <span>{text.share}</span>
+        </label>
+      )}
       <p class="problem whole" role="alert" hidden={problem.value === ""} data-testid="canned-problem">{problem.value}</p>
       <div class="whole canned-actions">
         {entry && <button type="button" class="quiet" onClick={onDone}>{words.value.cancel}</button>}

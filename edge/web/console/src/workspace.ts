@@ -5,6 +5,7 @@ import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
+import { Role } from "@octopus/contracts/octopus/options/v1/options_pb";
 import { type Agent, AgentStatus, type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 
 import { type Failure, failureOf, metadataOf, openApi, type PersonalApi, personalApi, reasonOf } from "@octopus/core/api";
@@ -413,6 +414,7 @@ export class Workspace {
       await this.canned.refresh();
       const me = await this.users.getMe({});
       this.shop = { zh: me.shopNameZh, en: me.shopNameEn };
+      this.canned.mayShare.value = (me.user?.roles ?? []).some((role) => role === Role.SUPERVISOR || role === Role.ADMIN);
     } catch (error) {
       this.tell(failureOf(error));
     }
