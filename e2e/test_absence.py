@@ -107,7 +107,8 @@ async def test_no_fault_of_chat_presence_or_valkey_sends_a_connected_agent_away(
         await stays()
         await octopus.wipe_valkey()
         await stays()
-        for instance in ("presence-1", "chat-1", "chat-2"):
-            pid = octopus.kill(instance)
-            await octopus.until_ready(other_than=(instance, pid))
-            await stays()
+        # Both instances of chat, so that the one that holds the agent's stream is among them.
+        killed = [(instance, octopus.kill(instance)) for instance in ("presence-1", "chat-1", "chat-2")]
+        for each in killed:
+            await octopus.until_ready(other_than=each)
+        await stays()

@@ -22,8 +22,8 @@ from mesh.stores.keyring import add_key
 # Two of each that people talk through, never on the same machine. What runs once is not on one of those that are cut
 # off, but for the bot and its knowledge: without them people still talk.
 PLACES: Final[Mapping[str, tuple[str, ...]]] = {
-    "m1": ("user", "session", "chat", "archive", "bridge"),
-    "m2": ("user", "session", "chat", "archive", "bridge"),
+    "m1": ("user", "session", "presence", "chat", "archive", "bridge"),
+    "m2": ("user", "session", "presence", "chat", "archive", "bridge"),
     "m3": ("knowledge", "bot", "moderation", "pages", "reflection"),
 }
 CONTROL: Final = "m3"

@@ -27,7 +27,8 @@ async def app(member: Member, _: ServiceConfig) -> AsyncIterator[None]:
 
     async def sweep() -> None:
         while (lost := await presences.lose()) is not None:
-            _log.warning("instance of chat lost, its people count as offline", chat=lost)
+            if lost:
+                _log.warning("instance of chat lost, its people count as offline", chat=lost)
 
     member.periodic("lost instances", sweep, every=_SWEEP_S, alone=True)
     servicer = PresenceServicer(presences)

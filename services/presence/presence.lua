@@ -24,10 +24,19 @@ local function held_key(instance) return prefix .. ':on:' .. instance end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- The sets that this call adds to; `forget` trims each once at its end, however many persons were added.
+local touched = {}
+
 local function remember(key, user)
   redis.call('ZADD', key, whole(now), user)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(now - REMEMBERED_MS))
-  redis.call('PEXPIRE', key, REMEMBERED_MS)
+  touched[key] = true
+end
+
+local function forget()
+  for key in pairs(touched) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', whole(now - REMEMBERED_MS))
+    redis.call('PEXPIRE', key, REMEMBERED_MS)
+  end
 end
 
 local function left(person)
@@ -68,15 +77,20 @@ function operations.report()
   return 0
 end
 
--- Gives up one instance that has been silent for too long: whoever was connected to it has left now. Gives its name.
+-- Gives up one instance that has been silent for too long: whoever was connected to it has left now. Some persons in one
+-- call, for a script blocks all others. Gives its name once nobody is left, and nothing but "" before.
 function operations.lose()
   local silent = redis.call('ZRANGEBYSCORE', INSTANCES, '-inf', '(' .. whole(now - given.lost_ms), 'LIMIT', 0, 1)[1]
   if not silent then return nil end
   local held = held_key(silent)
-  for _, person in ipairs(redis.call('HKEYS', held)) do
-    if person ~= '#' then left(person) end
+  -- When it reports after all, it begins again.
+  redis.call('HDEL', held, '#')
+  local persons = redis.call('HKEYS', held)
+  for number = 1, math.min(#persons, given.most) do
+    left(persons[number])
+    redis.call('HDEL', held, persons[number])
   end
-  redis.call('DEL', held)
+  if #persons > given.most then return '' end
   redis.call('ZREM', INSTANCES, silent)
   return silent
 end
@@ -100,4 +114,6 @@ function operations.staff()
   return redis.call('ZREVRANGE', prefix .. ':staff:' .. given.tenant, 0, given.limit - 1)
 end
 
-return operations[ARGV[1]]()
+local answer = operations[ARGV[1]]()
+forget()
+return answer

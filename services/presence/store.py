@@ -12,6 +12,8 @@ from mesh.stores.valkey import Valkey
 from services.presence.domain import LOST_AFTER, Device, Presence, Watch, presence
 
 _MOST_STAFF: Final = 500
+# Persons of a lost instance that one call deals with.
+_MOST_LOST: Final = 1000
 
 
 class Person(NamedTuple):
@@ -46,8 +48,11 @@ class Presences:
         return not refused
 
     async def lose(self) -> str | None:
-        """Give up one instance that has been silent for too long, and return its name; None when there is none."""
-        lost: str | None = await self._run("lose")
+        """Give up an instance that has been silent for too long, a thousand persons at once.
+
+        Return its name when it is done, "" when there is more to do, and None when there is no such instance.
+        """
+        lost: str | None = await self._run("lose", most=_MOST_LOST)
         return lost
 
     async def of(self, tenant_id: str, user_ids: Sequence[int]) -> list[Presence]:

@@ -120,6 +120,22 @@ async def test_people_of_a_lost_instance_are_offline_from_its_loss_on(presences:
     assert (await one(presences)).online
 
 
+async def test_an_instance_with_many_people_is_given_up_in_parts(presences: Presences) -> None:
+    people = [Person(SHOP, number, staff=False) for number in range(1, 1201)]
+    for sequence, part in enumerate((people[:600], people[600:]), 1):
+        assert await presences.report("one", sequence, first=sequence == 1, persons=dict.fromkeys(part, DESK))
+    async with asyncio.timeout(15):
+        while await presences.lose() is None:
+            await asyncio.sleep(0.05)
+    found = await presences.of(SHOP, range(1, 1201))
+    assert 0 < sum(each.online for each in found) < len(people)
+    # It comes back in between: what it reports does not follow on what is left of it.
+    assert not await presences.report("one", 3, first=False, persons={PERSON: DESK})
+    assert await presences.lose() == "one"
+    found = await presences.of(SHOP, range(1, 1201))
+    assert not [each for each in found if each.online or each.last_seen_at is None]
+
+
 async def test_while_no_instance_reports_nobody_grows_absent(presences: Presences) -> None:
     await presences.report("one", 1, first=True, persons={PERSON: DESK})
     await presences.report("one", 2, first=False, persons={PERSON: []})
