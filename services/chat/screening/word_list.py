@@ -81,29 +81,24 @@ class _Pattern:
         self.words: list[Word] = []
 
 
+# What stands between two characters of a fold: nothing that separates, a sign or a space, or what no word is written
+# across; 0 where it was not read yet.
+_NOTHING: Final = 1
+_SIGN: Final = 2
+_STOP: Final = 3
+
+
 class _Place:
     """A text in which something was found: where the characters of its fold come from, and what stands between them.
 
-    Read once for all finds, so that a text full of words takes time in proportion to its length.
+    What stands between two characters is read once for all finds: a text may be full of them.
     """
 
     def __init__(self, text: str, folded: str) -> None:
-        self._origins = at = origins(text)
-        # Before each index of the fold: whether no word can begin or end there, since letters run on.
-        self._runs_on = bytearray(len(folded) + 1)
-        # Up to each index: how many separators there are, and how many of those no word is written across.
-        self._gaps = [0] * (len(folded) + 1)
-        self._closed = [0] * (len(folded) + 1)
-        for index in range(1, len(folded)):
-            step = at[index] - at[index - 1]
-            latin = folded[index].isascii() and folded[index - 1].isascii()
-            gap = closed = False
-            if step <= 1:
-                self._runs_on[index] = step == 0 or latin
-            else:
-                gap, closed = _separator(text[at[index - 1] + 1 : at[index]], latin=latin)
-            self._gaps[index] = self._gaps[index - 1] + gap
-            self._closed[index] = self._closed[index - 1] + closed
+        self._text = text
+        self._folded = folded
+        self._origins = origins(text)
+        self._between = bytearray(len(folded))
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return where a find begins and ends in the text."""
@@ -111,7 +106,14 @@ class _Place:
 
     def is_whole(self, start: int, end: int) -> bool:
         """Return whether a find begins and ends where a word can: not within a run of Latin letters and digits."""
-        return not (self._runs_on[start] or self._runs_on[end])
+        return not (self._runs_on(start) or self._runs_on(end))
+
+    def _runs_on(self, index: int) -> bool:
+        """Return whether the characters of the fold before and at an index belong together in the text."""
+        if not 0 < index < len(self._folded):
+            return False
+        step = self._origins[index] - self._origins[index - 1]
+        return step == 0 or (step == 1 and self._is_latin(index))
 
     def holds_together(self, start: int, end: int, open_at: frozenset[int]) -> bool:
         """Return whether what stands between the characters of a find separates them only to the eye.
@@ -119,19 +121,30 @@ class _Place:
         Invisible characters never separate. Signs and spaces do not, except that a space between Latin letters must be
         one of many: "f u c k" is a word, "is hit" has none. What ends a clause must be one of many as well.
         """
-        closed = self._closed[end - 1] - self._closed[start]
-        if closed:
-            # Where the word itself has a separator, so may the text.
-            closed -= sum(self._closed[start + index] - self._closed[start + index - 1] for index in open_at)
-        return closed == 0 or self._gaps[end - 1] - self._gaps[start] == end - start - 1 >= 2
+        gaps = stops = 0
+        at = self._origins
+        for index in range(start + 1, end):
+            if at[index] - at[index - 1] > 1:
+                between = self._between[index] or self._read(index)
+                gaps += between != _NOTHING
+                # Where the word itself has a separator, so may the text.
+                stops += between == _STOP and index - start not in open_at
+        return stops == 0 or gaps == end - start - 1 >= 2
 
+    def _read(self, index: int) -> int:
+        between = self._text[self._origins[index - 1] + 1 : self._origins[index]]
+        if all(unicodedata.category(each) in {"Cf", "Mn", "Me"} for each in between):
+            kind = _NOTHING
+        elif not _STOPS.isdisjoint(between) or (self._is_latin(index) and any(each.isspace() for each in between)):
+            kind = _STOP
+        else:
+            kind = _SIGN
+        self._between[index] = kind
+        return kind
 
-def _separator(between: str, *, latin: bool) -> tuple[bool, bool]:
-    """Return whether what stands between two letters separates them, and whether no word is written across it."""
-    if all(unicodedata.category(each) in {"Cf", "Mn", "Me"} for each in between):
-        return False, False
-    spaced = latin and any(each.isspace() for each in between)
-    return True, spaced or not _STOPS.isdisjoint(between)
+    def _is_latin(self, index: int) -> bool:
+        """Return whether the characters of the fold before and at an index are both Latin letters or digits."""
+        return self._folded[index].isascii() and self._folded[index - 1].isascii()
 
 
 def _separated(word: str) -> frozenset[int]:
