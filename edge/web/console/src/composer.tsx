@@ -40,6 +40,7 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
   const box = useRef<HTMLTextAreaElement>(null);
   const over = useComputed(() => byteLength(written.value) - LONGEST_TEXT);
   const shortcut = useShortcut({ workspace, conversation, field: box, onText: (all) => (written.value = all) });
+  const returned = useSignal(false);
 
   useEffect(() => {
     // On a telephone the keyboard would cover what one came to read.
@@ -67,6 +68,15 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
     box.current.style.height = `${Math.min(box.current.scrollHeight, TALLEST_PX)}px`;
   }, [written.value, mode]);
 
+  useSignalEffect(() => {
+    const back = conversation.returned.value;
+    if (!back) return;
+    conversation.returned.value = null;
+    noting.value = false;
+    texts.reply.value = [back.text, texts.reply.peek()].filter(Boolean).join("\n");
+    returned.value = true;
+  });
+
   const write = (to: "reply" | "note") => {
     editing.value = null;
     noting.value = to === "note";
@@ -80,6 +90,7 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
     const quotedSeq = quoting.peek()?.message.seq ?? 0n;
     written.value = "";
     shortcut.close();
+    returned.value = false;
     if (line) {
       editing.value = null;
       if (said !== textOf(line.message)) workspace.link.edit(line, said);
@@ -97,6 +108,7 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
     if (mode !== "reply" || said === "") return askToEnd();
     const quotedSeq = quoting.peek()?.message.seq ?? 0n;
     written.value = "";
+    returned.value = false;
     quoting.value = null;
     shortcut.close();
     void workspace.sendAndEnd(conversation, said, quotedSeq);
@@ -127,6 +139,7 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
   return (
     <footer class={`composer ${mode}`}>
       {over.value > 0 && <p class="problem" role="alert">{text.tooLong(Math.ceil(over.value / 3))}</p>}
+      {returned.value && <p class="problem" role="alert" data-testid="returned">{text.sensitive}</p>}
       <AboutLine conversation={conversation} text={text} />
       <div class="modes" role="group" aria-label={text.composerMode}>
         <button type="button" aria-pressed={mode !== "note"} onClick={() => write("reply")} data-testid="mode-reply">{text.reply}</button>
@@ -148,6 +161,7 @@ export function Composer({ workspace, conversation }: { workspace: Workspace; co
           onInput={(event) => {
             written.value = event.currentTarget.value;
             shortcut.look();
+            if (written.peek() === "") returned.value = false;
             // Nobody but colleagues learns of a note.
             if (mode === "reply" && written.peek() !== "") workspace.link.type(id);
           }}

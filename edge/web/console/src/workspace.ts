@@ -39,6 +39,7 @@ export type Notice =
   | "recallTooLate"
   | "recallFailed"
   | "editFailed"
+  | "editSensitive"
   | "pickAway"
   | "pickNoPlace"
   | "notEnded";
@@ -181,7 +182,7 @@ export class Workspace {
       effect(() => this.noticeLoss()),
       effect(() => {
         const change = this.link.changeRefused.value;
-        if (change?.kind === "edit") this.tell("editFailed");
+        if (change?.kind === "edit") this.tell(change.reason === Reason.SENSITIVE_WORD ? "editSensitive" : "editFailed");
         else if (change) this.tell(change.reason === Reason.TOO_LATE ? "recallTooLate" : "recallFailed");
       }),
       effect(() => {

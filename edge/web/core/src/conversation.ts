@@ -21,6 +21,12 @@ export interface Line {
   againS?: number;
 }
 
+/** A text that was refused for what it says: the person's box takes it back. */
+export interface Returned {
+  text: string;
+  reason: Reason;
+}
+
 /** How far the others have got in a session. */
 export interface Marks {
   delivered: bigint;
@@ -38,6 +44,8 @@ export class Conversation {
   readonly quoting = signal<Line | null>(null);
   /** The line whose text is being edited. */
   readonly editing = signal<Line | null>(null);
+  /** What the person wrote and the platform refused, until the box takes it back. */
+  readonly returned = signal<Returned | null>(null);
   private typingEnds = 0;
   /** The lines as they were said, and the edits and recalls by the position that they change. */
   private said: readonly Line[] = [];
@@ -62,12 +70,27 @@ export class Conversation {
       const failed = line.delivery === "failed";
       this.changes.set(target, failed ? others.filter((other) => !same(line, other)) : placed(others, line));
     }
-    this.lines.value = this.changes.size === 0 ? this.said : this.said.map((one) => this.changed(one));
+    this.show();
+  }
+
+  /** Take a refused message out of the conversation, and hand its text to the box. */
+  giveBack(clientMessageId: string, text: string, quotedSeq: bigint, reason: Reason): void {
+    const earlier = this.returned.peek();
+    batch(() => {
+      this.said = this.said.filter((line) => line.message.seq !== 0n || line.message.clientMessageId !== clientMessageId);
+      this.show();
+      if (quotedSeq !== 0n) this.quoting.value = this.at(quotedSeq) ?? null;
+      this.returned.value = { text: earlier ? `${earlier.text}\n${text}` : text, reason };
+    });
   }
 
   /** The line at a position; undefined when it is not here. */
   at(seq: bigint): Line | undefined {
     return this.lines.value.find((line) => line.message.seq === seq);
+  }
+
+  private show(): void {
+    this.lines.value = this.changes.size === 0 ? this.said : this.said.map((one) => this.changed(one));
   }
 
   private changed(line: Line): Line {

@@ -403,8 +403,15 @@ export class Link {
       return this.outbox.sendLater(post.clientMessageId, again);
     }
     this.outbox.settle(refusal.clientMessageId);
+    const content = post.content?.kind;
+    if (refusal.reason === Reason.SENSITIVE_WORD && content?.case === "text") {
+      // To send it again as it is makes no sense.
+      const conversation = this.conversations.peek().get(post.sessionId);
+      conversation?.giveBack(post.clientMessageId, content.value.text, post.quotedSeq, refusal.reason);
+      return;
+    }
     this.showOwn(post, "failed", undefined, refusal.reason);
-    const kind = post.content?.kind.case;
+    const kind = content?.case;
     if (kind === "edit" || kind === "recall") this.tellRefused({ kind, reason: refusal.reason });
   }
 

@@ -5,7 +5,7 @@ import { byteLength, LONGEST_TEXT } from "@octopus/core/text";
 import { insertInto } from "@octopus/core/emoji";
 import { EmojiButton } from "@octopus/core/menu";
 import { About, brief } from "@octopus/core/quoted";
-import { useComputed, useSignalEffect } from "@preact/signals";
+import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import type { Shopper } from "./shopper";
@@ -27,6 +27,7 @@ export function Composer({ shopper, session, words }: { shopper: Shopper; sessio
   useEffect(() => {
     if (quoted) box.current?.focus();
   }, [quoted]);
+  const returned = useSignal(false);
   const withBot = session === null || session.state === SessionState.BOT;
   useEffect(() => {
     box.current?.focus();
@@ -37,10 +38,19 @@ export function Composer({ shopper, session, words }: { shopper: Shopper; sessio
     box.current.style.height = "auto";
     box.current.style.height = `${Math.min(box.current.scrollHeight, TALLEST_PX)}px`;
   });
+  useSignalEffect(() => {
+    const conversation = shopper.conversation.value;
+    const back = conversation?.returned.value;
+    if (!conversation || !back) return;
+    conversation.returned.value = null;
+    draft.value = [back.text, draft.peek()].filter(Boolean).join("\n");
+    returned.value = true;
+  });
   const send = () => {
     const text = draft.peek().trim();
     if (text === "" || over.peek() > 0) return;
     draft.value = "";
+    returned.value = false;
     void shopper.say(text).then((taken) => {
       // Nothing is lost: what could not be sent stands in the box again, before what was written meanwhile.
       if (!taken) draft.value = [text, draft.peek()].filter(Boolean).join("\n");
@@ -59,6 +69,7 @@ export function Composer({ shopper, session, words }: { shopper: Shopper; sessio
       {over.value > 0 && (
         <p class="bad" role="alert">{words.tooLong(Math.ceil(over.value / BYTES_OF_CHARACTER))}</p>
       )}
+      {returned.value && <p class="bad" role="alert" data-testid="returned">{words.sensitive}</p>}
       {withBot && (
         <button
           type="button"
@@ -98,6 +109,7 @@ export function Composer({ shopper, session, words }: { shopper: Shopper; sessio
           data-testid="input"
           onInput={(event) => {
             draft.value = event.currentTarget.value;
+            if (draft.peek() === "") returned.value = false;
             shopper.typing();
           }}
           onKeyDown={onKeyDown}
