@@ -28,6 +28,7 @@ _STATES = {
     session_pb2.SESSION_STATE_WAITING: "等待人工客服 · waiting for a person",
     session_pb2.SESSION_STATE_ASSIGNED: "已分配给客服 · offered to an agent",
     session_pb2.SESSION_STATE_ACTIVE: "客服已接入 · an agent joined",
+    session_pb2.SESSION_STATE_WARNING: "顾客未回复，已提醒 · the customer was reminded",
     session_pb2.SESSION_STATE_ENDED: "会话结束 · the session has ended",
 }
 _NAMES = {

@@ -132,6 +132,7 @@ class Shop:
                         session_pb2.SESSION_STATE_WAITING,
                         session_pb2.SESSION_STATE_ASSIGNED,
                         session_pb2.SESSION_STATE_ACTIVE,
+                        session_pb2.SESSION_STATE_WARNING,
                     ],
                 ),
                 metadata=supervisor.metadata,

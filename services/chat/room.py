@@ -37,6 +37,7 @@ _STAGES = {
     session_pb2.SESSION_STATE_WAITING: Stage.WAITING,
     session_pb2.SESSION_STATE_ASSIGNED: Stage.ASSIGNED,
     session_pb2.SESSION_STATE_ACTIVE: Stage.ACTIVE,
+    session_pb2.SESSION_STATE_WARNING: Stage.ACTIVE,
     session_pb2.SESSION_STATE_ENDED: Stage.ENDED,
 }
 

@@ -12,6 +12,7 @@ Published: built here, written to the outbox in the transaction of the change.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, ClassVar, Protocol
@@ -30,7 +31,7 @@ from mesh.bus.outbox import Outbox
 from mesh.bus.streams import EVENT
 from mesh.rpc.timestamps import to_wire
 from services.session import wire, wording
-from services.session.domain import Agent, RequeueReason, Session, SessionState
+from services.session.domain import Agent, RequeueReason, Satisfaction, Session, SessionState
 
 
 class SessionChanged(Enum):
@@ -43,10 +44,13 @@ class SessionChanged(Enum):
     ACCEPTED = "accepted"
     ENDED = "ended"
     CUSTOMER_CHANGED = "customer_changed"
+    WARNED = "warned"
+    RESUMED = "resumed"
+    RATED = "rated"
 
 
 # Changes that are not shown in the conversation.
-_UNSEEN = (SessionChanged.OPENED, SessionChanged.CUSTOMER_CHANGED)
+_UNSEEN = (SessionChanged.OPENED, SessionChanged.CUSTOMER_CHANGED, SessionChanged.RATED)
 
 
 class Announcer:
@@ -65,10 +69,12 @@ class Announcer:
         now: datetime,
         *,
         reason: RequeueReason = RequeueReason.NONE,
+        satisfaction: Satisfaction | None = None,
     ) -> None:
         """Write the events of a session's change from `before` to `after`; `reason` is that of a requeue."""
         event_id = self._ids.next()
-        state = wire.session(after)
+        # What the customer said in words is for the people concerned alone.
+        state = wire.session(after, satisfaction=satisfaction and replace(satisfaction, comment=""))
         await self._outbox.add(
             conn,
             f"event.session.{after.tenant_id}.{after.id}",
@@ -89,7 +95,7 @@ class Announcer:
             await self._outbox.add(
                 conn,
                 f"notice.{after.tenant_id}.{user_id}",
-                events.SessionNotice(session=state),
+                events.SessionNotice(session=wire.session(after, satisfaction=satisfaction)),
                 f"{event_id}.{user_id}",
             )
 

@@ -1,4 +1,4 @@
-"""The life cycle of a session: open, ask for a person, accept, end, merge.
+"""The life cycle of a session: open, ask for a person, accept, remind, end, rate, merge.
 
 Each step is a transaction; then the live queue is brought up to date.
 """
@@ -6,21 +6,29 @@ Each step is a transaction; then the live queue is brought up to date.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import assert_never
 
 from services.session.assignment.assigner import Assigner
+from services.session.closing import Closing
 from services.session.domain import (
     LIVE,
+    Agent,
     EndReason,
     HandoffReason,
     NotFound,
+    Satisfaction,
     Session,
     SessionState,
+    Step,
     Viewer,
     WrongState,
+    due,
     kept_of,
+    rate,
 )
 from services.session.events import SessionChanged
 from services.session.store import Store
+from services.session.unit_of_work import UnitOfWork
 
 # How often opening is tried when the session that was in the way ends at the same moment.
 _OPENINGS = 5
@@ -29,15 +37,25 @@ _OPENINGS = 5
 class Lifecycle:
     """The steps of a session's life. Raise the errors of `domain/errors.py`."""
 
-    def __init__(self, *, store: Store, assigner: Assigner, new_id: Callable[[], int]) -> None:
+    def __init__(self, *, store: Store, assigner: Assigner, closing: Closing, new_id: Callable[[], int]) -> None:
         self._store = store
+        self._closing = closing
         self._assigner = assigner
         self._new_id = new_id
 
     async def open(self, viewer: Viewer, *, name: str, channel: str, locale: str) -> tuple[Session, bool]:
-        """Return the shopper's open session and False, or a new one and True."""
+        """Return the shopper's open session and False, or a new one and True.
+
+        One who returns soon continues with the same agent when that agent is free.
+        """
         for _ in range(_OPENINGS):
             async with self._store.unit_of_work(viewer.tenant_id) as work:
+                last, settings = await work.last_of(viewer.user_id), await work.settings()
+                if last is not None and not settings.continues(last, work.now):
+                    last = None
+                # Agents are locked before sessions.
+                served = last is not None and last.accepted_at is not None and last.agent_id != 0
+                agent = await work.agent(last.agent_id) if last is not None and served else None
                 new = Session(
                     id=self._new_id(),
                     tenant_id=viewer.tenant_id,
@@ -46,9 +64,15 @@ class Lifecycle:
                     channel=channel,
                     locale=locale,
                     opened_at=work.now,
+                    previous_session_id=0 if last is None else last.id,
                 )
-                if await work.add(new):
-                    return new, True
+                added = await work.add(new)
+                if added and agent is not None and agent.takes:
+                    new, agent = await self._go_on_with(work, new, agent)
+            if added:
+                if new.state in LIVE and agent is not None:
+                    await self._assigner.settle(viewer.tenant_id, [new], [agent])
+                return new, True
             found = await self._store.open_of(viewer.tenant_id, viewer.user_id, limit=1)
             if found:
                 return found[0], False
@@ -101,8 +125,7 @@ class Lifecycle:
         """End a session for a participant; the agent's place goes to the next waiting session."""
         async with self._store.unit_of_work(viewer.tenant_id) as work:
             before = viewer.must_see(await work.session(session_id))
-            after = before.end(viewer.end_reason(before), work.now)
-            after = await work.save(before, after, SessionChanged.ENDED)
+            after = await _end(work, before, viewer.end_reason(before))
         await self._ended(before, after)
         return after
 
@@ -112,8 +135,45 @@ class Lifecycle:
             before = await work.session(session_id)
             if before is None:
                 return
-            after = await work.save(before, before.end(EndReason.IDLE, work.now), SessionChanged.ENDED)
+            after = await _end(work, before, EndReason.IDLE)
         await self._ended(before, after)
+
+    async def take_step(self, tenant_id: str, session_id: int) -> None:
+        """Do what is due in a session whose customer may be silent: remind, go on, or end."""
+        async with self._store.unit_of_work(tenant_id) as work:
+            before = await work.session(session_id)
+            if before is None:
+                return
+            turn, settings = await work.turn(session_id), await work.settings()
+            match due(before, turn, settings, work.now):
+                case Step.WARN:
+                    await work.warned(session_id, turn.last_seq)
+                    warned = before.warn(settings.closes_at(work.now))
+                    after = await work.save(before, warned, SessionChanged.WARNED)
+                case Step.RESUME:
+                    after = await work.save(before, before.resume(), SessionChanged.RESUMED)
+                case Step.CLOSE:
+                    after = await _end(work, before, EndReason.IDLE)
+                case Step.NOTHING:
+                    return
+                case never:
+                    assert_never(never)
+        await self._assigner.settle(tenant_id, [after])
+
+    async def rate(self, viewer: Viewer, session_id: int, *, score: int, comment: str) -> tuple[Session, Satisfaction]:
+        """Store how the customer was served. The same again changes nothing."""
+        async with self._store.unit_of_work(viewer.tenant_id) as work:
+            before = viewer.must_see(await work.session(session_id))
+            known = await self._closing.satisfaction(work.conn, viewer.tenant_id, session_id)
+            said = Satisfaction(score=score, comment=comment.strip(), rated_at=work.now)
+            stands = rate(before, known, said)
+            if stands is known:
+                return before, stands
+            await self._closing.rate(work.conn, viewer.tenant_id, session_id, stands)
+            after = await work.save(before, before.rated(), SessionChanged.RATED, satisfaction=stands)
+        if after.state in LIVE:
+            await self._assigner.settle(after.tenant_id, [after])
+        return after, stands
 
     async def merge(self, tenant_id: str, *, visitor_id: int, customer_id: int, customer_name: str) -> None:
         """Move a visitor's sessions to the customer that the visitor is.
@@ -137,9 +197,21 @@ class Lifecycle:
                     changed[session.id] = await work.save(latest, given, SessionChanged.CUSTOMER_CHANGED)
         await self._assigner.settle(tenant_id, changed.values())
 
+    async def _go_on_with(self, work: UnitOfWork, new: Session, agent: Agent) -> tuple[Session, Agent]:
+        asked = await work.save(new, new.ask_person(HandoffReason.RETURN, work.now), SessionChanged.HANDOFF_REQUESTED)
+        offered = await work.save(asked, asked.offer(agent, work.now + self._assigner.offer), SessionChanged.ASSIGNED)
+        busier = agent.assigned(work.now)
+        await work.save_agent(agent, busier)
+        return offered, busier
+
     async def _ended(self, before: Session, after: Session) -> None:
         if before.state in LIVE:
             await self._assigner.settle(after.tenant_id, [after])
 
     async def _now(self, session: Session) -> Session:
         return await self._store.session(session.tenant_id, session.id) or session
+
+
+async def _end(work: UnitOfWork, before: Session, reason: EndReason) -> Session:
+    rate_until = (await work.settings()).rate_until(before, work.now)
+    return await work.save(before, before.end(reason, work.now, rate_until=rate_until), SessionChanged.ENDED)

@@ -24,9 +24,9 @@ from services.session.domain import (
 # What changes when a session changes; `active_at` is bookkeeping and no part of it.
 _CHANGING: Final = (
     "customer_id", "customer_name", "state", "version", "agent_id", "agent_name", "handoff_at", "handoff_reason",
-    "offered_until", "accepted_at", "former_agents", "ended_at", "end_reason",
+    "offered_until", "accepted_at", "former_agents", "ended_at", "end_reason", "closes_at", "rate_until",
 )  # fmt: skip
-_FIXED: Final = ("id", "tenant_id", "channel", "locale", "opened_at")
+_FIXED: Final = ("id", "tenant_id", "channel", "locale", "opened_at", "previous_session_id")
 _COLUMNS: Final = ", ".join((*_FIXED, *_CHANGING))
 
 INSERT: Final = (
@@ -57,7 +57,7 @@ SELECT_AGENT: Final = """
     SELECT a.tenant_id, a.user_id, a.display_name, a.status, a.capacity, a.version,
            a.token_generation, a.last_assigned_at, a.away_reason, a.earlier_status, a.acted_at,
            (SELECT count(*) FROM cs_session s
-            WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.user_id AND s.state IN (3, 4)) AS load
+            WHERE s.tenant_id = a.tenant_id AND s.agent_id = a.user_id AND s.state IN (3, 4, 6)) AS load
     FROM cs_agent a WHERE a.tenant_id = %(tenant)s"""
 # Agents who are on duty or hold a session, in all shops, with their shop's rules.
 AT_WORK: Final = f"""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import grpc
 from octopus.options.v1 import options_pb2 as options
+from octopus.session.v1 import session_pb2, session_service_pb2_grpc
 from octopus.session.v1 import session_service_pb2 as pb
-from octopus.session.v1 import session_service_pb2_grpc
 
 from mesh.rpc import principal
 from mesh.rpc.paging import Paging
 from services.session import wire
 from services.session.agents.duty import Duty
 from services.session.agents.profiles import Profile
-from services.session.domain import AgentStatus, HandoffReason, SessionState, Viewer
+from services.session.closing import Closing
+from services.session.domain import AgentStatus, HandoffReason, Session, SessionState, Viewer
 from services.session.lifecycle import Lifecycle
+from services.session.settings import ShopSettings
 from services.session.store import Store
 
 _SESSIONS: Final = Paging("ListSessions", (0,))
@@ -32,10 +34,21 @@ ProfileOf = Callable[[str, int], Awaitable[Profile | None]]
 class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     """The methods of `octopus.session.v1.SessionService`."""
 
-    def __init__(self, *, lifecycle: Lifecycle, duty: Duty, store: Store, profile_of: ProfileOf) -> None:
+    def __init__(
+        self,
+        *,
+        lifecycle: Lifecycle,
+        duty: Duty,
+        store: Store,
+        closing: Closing,
+        settings: ShopSettings,
+        profile_of: ProfileOf,
+    ) -> None:
         self._lifecycle = lifecycle
         self._duty = duty
         self._store = store
+        self._closing = closing
+        self._settings = settings
         self._profile_of = profile_of
 
     async def OpenSession(self, request: pb.OpenSessionRequest, context: Context) -> pb.OpenSessionResponse:
@@ -49,7 +62,8 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         """Return a session that the caller may see."""
         viewer = _viewer()
         session = viewer.must_see(await self._store.session(viewer.tenant_id, request.session_id))
-        return pb.GetSessionResponse(session=wire.session(session))
+        (shown,) = await self._with_remains(viewer, [session])
+        return pb.GetSessionResponse(session=shown)
 
     async def ListOpenSessions(
         self, request: pb.ListOpenSessionsRequest, context: Context
@@ -62,15 +76,16 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
     async def ListSessions(self, request: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
         """Return a page of sessions that the caller may see."""
         size, (before_id,) = _SESSIONS.size(request.page_size), _SESSIONS.position(request.page_token)
+        viewer = _viewer()
         sessions = await self._store.page(
-            _viewer(),
+            viewer,
             before_id=before_id,
             limit=size + 1,
             states=[SessionState(state) for state in request.states if state],
             customer_id=request.customer_id,
         )
         page, following = _SESSIONS.page(sessions, size, lambda session: (session.id,))
-        return pb.ListSessionsResponse(sessions=map(wire.session, page), next_page_token=following)
+        return pb.ListSessionsResponse(sessions=await self._with_remains(viewer, page), next_page_token=following)
 
     async def RequestHandoff(self, request: pb.RequestHandoffRequest, context: Context) -> pb.RequestHandoffResponse:
         """Ask for a person."""
@@ -91,6 +106,28 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
         """End a session."""
         session = await self._lifecycle.end(_viewer(), request.session_id)
         return pb.EndSessionResponse(session=wire.session(session))
+
+    async def RateSession(self, request: pb.RateSessionRequest, context: Context) -> pb.RateSessionResponse:
+        """Take how the customer was served."""
+        session, satisfaction = await self._lifecycle.rate(
+            _viewer(), request.session_id, score=request.score, comment=request.comment
+        )
+        return pb.RateSessionResponse(session=wire.session(session, satisfaction=satisfaction))
+
+    async def GetSessionSettings(
+        self, request: pb.GetSessionSettingsRequest, context: Context
+    ) -> pb.GetSessionSettingsResponse:
+        """Return the shop's settings."""
+        settings = await self._settings.of(principal.current().tenant_id)
+        return pb.GetSessionSettingsResponse(settings=wire.settings(settings))
+
+    async def UpdateSessionSettings(
+        self, request: pb.UpdateSessionSettingsRequest, context: Context
+    ) -> pb.UpdateSessionSettingsResponse:
+        """Replace the shop's settings."""
+        settings = wire.settings_of(request.settings)
+        await self._settings.replace(principal.current().tenant_id, settings)
+        return pb.UpdateSessionSettingsResponse(settings=wire.settings(settings))
 
     async def SetAgentStatus(self, request: pb.SetAgentStatusRequest, context: Context) -> pb.SetAgentStatusResponse:
         """Set the caller's status; name and capacity are brought up to date with it."""
@@ -135,6 +172,19 @@ class SessionServicer(session_service_pb2_grpc.SessionServiceServicer):
             next_page_token=following,
             waiting_sessions=await self._store.count_waiting(tenant_id),
         )
+
+    async def _with_remains(self, viewer: Viewer, sessions: Sequence[Session]) -> list[session_pb2.Session]:
+        """Return sessions with what people may see of how they ended; services decide by their states alone."""
+        if viewer.service:
+            return [wire.session(session) for session in sessions]
+        wanted = [session.id for session in sessions if session.accepted_at or session.state is SessionState.ENDED]
+        remains = await self._closing.of(viewer.tenant_id, wanted)
+        staff = viewer.agent or viewer.supervisor
+        shown = []
+        for session in sessions:
+            satisfaction, summary = remains.get(session.id, (None, None))
+            shown.append(wire.session(session, satisfaction=satisfaction, summary=summary if staff else None))
+        return shown
 
 
 def _viewer() -> Viewer:

@@ -96,7 +96,8 @@ class Store:
     async def open_of(self, tenant_id: str, user_id: int, *, limit: int) -> list[Session]:
         """Return the open sessions whose customer or agent the person is, oldest first."""
         return await self._sessions(
-            f"{SELECT} AND s.state <> 5 AND (s.customer_id = %(user)s OR (s.agent_id = %(user)s AND s.state IN (3, 4)))"
+            f"{SELECT} AND s.state <> 5"
+            " AND (s.customer_id = %(user)s OR (s.agent_id = %(user)s AND s.state IN (3, 4, 6)))"
             " ORDER BY s.id LIMIT %(limit)s",
             {"tenant": tenant_id, "user": user_id, "limit": limit},
         )
@@ -170,7 +171,7 @@ class Store:
     async def live_tenants(self) -> set[str]:
         """Return the shops with sessions that wait or are held by agents, or with agents on duty."""
         rows = await self._everywhere(
-            "SELECT DISTINCT tenant_id FROM cs_session WHERE state IN (2, 3, 4)"
+            "SELECT DISTINCT tenant_id FROM cs_session WHERE state IN (2, 3, 4, 6)"
             " UNION SELECT DISTINCT tenant_id FROM cs_agent WHERE status <> 3",
             {},
         )

@@ -13,6 +13,10 @@ _REACHED: Final[Mapping[SessionState, tuple[str, str]]] = {
     SessionState.WAITING: ("正在等待人工客服", "Waiting for a person"),
     SessionState.ASSIGNED: ("正在联系人工客服", "Contacting a person"),
     SessionState.ACTIVE: ("人工客服已接入", "A person has joined"),
+    SessionState.WARNING: (
+        "您还在吗？若不再回复，会话将自动结束",
+        "Are you still there? Without an answer the chat will end by itself",
+    ),
     SessionState.ENDED: ("会话已结束", "The chat has ended"),
 }
 

@@ -157,7 +157,11 @@ async def test_while_a_person_is_waited_for_it_says_nothing_but_answers(
 async def test_it_is_silent_in_sessions_and_to_people_that_are_not_its_own(running: Bot) -> None:
     running.knowledge.found["多久发货"] = SURE
     silent: list[Conversation] = []
-    for state in (session_pb2.SESSION_STATE_ACTIVE, session_pb2.SESSION_STATE_ENDED):
+    for state in (
+        session_pb2.SESSION_STATE_ACTIVE,
+        session_pb2.SESSION_STATE_WARNING,
+        session_pb2.SESSION_STATE_ENDED,
+    ):
         conversation = running.conversation()
         await conversation.say("多久发货", state=state)
         await conversation.say("转人工", state=state)

@@ -141,6 +141,19 @@ async def test_an_agent_gets_the_whole_history_when_assigned_and_speaks_when_acc
     assert "您好，我是客服" in [message.content.text.text for message in await customer.next("message", 2)]
 
 
+async def test_a_reminder_takes_no_words_from_anybody(chats: Chat) -> None:
+    session = chats.sessions.open(CUSTOMER, AGENT, "ACTIVE")
+    customer = await chats.converse(CUSTOMER)
+    agent = await chats.converse(AGENT, "AGENT", instance=1)
+    await chats.sessions.change(session, "WARNING", agent_id=AGENT)
+    for person in (customer, agent):
+        await person.next("session")
+    await customer.send(post=text(session.id, "I am still here"))
+    await agent.send(post=text(session.id, "good"))
+    for person in (customer, agent):
+        await person.next("ack")
+
+
 async def test_a_former_agent_sees_and_says_no_more(chats: Chat) -> None:
     session = chats.sessions.open(CUSTOMER, AGENT, "ACTIVE")
     customer = await chats.converse(CUSTOMER)

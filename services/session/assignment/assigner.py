@@ -54,7 +54,8 @@ class Assigner:
     def __init__(self, *, store: Store, queue: LiveQueue, offer: timedelta, on_change: Callable[[str], None]) -> None:
         self._store = store
         self._queue = queue
-        self._offer = offer
+        # How long an agent has to accept.
+        self.offer = offer
         # Called with the shop whose queue may have changed.
         self._on_change = on_change
         self._rebuilding: dict[str, asyncio.Lock] = {}
@@ -156,7 +157,7 @@ class Assigner:
                 todo.sessions.append(before)
                 return True
             try:
-                after = before.offer(agent, work.now + self._offer)
+                after = before.offer(agent, work.now + self.offer)
             except NotTaking:
                 # The live queue has an older view of the agent: update it completely.
                 todo.withdrawn.append(proposal)

@@ -6,6 +6,7 @@ SessionError
 ├── WrongState      the session is not in a state that allows this
 │   └── Taken       a colleague has it
 ├── Ended           it is over
+├── AlreadyRated    the customer has said something else of it
 ├── VersionConflict it changed since it was read
 ├── NotTaking       the agent's capacity is used up, or they are not available
 ├── LoggedOut       the caller's tokens were revoked; log in again
@@ -48,6 +49,12 @@ class Ended(SessionError):
     """The session is over; a new one can be opened."""
 
     reason = "SESSION_ENDED"
+
+
+class AlreadyRated(SessionError):
+    """The customer has said how they were served, and something else than now."""
+
+    reason = "ALREADY_EXISTS"
 
 
 class VersionConflict(SessionError):

@@ -1,11 +1,11 @@
 """The life of a session: its states, and the transitions between them.
 
 ```
-          ask for a person        offer             accept
-   BOT ───────────────────► WAITING ────► ASSIGNED ────────► ACTIVE
-    │                          ▲              │   requeue       │
-    │                          └──────────────┴─────────────────┤
-    └───────────────────── end, from any open state ────────────┴──► ENDED
+          ask for a person        offer             accept           warn
+   BOT ───────────────────► WAITING ────► ASSIGNED ────────► ACTIVE ◄──────► WARNING
+    │                          ▲              │   requeue       │     resume    │
+    │                          └──────────────┴─────────────────┴───────────────┤
+    └───────────────────── end, from any open state ────────────────────────────┴──► ENDED
 ```
 
 `TRANSITIONS` is the table of it, and nothing changes a state past it.
@@ -31,6 +31,7 @@ class SessionState(IntEnum):
     ASSIGNED = 3
     ACTIVE = 4
     ENDED = 5
+    WARNING = 6
 
 
 # What can follow on each state.
@@ -38,12 +39,15 @@ TRANSITIONS: Final[Mapping[SessionState, frozenset[SessionState]]] = {
     SessionState.BOT: frozenset({SessionState.WAITING, SessionState.ENDED}),
     SessionState.WAITING: frozenset({SessionState.ASSIGNED, SessionState.ENDED}),
     SessionState.ASSIGNED: frozenset({SessionState.WAITING, SessionState.ACTIVE, SessionState.ENDED}),
-    SessionState.ACTIVE: frozenset({SessionState.WAITING, SessionState.ENDED}),
+    SessionState.ACTIVE: frozenset({SessionState.WARNING, SessionState.WAITING, SessionState.ENDED}),
+    SessionState.WARNING: frozenset({SessionState.ACTIVE, SessionState.WAITING, SessionState.ENDED}),
     SessionState.ENDED: frozenset(),
 }
 
+# An agent talks with the customer.
+TALKING = (SessionState.ACTIVE, SessionState.WARNING)
 # A session in one of these states takes one of its agent's places.
-SEATED = (SessionState.ASSIGNED, SessionState.ACTIVE)
+SEATED = (SessionState.ASSIGNED, *TALKING)
 # The queue is about these: what waits and what takes a place.
 LIVE = (SessionState.WAITING, *SEATED)
 
@@ -65,6 +69,7 @@ class HandoffReason(IntEnum):
     BUTTON = 1
     WORDS = 2
     BOT = 3
+    RETURN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +96,12 @@ class Session:
     former_agents: tuple[int, ...] = ()
     ended_at: datetime | None = None
     end_reason: EndReason = EndReason.NONE
+    # While WARNING: when it ends if nobody writes; None when it does not end by itself.
+    closes_at: datetime | None = None
+    # Until when the customer is asked how they were served; None when not asked.
+    rate_until: datetime | None = None
+    # The session that this one continues; 0 when none.
+    previous_session_id: int = 0
     # While waiting: 1 is next. Not part of the state: it changes without the session changing.
     queue_position: int = 0
 
@@ -130,24 +141,54 @@ class Session:
         """
         self._must_be_seated("only a session that an agent holds can go back to the queue")
         former = self.former_agents
-        if self.state is SessionState.ACTIVE and self.agent_id not in former:
+        if self.state in TALKING and self.agent_id not in former:
             former = (*former, self.agent_id)
-        return self._move(SessionState.WAITING, agent_id=0, agent_name="", offered_until=None, former_agents=former)
+        return self._move(
+            SessionState.WAITING,
+            agent_id=0,
+            agent_name="",
+            offered_until=None,
+            closes_at=None,
+            former_agents=former,
+        )
 
     def accept(self, agent_id: int, now: datetime) -> Session:
         """Accept the offer. Raises `Ended`, and `WrongState` when it is not offered to this agent."""
         self._must_be_open()
         if self.agent_id != agent_id:
             raise WrongState("the session is not offered to you; it may have gone back to the queue or to a colleague")
-        if self.state is SessionState.ACTIVE:
+        if self.state in TALKING:
             return self
         return self._move(SessionState.ACTIVE, accepted_at=now, offered_until=None)
 
-    def end(self, reason: EndReason, now: datetime) -> Session:
+    def warn(self, closes_at: datetime | None) -> Session:
+        """Remind the customer that an answer is owed. Raises `WrongState` unless an agent talks with the customer."""
+        if self.state is SessionState.WARNING:
+            return self
+        return self._move(SessionState.WARNING, closes_at=closes_at)
+
+    def resume(self) -> Session:
+        """Note that somebody wrote after the reminder. Does nothing in other states: it has been dealt with."""
+        if self.state is not SessionState.WARNING:
+            return self
+        return self._move(SessionState.ACTIVE, closes_at=None)
+
+    def end(self, reason: EndReason, now: datetime, *, rate_until: datetime | None = None) -> Session:
         """End it. It keeps its agent, who may still read it."""
         if self.state is SessionState.ENDED:
             return self
-        return self._move(SessionState.ENDED, ended_at=now, end_reason=reason, offered_until=None)
+        return self._move(
+            SessionState.ENDED,
+            ended_at=now,
+            end_reason=reason,
+            offered_until=None,
+            closes_at=None,
+            rate_until=rate_until,
+        )
+
+    def rated(self) -> Session:
+        """Note that the customer has said how they were served: a new version, so that everybody reads it again."""
+        return self._change()
 
     def give_to(self, customer_id: int, customer_name: str) -> Session:
         """Move it to another customer."""
@@ -184,4 +225,8 @@ class Session:
 
 def kept_of(one: Session, other: Session) -> Session:
     """Return which of two open sessions of a customer stays open: the one in the later state, then the younger one."""
-    return max(one, other, key=lambda session: (session.state, session.opened_at, session.id))
+    return max(one, other, key=lambda session: (_stage(session), session.opened_at, session.id))
+
+
+def _stage(session: Session) -> SessionState:
+    return SessionState.ACTIVE if session.state in TALKING else session.state

@@ -7,22 +7,29 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from mesh.bus.ids import IdSource
 from mesh.bus.outbox import Outbox
 from mesh.process.member import Member
+from mesh.stores.keyring import Keyring, add_key
 from mesh.testing import Platform
 from services.session.agents.duty import Duty
 from services.session.agents.profiles import Profile
 from services.session.assignment.assigner import Assigner
 from services.session.assignment.live_queue import LiveQueue
 from services.session.assignment.positions import Positions
+from services.session.closing import Closing
 from services.session.config import SessionConfig
 from services.session.domain import Agent, AgentStatus, HandoffReason, Session, Viewer
 from services.session.events import Announcer
 from services.session.lifecycle import Lifecycle
+from services.session.log import Log
 from services.session.reconciliation import Reconciliation
+from services.session.settings import ShopSettings
+from services.session.silence import Silence
 from services.session.store import Store
+from services.session.turns import Turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,10 @@ class Parts:
     lifecycle: Lifecycle
     duty: Duty
     reconciliation: Reconciliation
+    closing: Closing
+    turns: Turns
+    settings: ShopSettings
+    silence: Silence
 
     async def open(self, tenant: str, customer_id: int) -> Session:
         session, _ = await self.lifecycle.open(shopper(tenant, customer_id), name="顾客", channel="web", locale="zh-CN")
@@ -66,6 +77,14 @@ class Parts:
         return found
 
 
+def keyring_of(platform: Platform) -> Path:
+    """Gives the keyring of all instances on these components."""
+    path = platform.folder.root / "keyring-session"
+    if not path.exists():
+        add_key(path)
+    return path
+
+
 def shopper(tenant: str, user_id: int) -> Viewer:
     return Viewer(tenant_id=tenant, user_id=user_id, shopper=True)
 
@@ -79,14 +98,18 @@ async def parts(
     platform: Platform, instance: str = "session-1", *, offer_s: float = 60, idle_s: float = 3600, stale_s: float = 0.2
 ) -> AsyncIterator[Parts]:
     """Opens an instance's parts; nothing of it happens by itself."""
-    async with Member(platform.config("session", SessionConfig, instance=instance)) as member:
+    keyring = keyring_of(platform)
+    async with Member(platform.config("session", SessionConfig, instance=instance, keyring_file=keyring)) as member:
         db, valkey, ids = await member.postgres(), await member.valkey(), await member.ids()
         outbox = Outbox(db, "cs_session_outbox")
         store = Store(db, Announcer(outbox, ids))
         queue = LiveQueue(valkey, stale_s=stale_s)
         positions = Positions(store=store, queue=queue, bus=member.bus, new_id=ids.next, after_s=0.05)
         assigner = Assigner(store=store, queue=queue, offer=timedelta(seconds=offer_s), on_change=positions.moved)
-        lifecycle = Lifecycle(store=store, assigner=assigner, new_id=ids.next)
+        closing = Closing(db, Keyring(keyring))
+        lifecycle = Lifecycle(store=store, assigner=assigner, closing=closing, new_id=ids.next)
+        turns, settings = Turns(db), ShopSettings(db)
+        silence = Silence(turns=turns, log=Log(member.bus), closing=closing, lifecycle=lifecycle)
         duty = Duty(store=store, assigner=assigner)
         reconciliation = Reconciliation(
             lifecycle=lifecycle,
@@ -108,6 +131,10 @@ async def parts(
                 lifecycle=lifecycle,
                 duty=duty,
                 reconciliation=reconciliation,
+                closing=closing,
+                turns=turns,
+                settings=settings,
+                silence=silence,
             )
         finally:
             await assigner.close()

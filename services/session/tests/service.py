@@ -25,6 +25,7 @@ from mesh.testing.ports import free_port
 from mesh.testing.rpc import Keys, dialling, serving
 from services.session.app import app
 from services.session.config import SessionConfig
+from services.session.tests.parts import keyring_of
 
 
 class Users(user_service_pb2_grpc.UserServiceServicer):
@@ -146,6 +147,7 @@ async def service(platform: Platform, **settings: Any) -> AsyncIterator[Service]
                 instance=f"session-{number}",
                 port=port,
                 addresses={"user": users_at, "presence": presences_at},
+                keyring_file=keyring_of(platform),
                 **settings,
             )
             member = await stack.enter_async_context(Member(config))

@@ -68,13 +68,17 @@ def active() -> Session:
     return assigned().accept(AGENT, NOW)
 
 
+def warning() -> Session:
+    return active().warn(LATER)
+
+
 def ended() -> Session:
     return active().end(EndReason.AGENT, NOW)
 
 
 def test_a_session_goes_from_bot_to_ended_and_each_step_is_a_version() -> None:
     steps = [bot_session(), waiting(), assigned(), active(), ended()]
-    assert [step.state for step in steps] == list(SessionState)
+    assert [step.state for step in steps] == list(SessionState)[:5]
     assert [step.version for step in steps] == [1, 2, 3, 4, 5]
 
 
@@ -107,6 +111,7 @@ def test_the_table_of_transitions_is_what_can_happen(state: SessionState) -> Non
         SessionState.WAITING: waiting,
         SessionState.ASSIGNED: assigned,
         SessionState.ACTIVE: active,
+        SessionState.WARNING: warning,
         SessionState.ENDED: ended,
     }[state]()
     steps: list[Callable[[], Session]] = [
@@ -115,6 +120,8 @@ def test_the_table_of_transitions_is_what_can_happen(state: SessionState) -> Non
         session.requeue,
         lambda: session.pick(agent(user_id=OTHER), NOW),
         lambda: session.accept(AGENT, NOW),
+        lambda: session.warn(LATER),
+        session.resume,
         lambda: session.end(EndReason.CUSTOMER, NOW),
     ]
     reached = set()
@@ -124,7 +131,7 @@ def test_the_table_of_transitions_is_what_can_happen(state: SessionState) -> Non
     assert reached - {state} == TRANSITIONS[state]
 
 
-@pytest.mark.parametrize("session", [waiting(), assigned(), active()])
+@pytest.mark.parametrize("session", [waiting(), assigned(), active(), warning()])
 def test_asking_for_a_person_again_changes_nothing(session: Session) -> None:
     assert session.ask_person(HandoffReason.WORDS, LATER) is session
 
@@ -134,11 +141,11 @@ def test_accepting_and_ending_again_change_nothing() -> None:
     assert (over := ended()).end(EndReason.CUSTOMER, LATER) is over
 
 
-@pytest.mark.parametrize("session", [bot_session(), waiting(), assigned(), active()])
+@pytest.mark.parametrize("session", [bot_session(), waiting(), assigned(), active(), warning()])
 def test_a_session_can_end_from_any_state_and_keeps_its_agent(session: Session) -> None:
     over = session.end(EndReason.CUSTOMER, LATER)
     assert (over.state, over.ended_at, over.agent_id) == (SessionState.ENDED, LATER, session.agent_id)
-    assert over.offered_until is None
+    assert (over.offered_until, over.closes_at) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +159,11 @@ def test_a_session_can_end_from_any_state_and_keeps_its_agent(session: Session) 
         (lambda: waiting().accept(AGENT, NOW), WrongState),
         (lambda: assigned().accept(OTHER, NOW), WrongState),
         (lambda: active().accept(OTHER, NOW), WrongState),
+        (lambda: warning().accept(OTHER, NOW), WrongState),
+        (lambda: bot_session().warn(LATER), WrongState),
+        (lambda: waiting().warn(LATER), WrongState),
+        (lambda: assigned().warn(LATER), WrongState),
+        (lambda: ended().warn(LATER), WrongState),
         (lambda: bot_session().requeue(), WrongState),
         (lambda: ended().requeue(), WrongState),
         (lambda: waiting().requeue(), WrongState),
@@ -260,6 +272,8 @@ def test_an_agent_cannot_end_a_session_that_only_waits() -> None:
 def test_of_two_open_sessions_the_one_that_came_further_is_kept_then_the_younger() -> None:
     assert kept_of(bot_session(), replace(active(), id=2)).id == 2
     assert kept_of(replace(active(), id=2), bot_session()).id == 2
+    # A reminder brings a session no further.
+    assert kept_of(warning(), replace(active(), id=2)).id == 2
     younger = bot_session(id=3, opened_at=LATER)
     assert kept_of(bot_session(), younger) is younger
     assert kept_of(younger, bot_session()) is younger

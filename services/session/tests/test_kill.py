@@ -30,7 +30,7 @@ from mesh.testing.rpc import Keys, dialling
 from services.session.config import SessionConfig
 from services.session.domain import AgentStatus, HandoffReason, Session, SessionState
 from services.session.events import SessionChanged
-from services.session.tests.parts import Parts, eventually
+from services.session.tests.parts import Parts, eventually, keyring_of
 from services.session.tests.service import published
 
 pytestmark = pytest.mark.service
@@ -91,6 +91,7 @@ async def instances(platform: Platform, folder: Path) -> AsyncIterator[list[Inst
             instance=f"session-{number}",
             port=port,
             addresses={"user": "127.0.0.1:1", "presence": "127.0.0.1:1"},
+            keyring_file=keyring_of(platform),
             reconcile_every_s=1,
             lapse_every_s=0.5,
         )

@@ -3,16 +3,15 @@
 import { effect } from "@preact/signals";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { SenderKind } from "@octopus/contracts/octopus/chat/v1/message_pb";
-import { SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 
 import { isRecalled } from "@octopus/core/content";
-import type { Conversation, Line } from "@octopus/core/conversation";
+import { type Conversation, isTalking, type Line } from "@octopus/core/conversation";
 import { type Said, unansweredSince } from "./unanswered";
 
 /** Since when a customer waits for an answer, in milliseconds since the epoch; undefined for one who does not. */
 export function waitsSince(conversation: Conversation): number | undefined {
-  const { state, handoffAt, acceptedAt } = conversation.session.value;
-  if (state !== SessionState.ACTIVE) return undefined;
+  const { handoffAt, acceptedAt } = conversation.session.value;
+  if (!isTalking(conversation.session.value)) return undefined;
   const taken = { handoffAt: handoffAt && timestampMs(handoffAt), acceptedAt: acceptedAt && timestampMs(acceptedAt) };
   return unansweredSince(taken, conversation.lines.value.map(saidOf));
 }

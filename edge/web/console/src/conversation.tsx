@@ -3,10 +3,9 @@
 import { useSignal } from "@preact/signals";
 import { Fragment } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
-import { SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 
 import { language } from "@octopus/core/language";
-import { type Conversation, isOpen } from "@octopus/core/conversation";
+import { type Conversation, isOpen, isTalking } from "@octopus/core/conversation";
 import { Composer } from "./composer";
 import type { Workspace } from "./workspace";
 import { Avatar, Icon } from "./icons";
@@ -46,7 +45,7 @@ function Open({ workspace, conversation }: { workspace: Workspace; conversation:
     <>
       <Head workspace={workspace} conversation={conversation} />
       <Log workspace={workspace} conversation={conversation} />
-      {session.state === SessionState.ACTIVE ? (
+      {isTalking(session) ? (
         <Composer workspace={workspace} conversation={conversation} />
       ) : (
         <Foot workspace={workspace} conversation={conversation} />
@@ -78,7 +77,7 @@ function Head({ workspace, conversation }: { workspace: Workspace; conversation:
             : text.typing(name)}
         </p>
       </div>
-      {session.state === SessionState.ACTIVE && (
+      {isTalking(session) && (
         <button
           type="button"
           class="quiet"

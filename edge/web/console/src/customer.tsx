@@ -8,6 +8,7 @@ import { type User, UserKind } from "@octopus/contracts/octopus/user/v1/user_pb"
 import { failureOf, troubleOf } from "@octopus/core/api";
 import { language } from "@octopus/core/language";
 import type { Conversation } from "@octopus/core/conversation";
+import { Closing, Stars } from "./closing";
 import type { Workspace } from "./workspace";
 import { Avatar, Icon } from "./icons";
 import { customerName, endText, localeName, momentOf } from "./shown";
@@ -84,6 +85,7 @@ function Card({ workspace, conversation }: { workspace: Workspace; conversation:
           <Fact name={text.since} value={momentOf(user.value?.createdAt, language.value)} />
         </dl>
       </section>
+      <Closing workspace={workspace} session={session} />
       <Former workspace={workspace} session={session} />
     </>
   );
@@ -211,7 +213,10 @@ function Former({ workspace, session }: { workspace: Workspace; session: Session
               data-session={former.id.toString()}
             >
               <span>{momentOf(former.openedAt, language.value)}</span>
-              <small class="soft">{endText(former, text)}</small>
+              <small class="soft">
+                {former.satisfaction && <><Stars score={former.satisfaction.score} /> </>}
+                {former.id === session.previousSessionId ? text.continues : endText(former, text)}
+              </small>
             </button>
           </li>
         ))}

@@ -74,11 +74,14 @@ export function changeText({ content }: Message, words: Words): string {
     case SessionState.WAITING:
       if (requeueReason === RequeueReason.AGENT_DISCONNECTED) return text.disconnected;
       if (previousState === SessionState.ASSIGNED) return text.requeued;
-      return previousState === SessionState.ACTIVE ? text.left : handoffText(session, words);
+      return previousState === SessionState.BOT ? handoffText(session, words) : text.left;
     case SessionState.ASSIGNED:
       return text.assigned(session.agentName);
     case SessionState.ACTIVE:
-      return text.accepted(session.agentName);
+      // The message that ended the silence stands there itself.
+      return previousState === SessionState.WARNING ? "" : text.accepted(session.agentName);
+    case SessionState.WARNING:
+      return text.warned;
     case SessionState.ENDED:
       return endText(session, words);
     default:
@@ -95,6 +98,8 @@ export function handoffText(session: Session, words: Words): string {
       return words.changes.words;
     case HandoffReason.BOT:
       return words.changes.bot;
+    case HandoffReason.RETURN:
+      return words.changes.returned;
     default:
       return words.changes.asked;
   }

@@ -10,7 +10,7 @@ import { type Agent, AgentStatus, type Session, SessionState } from "@octopus/co
 
 import { type Failure, failureOf, metadataOf, openApi, type PersonalApi, personalApi, reasonOf } from "@octopus/core/api";
 import { cannedApi } from "@octopus/core/canned";
-import { type Conversation, isOpen } from "@octopus/core/conversation";
+import { type Conversation, isOpen, isTalking } from "@octopus/core/conversation";
 import { Drafts } from "@octopus/core/drafts";
 import { Link } from "@octopus/core/link";
 import { languageOf } from "@octopus/core/locale";
@@ -107,7 +107,8 @@ export class Workspace {
   readonly offers = computed(() => this.inState(SessionState.ASSIGNED).sort(by((session) => session.handoffAt)));
   /** Sessions in which the agent talks: the customer who has waited longest for an answer first. */
   readonly active = computed(() =>
-    this.inState(SessionState.ACTIVE)
+    this.mine.value
+      .filter((one) => isTalking(one.session.value))
       .map((one) => ({ one, since: waitsSince(one), lastAt: lastAt(one) }))
       .sort(longestFirst)
       .map(({ one }) => one),
@@ -252,7 +253,7 @@ export class Workspace {
 
   /** How many messages of the customer have not been read. Who answers has read, be it on another device. */
   unreadOf(conversation: Conversation): number {
-    if (conversation.session.value.state !== SessionState.ACTIVE) return 0;
+    if (!isTalking(conversation.session.value)) return 0;
     const lines = conversation.lines.value;
     const seen = this.seen.value.get(conversation.session.value.id) ?? 0n;
     const answered = lines.findLast((line) => line.delivery === "sent" && !isNote(line.message))?.message.seq ?? 0n;
@@ -282,7 +283,7 @@ export class Workspace {
     if (document.hidden || last <= (this.seen.peek().get(id) ?? 0n)) return;
     this.seen.value = new Map(this.seen.peek()).set(id, last);
     lasting.set(this.seenKey, JSON.stringify([...this.seen.peek()].map(([key, seq]) => [`${key}`, `${seq}`])));
-    if (conversation.session.peek().state === SessionState.ACTIVE) this.link.markRead(id);
+    if (isTalking(conversation.session.peek())) this.link.markRead(id);
   }
 
   /** Accept an offer and show it. */

@@ -148,6 +148,11 @@ function placed(lines: readonly Line[], line: Line): readonly Line[] {
   return [...others.slice(0, at), line, ...others.slice(at)];
 }
 
+/** Whether an agent talks with the customer; that the customer was reminded changes nothing of it. */
+export function isTalking(session: Session): boolean {
+  return session.state === SessionState.ACTIVE || session.state === SessionState.WARNING;
+}
+
 /** Whether a session takes messages. */
 export function isOpen(session: Session): boolean {
   return session.state !== SessionState.ENDED && session.state !== SessionState.UNSPECIFIED;

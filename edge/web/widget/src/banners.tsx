@@ -1,7 +1,8 @@
 // Lines above and below the conversation: the connection, the queue, and what the platform refused.
 
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { Reason } from "@octopus/contracts/octopus/errors/v1/errors_pb";
-import { type Session } from "@octopus/contracts/octopus/session/v1/session_pb";
+import { type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 import type { Link } from "@octopus/core/link";
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -36,6 +37,29 @@ export function QueueBanner({ session, words }: { session: Session | null; words
   );
 }
 
+/** Reminds a shopper who owes an answer, with the time that is left. Any message takes it away; the button sends one. */
+export function ReminderBanner({ session, shopper, words }: { session: Session | null; shopper: Shopper; words: Words }) {
+  const reminded = session?.state === SessionState.WARNING;
+  const closesAt = reminded && session.closesAt ? timestampMs(session.closesAt) : 0;
+  const left = useSecondsTo(closesAt);
+  return (
+    <div class="banner warn" role="status" hidden={!reminded} data-testid="reminder">
+      {reminded && (
+        <>
+          <span class="fill">
+            {closesAt > 0 ? words.owedCloses : words.owed}{" "}
+            {/* Not read out each second. */}
+            {left > 0 && <span class="left" aria-hidden="true" data-testid="time-left">{words.closesIn(countdown(left))}</span>}
+          </span>
+          <button type="button" class="quiet" onClick={() => void shopper.say(words.stillHere)} data-testid="still-here">
+            {words.stillHere}
+          </button>
+        </>
+      )}
+    </div>
+  );
+}
+
 /** Says for a moment what did not work, and when to try again. */
 export function RefusalBanner({ shopper, words }: { shopper: Shopper; words: Words }) {
   const refused = shopper.refused.value;
@@ -51,6 +75,23 @@ export function RefusalBanner({ shopper, words }: { shopper: Shopper; words: Wor
       {refused.retryAfterS > 0 && ` ${words.retryAfter(refused.retryAfterS)}`}
     </div>
   );
+}
+
+function countdown(seconds: number): string {
+  return `${Math.floor(seconds / 60)}:${`${seconds % 60}`.padStart(2, "0")}`;
+}
+
+/** The seconds to a moment in milliseconds, counted down; 0 when it has come, or there is none. */
+function useSecondsTo(moment: number): number {
+  const left = () => (moment > 0 ? Math.max(0, Math.ceil((moment - Date.now()) / 1000)) : 0);
+  const seconds = useSignal(left());
+  useEffect(() => {
+    seconds.value = left();
+    if (moment <= 0) return;
+    const timer = window.setInterval(() => (seconds.value = left()), 500);
+    return () => window.clearInterval(timer);
+  }, [moment]);
+  return seconds.value;
 }
 
 function useSecondsToRetry(link: Link | null): number {

@@ -6,9 +6,10 @@ import type { Language } from "@octopus/core/locale";
 import { useSignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
 
-import { ConnectionBanner, QueueBanner, RefusalBanner } from "./banners";
+import { ConnectionBanner, QueueBanner, RefusalBanner, ReminderBanner } from "./banners";
 import { Composer } from "./composer";
 import { Log } from "./log";
+import { Rating } from "./rating";
 import { headline } from "./shown";
 import type { Shopper } from "./shopper";
 import { WORDS, type Words } from "./words";
@@ -37,6 +38,7 @@ export function Panel({ shopper, language, onClose }: PanelProps) {
       </div>
       <ConnectionBanner link={shopper.link.value} words={words} />
       <QueueBanner session={session} words={words} />
+      <ReminderBanner session={session} shopper={shopper} words={words} />
       {shopper.phase.value === "error" ? (
         <Failure shopper={shopper} words={words} />
       ) : shopper.link.value === null || shopper.looking.value ? (
@@ -99,15 +101,23 @@ function Conversing({ shopper, session, words, language }: ConversingProps) {
     <>
       <Log key={session?.id.toString() ?? ""} shopper={shopper} conversation={conversation} words={words} language={language} />
       <RefusalBanner shopper={shopper} words={words} />
-      {ended && <Ended shopper={shopper} words={words} writing={writing.current} />}
+      {ended && <Ended shopper={shopper} session={session} words={words} writing={writing.current} />}
       {(!ended || writing.current) && <Composer shopper={shopper} session={session} words={words} />}
     </>
   );
 }
 
-function Ended({ shopper, words, writing }: { shopper: Shopper; words: Words; writing: boolean }) {
+interface EndedProps {
+  shopper: Shopper;
+  session: Session;
+  words: Words;
+  writing: boolean;
+}
+
+function Ended({ shopper, session, words, writing }: EndedProps) {
   return (
     <div class="over">
+      <Rating shopper={shopper} session={session} words={words} />
       {writing && <p role="status" data-testid="draft-kept">{words.draftKept}</p>}
       <button type="button" class={writing ? "quiet" : "primary"} onClick={() => shopper.startAgain()} data-testid="start-again">
         {words.startAgain}

@@ -156,6 +156,13 @@ export class Shopper {
     await this.attempt(async () => this.learn((await this.api!.session.endSession({ sessionId })).session));
   }
 
+  /** Say how the service was in a session, from 1 to 5 and perhaps in words. */
+  rate(sessionId: bigint, score: number, comment: string): Promise<boolean> {
+    return this.attempt(async () => {
+      this.learn((await this.api!.session.rateSession({ sessionId, score, comment })).session);
+    });
+  }
+
   /** Put the ended session away. */
   startAgain(): void {
     const ended = this.conversation.peek();

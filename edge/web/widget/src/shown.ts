@@ -2,7 +2,7 @@
 
 import { type Message, SenderKind, type SessionChange } from "@octopus/contracts/octopus/chat/v1/message_pb";
 import { RequeueReason, type Session, SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
-import type { Conversation, Line } from "@octopus/core/conversation";
+import { type Conversation, isTalking, type Line } from "@octopus/core/conversation";
 
 import type { Words } from "./words";
 
@@ -11,7 +11,7 @@ export type Delivery = "sending" | "sent" | "delivered" | "read" | "failed";
 
 /** The panel's title: who answers, once a person does. */
 export function headline(session: Session | null, words: Words): string {
-  return session?.state === SessionState.ACTIVE && session.agentName ? session.agentName : words.title;
+  return session && isTalking(session) && session.agentName ? session.agentName : words.title;
 }
 
 /** What a shopper who waits is told; empty for one who does not. */
@@ -63,10 +63,12 @@ export function deliveryOf(line: Line, conversation: Conversation): Delivery {
 export function changeText({ session, previousState: before, requeueReason }: SessionChange, words: Words): string {
   switch (session?.state) {
     case SessionState.ACTIVE:
-      return words.joined(session.agentName);
+      return before === SessionState.WARNING ? "" : words.joined(session.agentName);
+    case SessionState.WARNING:
+      return words.reminded;
     case SessionState.WAITING:
       if (before !== SessionState.ASSIGNED && requeueReason === RequeueReason.AGENT_DISCONNECTED) return words.agentLost;
-      return before === SessionState.ASSIGNED || before === SessionState.ACTIVE ? words.requeued : "";
+      return before === SessionState.BOT || before === SessionState.UNSPECIFIED ? "" : words.requeued;
     case SessionState.ENDED:
       return words.ended;
     default:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from octopus.session.v1 import session_pb2 as octopus_dot_session_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'octopus/session/v1/session_events.proto\x12\x12octopus.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/session/v1/session.proto\"\x95\x05\n\x0cSessionEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x03R\x07\x65ventId\x12;\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x35\n\x07session\x18\x03 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\x12;\n\x06opened\x18\x04 \x01(\x0b\x32!.octopus.session.v1.SessionOpenedH\x00R\x06opened\x12S\n\x11handoff_requested\x18\x05 \x01(\x0b\x32$.octopus.session.v1.HandoffRequestedH\x00R\x10handoffRequested\x12\x41\n\x08\x61ssigned\x18\x06 \x01(\x0b\x32#.octopus.session.v1.SessionAssignedH\x00R\x08\x61ssigned\x12\x41\n\x08requeued\x18\x07 \x01(\x0b\x32#.octopus.session.v1.SessionRequeuedH\x00R\x08requeued\x12\x41\n\x08\x61\x63\x63\x65pted\x18\x08 \x01(\x0b\x32#.octopus.session.v1.SessionAcceptedH\x00R\x08\x61\x63\x63\x65pted\x12\x38\n\x05\x65nded\x18\t \x01(\x0b\x32 .octopus.session.v1.SessionEndedH\x00R\x05\x65nded\x12W\n\x10\x63ustomer_changed\x18\n \x01(\x0b\x32*.octopus.session.v1.SessionCustomerChangedH\x00R\x0f\x63ustomerChangedB\x08\n\x06\x63hange\"\x0f\n\rSessionOpened\"\x12\n\x10HandoffRequested\"\x11\n\x0fSessionAssigned\"g\n\x0fSessionRequeued\x12\x19\n\x08\x61gent_id\x18\x01 \x01(\x03R\x07\x61gentId\x12\x39\n\x06reason\x18\x02 \x01(\x0e\x32!.octopus.session.v1.RequeueReasonR\x06reason\"\x11\n\x0fSessionAccepted\"\x0e\n\x0cSessionEnded\"7\n\x16SessionCustomerChanged\x12\x1d\n\nvisitor_id\x18\x01 \x01(\x03R\tvisitorId\"\x95\x01\n\nAgentEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x03R\x07\x65ventId\x12;\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12/\n\x05\x61gent\x18\x03 \x01(\x0b\x32\x19.octopus.session.v1.AgentR\x05\x61gent\"F\n\rSessionNotice\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07sessionB\xc0\x01\n\x16\x63om.octopus.session.v1B\x12SessionEventsProtoP\x01Z.octopus/contracts/octopus/session/v1;sessionv1\xaa\x02\x12Octopus.Session.V1\xca\x02\x12Octopus\\Session\\V1\xe2\x02\x1eOctopus\\Session\\V1\\GPBMetadata\xea\x02\x14Octopus::Session::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'octopus/session/v1/session_events.proto\x12\x12octopus.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/session/v1/session.proto\"\xcc\x06\n\x0cSessionEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x03R\x07\x65ventId\x12;\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12\x35\n\x07session\x18\x03 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07session\x12;\n\x06opened\x18\x04 \x01(\x0b\x32!.octopus.session.v1.SessionOpenedH\x00R\x06opened\x12S\n\x11handoff_requested\x18\x05 \x01(\x0b\x32$.octopus.session.v1.HandoffRequestedH\x00R\x10handoffRequested\x12\x41\n\x08\x61ssigned\x18\x06 \x01(\x0b\x32#.octopus.session.v1.SessionAssignedH\x00R\x08\x61ssigned\x12\x41\n\x08requeued\x18\x07 \x01(\x0b\x32#.octopus.session.v1.SessionRequeuedH\x00R\x08requeued\x12\x41\n\x08\x61\x63\x63\x65pted\x18\x08 \x01(\x0b\x32#.octopus.session.v1.SessionAcceptedH\x00R\x08\x61\x63\x63\x65pted\x12\x38\n\x05\x65nded\x18\t \x01(\x0b\x32 .octopus.session.v1.SessionEndedH\x00R\x05\x65nded\x12W\n\x10\x63ustomer_changed\x18\n \x01(\x0b\x32*.octopus.session.v1.SessionCustomerChangedH\x00R\x0f\x63ustomerChanged\x12;\n\x06warned\x18\x0b \x01(\x0b\x32!.octopus.session.v1.SessionWarnedH\x00R\x06warned\x12>\n\x07resumed\x18\x0c \x01(\x0b\x32\".octopus.session.v1.SessionResumedH\x00R\x07resumed\x12\x38\n\x05rated\x18\r \x01(\x0b\x32 .octopus.session.v1.SessionRatedH\x00R\x05ratedB\x08\n\x06\x63hange\"\x0f\n\rSessionOpened\"\x12\n\x10HandoffRequested\"\x11\n\x0fSessionAssigned\"g\n\x0fSessionRequeued\x12\x19\n\x08\x61gent_id\x18\x01 \x01(\x03R\x07\x61gentId\x12\x39\n\x06reason\x18\x02 \x01(\x0e\x32!.octopus.session.v1.RequeueReasonR\x06reason\"\x11\n\x0fSessionAccepted\"\x0e\n\x0cSessionEnded\"7\n\x16SessionCustomerChanged\x12\x1d\n\nvisitor_id\x18\x01 \x01(\x03R\tvisitorId\"\x0f\n\rSessionWarned\"\x10\n\x0eSessionResumed\"\x0e\n\x0cSessionRated\"\x95\x01\n\nAgentEvent\x12\x19\n\x08\x65vent_id\x18\x01 \x01(\x03R\x07\x65ventId\x12;\n\x0boccurred_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\noccurredAt\x12/\n\x05\x61gent\x18\x03 \x01(\x0b\x32\x19.octopus.session.v1.AgentR\x05\x61gent\"F\n\rSessionNotice\x12\x35\n\x07session\x18\x01 \x01(\x0b\x32\x1b.octopus.session.v1.SessionR\x07sessionB\xc0\x01\n\x16\x63om.octopus.session.v1B\x12SessionEventsProtoP\x01Z.octopus/contracts/octopus/session/v1;sessionv1\xaa\x02\x12Octopus.Session.V1\xca\x02\x12Octopus\\Session\\V1\xe2\x02\x1eOctopus\\Session\\V1\\GPBMetadata\xea\x02\x14Octopus::Session::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,23 +35,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026com.octopus.session.v1B\022SessionEventsProtoP\001Z.octopus/contracts/octopus/session/v1;sessionv1\252\002\022Octopus.Session.V1\312\002\022Octopus\\Session\\V1\342\002\036Octopus\\Session\\V1\\GPBMetadata\352\002\024Octopus::Session::V1'
   _globals['_SESSIONEVENT']._serialized_start=131
-  _globals['_SESSIONEVENT']._serialized_end=792
-  _globals['_SESSIONOPENED']._serialized_start=794
-  _globals['_SESSIONOPENED']._serialized_end=809
-  _globals['_HANDOFFREQUESTED']._serialized_start=811
-  _globals['_HANDOFFREQUESTED']._serialized_end=829
-  _globals['_SESSIONASSIGNED']._serialized_start=831
-  _globals['_SESSIONASSIGNED']._serialized_end=848
-  _globals['_SESSIONREQUEUED']._serialized_start=850
-  _globals['_SESSIONREQUEUED']._serialized_end=953
-  _globals['_SESSIONACCEPTED']._serialized_start=955
-  _globals['_SESSIONACCEPTED']._serialized_end=972
-  _globals['_SESSIONENDED']._serialized_start=974
-  _globals['_SESSIONENDED']._serialized_end=988
-  _globals['_SESSIONCUSTOMERCHANGED']._serialized_start=990
-  _globals['_SESSIONCUSTOMERCHANGED']._serialized_end=1045
-  _globals['_AGENTEVENT']._serialized_start=1048
-  _globals['_AGENTEVENT']._serialized_end=1197
-  _globals['_SESSIONNOTICE']._serialized_start=1199
-  _globals['_SESSIONNOTICE']._serialized_end=1269
+  _globals['_SESSIONEVENT']._serialized_end=975
+  _globals['_SESSIONOPENED']._serialized_start=977
+  _globals['_SESSIONOPENED']._serialized_end=992
+  _globals['_HANDOFFREQUESTED']._serialized_start=994
+  _globals['_HANDOFFREQUESTED']._serialized_end=1012
+  _globals['_SESSIONASSIGNED']._serialized_start=1014
+  _globals['_SESSIONASSIGNED']._serialized_end=1031
+  _globals['_SESSIONREQUEUED']._serialized_start=1033
+  _globals['_SESSIONREQUEUED']._serialized_end=1136
+  _globals['_SESSIONACCEPTED']._serialized_start=1138
+  _globals['_SESSIONACCEPTED']._serialized_end=1155
+  _globals['_SESSIONENDED']._serialized_start=1157
+  _globals['_SESSIONENDED']._serialized_end=1171
+  _globals['_SESSIONCUSTOMERCHANGED']._serialized_start=1173
+  _globals['_SESSIONCUSTOMERCHANGED']._serialized_end=1228
+  _globals['_SESSIONWARNED']._serialized_start=1230
+  _globals['_SESSIONWARNED']._serialized_end=1245
+  _globals['_SESSIONRESUMED']._serialized_start=1247
+  _globals['_SESSIONRESUMED']._serialized_end=1263
+  _globals['_SESSIONRATED']._serialized_start=1265
+  _globals['_SESSIONRATED']._serialized_end=1279
+  _globals['_AGENTEVENT']._serialized_start=1282
+  _globals['_AGENTEVENT']._serialized_end=1431
+  _globals['_SESSIONNOTICE']._serialized_start=1433
+  _globals['_SESSIONNOTICE']._serialized_end=1503
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,9 @@ class SessionEvent(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     CUSTOMER_CHANGED_FIELD_NUMBER: _builtins.int
+    WARNED_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
+    RATED_FIELD_NUMBER: _builtins.int
     event_id: _builtins.int
     """Snowflake id of the event, also its `Nats-Msg-Id`."""
     @_builtins.property
@@ -74,6 +77,18 @@ class SessionEvent(_message.Message):
     def customer_changed(self) -> Global___SessionCustomerChanged:
         """It belongs to another customer now, because a visitor was merged."""
 
+    @_builtins.property
+    def warned(self) -> Global___SessionWarned:
+        """The customer was reminded that an answer is owed."""
+
+    @_builtins.property
+    def resumed(self) -> Global___SessionResumed:
+        """Somebody wrote after the reminder."""
+
+    @_builtins.property
+    def rated(self) -> Global___SessionRated:
+        """The customer said how they were served."""
+
     def __init__(
         self,
         *,
@@ -87,12 +102,15 @@ class SessionEvent(_message.Message):
         accepted: Global___SessionAccepted | None = ...,
         ended: Global___SessionEnded | None = ...,
         customer_changed: Global___SessionCustomerChanged | None = ...,
+        warned: Global___SessionWarned | None = ...,
+        resumed: Global___SessionResumed | None = ...,
+        rated: Global___SessionRated | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "assigned", b"assigned", "change", b"change", "customer_changed", b"customer_changed", "ended", b"ended", "handoff_requested", b"handoff_requested", "occurred_at", b"occurred_at", "opened", b"opened", "requeued", b"requeued", "session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "assigned", b"assigned", "change", b"change", "customer_changed", b"customer_changed", "ended", b"ended", "handoff_requested", b"handoff_requested", "occurred_at", b"occurred_at", "opened", b"opened", "rated", b"rated", "requeued", b"requeued", "resumed", b"resumed", "session", b"session", "warned", b"warned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "assigned", b"assigned", "change", b"change", "customer_changed", b"customer_changed", "ended", b"ended", "event_id", b"event_id", "handoff_requested", b"handoff_requested", "occurred_at", b"occurred_at", "opened", b"opened", "requeued", b"requeued", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "assigned", b"assigned", "change", b"change", "customer_changed", b"customer_changed", "ended", b"ended", "event_id", b"event_id", "handoff_requested", b"handoff_requested", "occurred_at", b"occurred_at", "opened", b"opened", "rated", b"rated", "requeued", b"requeued", "resumed", b"resumed", "session", b"session", "warned", b"warned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["opened", "handoff_requested", "assigned", "requeued", "accepted", "ended", "customer_changed"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["opened", "handoff_requested", "assigned", "requeued", "accepted", "ended", "customer_changed", "warned", "resumed", "rated"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -230,6 +248,57 @@ class SessionCustomerChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionCustomerChanged: _TypeAlias = SessionCustomerChanged  # noqa: Y015
+
+@_typing.final
+class SessionWarned(_message.Message):
+    """The customer was reminded; `Session.closes_at` says when it ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionWarned: _TypeAlias = SessionWarned  # noqa: Y015
+
+@_typing.final
+class SessionResumed(_message.Message):
+    """It is ACTIVE again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionResumed: _TypeAlias = SessionResumed  # noqa: Y015
+
+@_typing.final
+class SessionRated(_message.Message):
+    """The customer said how they were served: `Session.satisfaction`, without the words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionRated: _TypeAlias = SessionRated  # noqa: Y015
 
 @_typing.final
 class AgentEvent(_message.Message):

@@ -22,11 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from octopus.options.v1 import options_pb2 as octopus_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n octopus/session/v1/session.proto\x12\x12octopus.session.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\"\x9e\x06\n\x07Session\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x1f\n\x0b\x63ustomer_id\x18\x03 \x01(\x03R\ncustomerId\x12)\n\rcustomer_name\x18\x04 \x01(\tB\x04\x90\xb5\x18\x01R\x0c\x63ustomerName\x12\x36\n\x05state\x18\x05 \x01(\x0e\x32 .octopus.session.v1.SessionStateR\x05state\x12\x19\n\x08\x61gent_id\x18\x06 \x01(\x03R\x07\x61gentId\x12#\n\nagent_name\x18\x07 \x01(\tB\x04\x90\xb5\x18\x01R\tagentName\x12%\n\x0equeue_position\x18\x08 \x01(\x05R\rqueuePosition\x12\x18\n\x07version\x18\t \x01(\x03R\x07version\x12\x18\n\x07\x63hannel\x18\n \x01(\tR\x07\x63hannel\x12\x16\n\x06locale\x18\x0b \x01(\tR\x06locale\x12\x37\n\topened_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08openedAt\x12\x39\n\nhandoff_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\thandoffAt\x12;\n\x0b\x61\x63\x63\x65pted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptedAt\x12\x35\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12<\n\nend_reason\x18\x10 \x01(\x0e\x32\x1d.octopus.session.v1.EndReasonR\tendReason\x12H\n\x0ehandoff_reason\x18\x11 \x01(\x0e\x32!.octopus.session.v1.HandoffReasonR\rhandoffReason\x12?\n\roffered_until\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cofferedUntil\"\xbb\x02\n\x05\x41gent\x12\x17\n\x07user_id\x18\x01 \x01(\x03R\x06userId\x12\'\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\x90\xb5\x18\x01R\x0b\x64isplayName\x12\x37\n\x06status\x18\x03 \x01(\x0e\x32\x1f.octopus.session.v1.AgentStatusR\x06status\x12\x12\n\x04load\x18\x04 \x01(\x05R\x04load\x12\x1a\n\x08\x63\x61pacity\x18\x05 \x01(\x05R\x08\x63\x61pacity\x12?\n\x0b\x61way_reason\x18\x06 \x01(\x0e\x32\x1e.octopus.session.v1.AwayReasonR\nawayReason\x12\x46\n\x0e\x65\x61rlier_status\x18\x07 \x01(\x0e\x32\x1f.octopus.session.v1.AgentStatusR\rearlierStatus*\xae\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SESSION_STATE_BOT\x10\x01\x12\x19\n\x15SESSION_STATE_WAITING\x10\x02\x12\x1a\n\x16SESSION_STATE_ASSIGNED\x10\x03\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x04\x12\x17\n\x13SESSION_STATE_ENDED\x10\x05*\x82\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45ND_REASON_CUSTOMER\x10\x01\x12\x14\n\x10\x45ND_REASON_AGENT\x10\x02\x12\x13\n\x0f\x45ND_REASON_IDLE\x10\x03\x12\x15\n\x11\x45ND_REASON_MERGED\x10\x04*|\n\rHandoffReason\x12\x1e\n\x1aHANDOFF_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15HANDOFF_REASON_BUTTON\x10\x01\x12\x18\n\x14HANDOFF_REASON_WORDS\x10\x02\x12\x16\n\x12HANDOFF_REASON_BOT\x10\x03*u\n\x0b\x41gentStatus\x12\x1c\n\x18\x41GENT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41GENT_STATUS_AVAILABLE\x10\x01\x12\x15\n\x11\x41GENT_STATUS_BUSY\x10\x02\x12\x15\n\x11\x41GENT_STATUS_AWAY\x10\x03*\x98\x01\n\nAwayReason\x12\x1b\n\x17\x41WAY_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41WAY_REASON_CHOSEN\x10\x01\x12\x1b\n\x17\x41WAY_REASON_PAGE_CLOSED\x10\x02\x12\x1c\n\x18\x41WAY_REASON_OFFER_LAPSED\x10\x03\x12\x1a\n\x16\x41WAY_REASON_LOGGED_OUT\x10\x04*\xbb\x01\n\rRequeueReason\x12\x1e\n\x1aREQUEUE_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREQUEUE_REASON_NOT_ACCEPTED\x10\x01\x12\x1d\n\x19REQUEUE_REASON_AGENT_AWAY\x10\x02\x12#\n\x1fREQUEUE_REASON_AGENT_LOGGED_OUT\x10\x03\x12%\n!REQUEUE_REASON_AGENT_DISCONNECTED\x10\x04\x42\xba\x01\n\x16\x63om.octopus.session.v1B\x0cSessionProtoP\x01Z.octopus/contracts/octopus/session/v1;sessionv1\xaa\x02\x12Octopus.Session.V1\xca\x02\x12Octopus\\Session\\V1\xe2\x02\x1eOctopus\\Session\\V1\\GPBMetadata\xea\x02\x14Octopus::Session::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n octopus/session/v1/session.proto\x12\x12octopus.session.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a octopus/options/v1/options.proto\"\xc6\x08\n\x07Session\x12\x0e\n\x02id\x18\x01 \x01(\x03R\x02id\x12\x1b\n\ttenant_id\x18\x02 \x01(\tR\x08tenantId\x12\x1f\n\x0b\x63ustomer_id\x18\x03 \x01(\x03R\ncustomerId\x12)\n\rcustomer_name\x18\x04 \x01(\tB\x04\x90\xb5\x18\x01R\x0c\x63ustomerName\x12\x36\n\x05state\x18\x05 \x01(\x0e\x32 .octopus.session.v1.SessionStateR\x05state\x12\x19\n\x08\x61gent_id\x18\x06 \x01(\x03R\x07\x61gentId\x12#\n\nagent_name\x18\x07 \x01(\tB\x04\x90\xb5\x18\x01R\tagentName\x12%\n\x0equeue_position\x18\x08 \x01(\x05R\rqueuePosition\x12\x18\n\x07version\x18\t \x01(\x03R\x07version\x12\x18\n\x07\x63hannel\x18\n \x01(\tR\x07\x63hannel\x12\x16\n\x06locale\x18\x0b \x01(\tR\x06locale\x12\x37\n\topened_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08openedAt\x12\x39\n\nhandoff_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\thandoffAt\x12;\n\x0b\x61\x63\x63\x65pted_at\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nacceptedAt\x12\x35\n\x08\x65nded_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x65ndedAt\x12<\n\nend_reason\x18\x10 \x01(\x0e\x32\x1d.octopus.session.v1.EndReasonR\tendReason\x12H\n\x0ehandoff_reason\x18\x11 \x01(\x0e\x32!.octopus.session.v1.HandoffReasonR\rhandoffReason\x12?\n\roffered_until\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cofferedUntil\x12\x37\n\tcloses_at\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x08\x63losesAt\x12\x44\n\x0csatisfaction\x18\x13 \x01(\x0b\x32 .octopus.session.v1.SatisfactionR\x0csatisfaction\x12<\n\x07summary\x18\x14 \x01(\x0b\x32\".octopus.session.v1.SessionSummaryR\x07summary\x12.\n\x13previous_session_id\x18\x15 \x01(\x03R\x11previousSessionId\x12\x39\n\nrate_until\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\trateUntil\"{\n\x0cSatisfaction\x12\x14\n\x05score\x18\x01 \x01(\x05R\x05score\x12\x1e\n\x07\x63omment\x18\x02 \x01(\tB\x04\x90\xb5\x18\x05R\x07\x63omment\x12\x35\n\x08rated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07ratedAt\"\x82\x03\n\x0eSessionSummary\x12\x1c\n\x06opener\x18\x01 \x01(\tB\x04\x90\xb5\x18\x05R\x06opener\x12\x14\n\x05topic\x18\x02 \x01(\tR\x05topic\x12+\n\x11\x63ustomer_messages\x18\x03 \x01(\x05R\x10\x63ustomerMessages\x12%\n\x0e\x61gent_messages\x18\x04 \x01(\x05R\ragentMessages\x12!\n\x0c\x62ot_messages\x18\x05 \x01(\x05R\x0b\x62otMessages\x12\x31\n\x06waited\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06waited\x12@\n\x0e\x66irst_response\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\rfirstResponse\x12\x33\n\x07handled\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07handled\x12\x1b\n\tagent_ids\x18\t \x03(\x03R\x08\x61gentIds\"\xaf\x02\n\x0fSessionSettings\x12O\n\x0cremind_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\xc8\x01\x01R\x0bremindAfter\x12M\n\x0b\x63lose_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\xc8\x01\x01R\ncloseAfter\x12Q\n\rreturn_within\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\x08\"\x04\x08\x80\xf5$2\x00\xc8\x01\x01R\x0creturnWithin\x12)\n\x10\x61sk_satisfaction\x18\x04 \x01(\x08R\x0f\x61skSatisfaction\"\xbb\x02\n\x05\x41gent\x12\x17\n\x07user_id\x18\x01 \x01(\x03R\x06userId\x12\'\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\x90\xb5\x18\x01R\x0b\x64isplayName\x12\x37\n\x06status\x18\x03 \x01(\x0e\x32\x1f.octopus.session.v1.AgentStatusR\x06status\x12\x12\n\x04load\x18\x04 \x01(\x05R\x04load\x12\x1a\n\x08\x63\x61pacity\x18\x05 \x01(\x05R\x08\x63\x61pacity\x12?\n\x0b\x61way_reason\x18\x06 \x01(\x0e\x32\x1e.octopus.session.v1.AwayReasonR\nawayReason\x12\x46\n\x0e\x65\x61rlier_status\x18\x07 \x01(\x0e\x32\x1f.octopus.session.v1.AgentStatusR\rearlierStatus*\xc9\x01\n\x0cSessionState\x12\x1d\n\x19SESSION_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11SESSION_STATE_BOT\x10\x01\x12\x19\n\x15SESSION_STATE_WAITING\x10\x02\x12\x1a\n\x16SESSION_STATE_ASSIGNED\x10\x03\x12\x18\n\x14SESSION_STATE_ACTIVE\x10\x04\x12\x17\n\x13SESSION_STATE_ENDED\x10\x05\x12\x19\n\x15SESSION_STATE_WARNING\x10\x06*\x82\x01\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45ND_REASON_CUSTOMER\x10\x01\x12\x14\n\x10\x45ND_REASON_AGENT\x10\x02\x12\x13\n\x0f\x45ND_REASON_IDLE\x10\x03\x12\x15\n\x11\x45ND_REASON_MERGED\x10\x04*\x97\x01\n\rHandoffReason\x12\x1e\n\x1aHANDOFF_REASON_UNSPECIFIED\x10\x00\x12\x19\n\x15HANDOFF_REASON_BUTTON\x10\x01\x12\x18\n\x14HANDOFF_REASON_WORDS\x10\x02\x12\x16\n\x12HANDOFF_REASON_BOT\x10\x03\x12\x19\n\x15HANDOFF_REASON_RETURN\x10\x04*u\n\x0b\x41gentStatus\x12\x1c\n\x18\x41GENT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41GENT_STATUS_AVAILABLE\x10\x01\x12\x15\n\x11\x41GENT_STATUS_BUSY\x10\x02\x12\x15\n\x11\x41GENT_STATUS_AWAY\x10\x03*\x98\x01\n\nAwayReason\x12\x1b\n\x17\x41WAY_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41WAY_REASON_CHOSEN\x10\x01\x12\x1b\n\x17\x41WAY_REASON_PAGE_CLOSED\x10\x02\x12\x1c\n\x18\x41WAY_REASON_OFFER_LAPSED\x10\x03\x12\x1a\n\x16\x41WAY_REASON_LOGGED_OUT\x10\x04*\xbb\x01\n\rRequeueReason\x12\x1e\n\x1aREQUEUE_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1bREQUEUE_REASON_NOT_ACCEPTED\x10\x01\x12\x1d\n\x19REQUEUE_REASON_AGENT_AWAY\x10\x02\x12#\n\x1fREQUEUE_REASON_AGENT_LOGGED_OUT\x10\x03\x12%\n!REQUEUE_REASON_AGENT_DISCONNECTED\x10\x04\x42\xba\x01\n\x16\x63om.octopus.session.v1B\x0cSessionProtoP\x01Z.octopus/contracts/octopus/session/v1;sessionv1\xaa\x02\x12Octopus.Session.V1\xca\x02\x12Octopus\\Session\\V1\xe2\x02\x1eOctopus\\Session\\V1\\GPBMetadata\xea\x02\x14Octopus::Session::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,22 +40,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION'].fields_by_name['customer_name']._serialized_options = b'\220\265\030\001'
   _globals['_SESSION'].fields_by_name['agent_name']._loaded_options = None
   _globals['_SESSION'].fields_by_name['agent_name']._serialized_options = b'\220\265\030\001'
+  _globals['_SATISFACTION'].fields_by_name['comment']._loaded_options = None
+  _globals['_SATISFACTION'].fields_by_name['comment']._serialized_options = b'\220\265\030\005'
+  _globals['_SESSIONSUMMARY'].fields_by_name['opener']._loaded_options = None
+  _globals['_SESSIONSUMMARY'].fields_by_name['opener']._serialized_options = b'\220\265\030\005'
+  _globals['_SESSIONSETTINGS'].fields_by_name['remind_after']._loaded_options = None
+  _globals['_SESSIONSETTINGS'].fields_by_name['remind_after']._serialized_options = b'\272H\016\252\001\010\"\004\010\200\243\0052\000\310\001\001'
+  _globals['_SESSIONSETTINGS'].fields_by_name['close_after']._loaded_options = None
+  _globals['_SESSIONSETTINGS'].fields_by_name['close_after']._serialized_options = b'\272H\016\252\001\010\"\004\010\200\243\0052\000\310\001\001'
+  _globals['_SESSIONSETTINGS'].fields_by_name['return_within']._loaded_options = None
+  _globals['_SESSIONSETTINGS'].fields_by_name['return_within']._serialized_options = b'\272H\016\252\001\010\"\004\010\200\365$2\000\310\001\001'
   _globals['_AGENT'].fields_by_name['display_name']._loaded_options = None
   _globals['_AGENT'].fields_by_name['display_name']._serialized_options = b'\220\265\030\001'
-  _globals['_SESSIONSTATE']._serialized_start=1243
-  _globals['_SESSIONSTATE']._serialized_end=1417
-  _globals['_ENDREASON']._serialized_start=1420
-  _globals['_ENDREASON']._serialized_end=1550
-  _globals['_HANDOFFREASON']._serialized_start=1552
-  _globals['_HANDOFFREASON']._serialized_end=1676
-  _globals['_AGENTSTATUS']._serialized_start=1678
-  _globals['_AGENTSTATUS']._serialized_end=1795
-  _globals['_AWAYREASON']._serialized_start=1798
-  _globals['_AWAYREASON']._serialized_end=1950
-  _globals['_REQUEUEREASON']._serialized_start=1953
-  _globals['_REQUEUEREASON']._serialized_end=2140
-  _globals['_SESSION']._serialized_start=124
-  _globals['_SESSION']._serialized_end=922
-  _globals['_AGENT']._serialized_start=925
-  _globals['_AGENT']._serialized_end=1240
+  _globals['_SESSIONSTATE']._serialized_start=2420
+  _globals['_SESSIONSTATE']._serialized_end=2621
+  _globals['_ENDREASON']._serialized_start=2624
+  _globals['_ENDREASON']._serialized_end=2754
+  _globals['_HANDOFFREASON']._serialized_start=2757
+  _globals['_HANDOFFREASON']._serialized_end=2908
+  _globals['_AGENTSTATUS']._serialized_start=2910
+  _globals['_AGENTSTATUS']._serialized_end=3027
+  _globals['_AWAYREASON']._serialized_start=3030
+  _globals['_AWAYREASON']._serialized_end=3182
+  _globals['_REQUEUEREASON']._serialized_start=3185
+  _globals['_REQUEUEREASON']._serialized_end=3372
+  _globals['_SESSION']._serialized_start=185
+  _globals['_SESSION']._serialized_end=1279
+  _globals['_SATISFACTION']._serialized_start=1281
+  _globals['_SATISFACTION']._serialized_end=1404
+  _globals['_SESSIONSUMMARY']._serialized_start=1407
+  _globals['_SESSIONSUMMARY']._serialized_end=1793
+  _globals['_SESSIONSETTINGS']._serialized_start=1796
+  _globals['_SESSIONSETTINGS']._serialized_end=2099
+  _globals['_AGENT']._serialized_start=2102
+  _globals['_AGENT']._serialized_end=2417
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -35,11 +38,16 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
     """An agent talks with the customer."""
     SESSION_STATE_ENDED: _SessionState.ValueType  # 5
     """Ended. Accepts no more messages."""
+    SESSION_STATE_WARNING: _SessionState.ValueType  # 6
+    """As ACTIVE, but the customer owes the agent an answer and was reminded of it. Any message of either makes it ACTIVE
+    again; without one it ends at `closes_at`.
+    """
 
 class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
-    """State of a session. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
+    """State of a session. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE <-> WARNING -> ENDED; ENDED can come from
     any state, and a session without a bot starts WAITING. WAITING follows ASSIGNED when the offer was not accepted, and
-    follows ASSIGNED or ACTIVE when the agent was disabled, logged out everywhere, or lost the connection for too long.
+    follows ASSIGNED, ACTIVE or WARNING when the agent was disabled, logged out everywhere, or lost the connection for
+    too long. Clients treat WARNING as ACTIVE in all but what they show.
     """
 
 SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
@@ -53,6 +61,10 @@ SESSION_STATE_ACTIVE: SessionState.ValueType  # 4
 """An agent talks with the customer."""
 SESSION_STATE_ENDED: SessionState.ValueType  # 5
 """Ended. Accepts no more messages."""
+SESSION_STATE_WARNING: SessionState.ValueType  # 6
+"""As ACTIVE, but the customer owes the agent an answer and was reminded of it. Any message of either makes it ACTIVE
+again; without one it ends at `closes_at`.
+"""
 Global___SessionState: _TypeAlias = SessionState  # noqa: Y015
 
 class _EndReason:
@@ -67,7 +79,7 @@ class _EndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndReason.V
     END_REASON_AGENT: _EndReason.ValueType  # 2
     """The agent ended it."""
     END_REASON_IDLE: _EndReason.ValueType  # 3
-    """No message was sent for too long."""
+    """No message was sent for too long, or the customer did not answer the agent's last one, and the reminder neither."""
     END_REASON_MERGED: _EndReason.ValueType  # 4
     """The visitor was merged into a customer who has another open session; the conversation continues there."""
 
@@ -80,7 +92,7 @@ END_REASON_CUSTOMER: EndReason.ValueType  # 1
 END_REASON_AGENT: EndReason.ValueType  # 2
 """The agent ended it."""
 END_REASON_IDLE: EndReason.ValueType  # 3
-"""No message was sent for too long."""
+"""No message was sent for too long, or the customer did not answer the agent's last one, and the reminder neither."""
 END_REASON_MERGED: EndReason.ValueType  # 4
 """The visitor was merged into a customer who has another open session; the conversation continues there."""
 Global___EndReason: _TypeAlias = EndReason  # noqa: Y015
@@ -98,6 +110,8 @@ class _HandoffReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Handoff
     """The customer asked for it in a message."""
     HANDOFF_REASON_BOT: _HandoffReason.ValueType  # 3
     """The bot could not help."""
+    HANDOFF_REASON_RETURN: _HandoffReason.ValueType  # 4
+    """The customer returned soon after a session with an agent, who is free; see `SessionSettings.return_within`."""
 
 class HandoffReason(_HandoffReason, metaclass=_HandoffReasonEnumTypeWrapper):
     """Why a person was requested."""
@@ -109,6 +123,8 @@ HANDOFF_REASON_WORDS: HandoffReason.ValueType  # 2
 """The customer asked for it in a message."""
 HANDOFF_REASON_BOT: HandoffReason.ValueType  # 3
 """The bot could not help."""
+HANDOFF_REASON_RETURN: HandoffReason.ValueType  # 4
+"""The customer returned soon after a session with an agent, who is free; see `SessionSettings.return_within`."""
 Global___HandoffReason: _TypeAlias = HandoffReason  # noqa: Y015
 
 class _AgentStatus:
@@ -221,6 +237,11 @@ class Session(_message.Message):
     END_REASON_FIELD_NUMBER: _builtins.int
     HANDOFF_REASON_FIELD_NUMBER: _builtins.int
     OFFERED_UNTIL_FIELD_NUMBER: _builtins.int
+    CLOSES_AT_FIELD_NUMBER: _builtins.int
+    SATISFACTION_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SESSION_ID_FIELD_NUMBER: _builtins.int
+    RATE_UNTIL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Snowflake id."""
     tenant_id: _builtins.str
@@ -247,6 +268,8 @@ class Session(_message.Message):
     """Why it ended."""
     handoff_reason: Global___HandoffReason.ValueType
     """Why a person was requested."""
+    previous_session_id: _builtins.int
+    """The session before this one, when the customer returned soon after it had ended; 0 when not."""
     @_builtins.property
     def opened_at(self) -> _timestamp_pb2.Timestamp:
         """When it was opened."""
@@ -269,6 +292,28 @@ class Session(_message.Message):
     def offered_until(self) -> _timestamp_pb2.Timestamp:
         """Until when the agent can accept; absent unless the session is ASSIGNED."""
 
+    @_builtins.property
+    def closes_at(self) -> _timestamp_pb2.Timestamp:
+        """While WARNING: when it ends if nobody writes; absent when the shop does not close such sessions by itself."""
+
+    @_builtins.property
+    def satisfaction(self) -> Global___Satisfaction:
+        """What the customer said of how they were served; absent until then. Only in answers of SessionService, in the
+        event `rated` and in the notice of it.
+        """
+
+    @_builtins.property
+    def summary(self) -> Global___SessionSummary:
+        """What it was about and what it took, a moment after it ended. Only for staff, in answers of GetSession and
+        ListSessions.
+        """
+
+    @_builtins.property
+    def rate_until(self) -> _timestamp_pb2.Timestamp:
+        """Set when the session has ended and the shop wants to know how the customer was served: until when RateSession
+        takes the answer. Kept when it was given; see `satisfaction`. Absent when no agent accepted the session.
+        """
+
     def __init__(
         self,
         *,
@@ -290,14 +335,162 @@ class Session(_message.Message):
         end_reason: Global___EndReason.ValueType = ...,
         handoff_reason: Global___HandoffReason.ValueType = ...,
         offered_until: _timestamp_pb2.Timestamp | None = ...,
+        closes_at: _timestamp_pb2.Timestamp | None = ...,
+        satisfaction: Global___Satisfaction | None = ...,
+        summary: Global___SessionSummary | None = ...,
+        previous_session_id: _builtins.int = ...,
+        rate_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "ended_at", b"ended_at", "handoff_at", b"handoff_at", "offered_until", b"offered_until", "opened_at", b"opened_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "closes_at", b"closes_at", "ended_at", b"ended_at", "handoff_at", b"handoff_at", "offered_until", b"offered_until", "opened_at", b"opened_at", "rate_until", b"rate_until", "satisfaction", b"satisfaction", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "agent_id", b"agent_id", "agent_name", b"agent_name", "channel", b"channel", "customer_id", b"customer_id", "customer_name", b"customer_name", "end_reason", b"end_reason", "ended_at", b"ended_at", "handoff_at", b"handoff_at", "handoff_reason", b"handoff_reason", "id", b"id", "locale", b"locale", "offered_until", b"offered_until", "opened_at", b"opened_at", "queue_position", b"queue_position", "state", b"state", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "agent_id", b"agent_id", "agent_name", b"agent_name", "channel", b"channel", "closes_at", b"closes_at", "customer_id", b"customer_id", "customer_name", b"customer_name", "end_reason", b"end_reason", "ended_at", b"ended_at", "handoff_at", b"handoff_at", "handoff_reason", b"handoff_reason", "id", b"id", "locale", b"locale", "offered_until", b"offered_until", "opened_at", b"opened_at", "previous_session_id", b"previous_session_id", "queue_position", b"queue_position", "rate_until", b"rate_until", "satisfaction", b"satisfaction", "state", b"state", "summary", b"summary", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015
+
+@_typing.final
+class Satisfaction(_message.Message):
+    """What a customer said of how they were served."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    RATED_AT_FIELD_NUMBER: _builtins.int
+    score: _builtins.int
+    """From 1, bad, to 5, good."""
+    comment: _builtins.str
+    """In words; empty when none. Only for staff and the customer."""
+    @_builtins.property
+    def rated_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was said."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.int = ...,
+        comment: _builtins.str = ...,
+        rated_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rated_at", b"rated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "rated_at", b"rated_at", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Satisfaction: _TypeAlias = Satisfaction  # noqa: Y015
+
+@_typing.final
+class SessionSummary(_message.Message):
+    """What a session was about and what it took. Made of what the log still holds when the session ends: its last three
+    days.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENER_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    CUSTOMER_MESSAGES_FIELD_NUMBER: _builtins.int
+    AGENT_MESSAGES_FIELD_NUMBER: _builtins.int
+    BOT_MESSAGES_FIELD_NUMBER: _builtins.int
+    WAITED_FIELD_NUMBER: _builtins.int
+    FIRST_RESPONSE_FIELD_NUMBER: _builtins.int
+    HANDLED_FIELD_NUMBER: _builtins.int
+    AGENT_IDS_FIELD_NUMBER: _builtins.int
+    opener: _builtins.str
+    """The customer's first words, at most 200 characters; empty when there were none."""
+    topic: _builtins.str
+    """The title of the source of the bot's first answer that has one; empty when none."""
+    customer_messages: _builtins.int
+    """How many messages the customer sent."""
+    agent_messages: _builtins.int
+    """How many messages agents sent."""
+    bot_messages: _builtins.int
+    """How many messages the bot sent."""
+    @_builtins.property
+    def waited(self) -> _duration_pb2.Duration:
+        """From the request for a person to the last acceptance; absent when no agent accepted."""
+
+    @_builtins.property
+    def first_response(self) -> _duration_pb2.Duration:
+        """From the request for a person to the first message of an agent; absent when there is none."""
+
+    @_builtins.property
+    def handled(self) -> _duration_pb2.Duration:
+        """From the last acceptance to the end; absent when no agent accepted."""
+
+    @_builtins.property
+    def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The agents who wrote, in the order of their first messages."""
+
+    def __init__(
+        self,
+        *,
+        opener: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        customer_messages: _builtins.int = ...,
+        agent_messages: _builtins.int = ...,
+        bot_messages: _builtins.int = ...,
+        waited: _duration_pb2.Duration | None = ...,
+        first_response: _duration_pb2.Duration | None = ...,
+        handled: _duration_pb2.Duration | None = ...,
+        agent_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_response", b"first_response", "handled", b"handled", "waited", b"waited"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "agent_messages", b"agent_messages", "bot_messages", b"bot_messages", "customer_messages", b"customer_messages", "first_response", b"first_response", "handled", b"handled", "opener", b"opener", "topic", b"topic", "waited", b"waited"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionSummary: _TypeAlias = SessionSummary  # noqa: Y015
+
+@_typing.final
+class SessionSettings(_message.Message):
+    """How sessions of a shop go on and end. A duration of 0 switches what it is about off."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMIND_AFTER_FIELD_NUMBER: _builtins.int
+    CLOSE_AFTER_FIELD_NUMBER: _builtins.int
+    RETURN_WITHIN_FIELD_NUMBER: _builtins.int
+    ASK_SATISFACTION_FIELD_NUMBER: _builtins.int
+    ask_satisfaction: _builtins.bool
+    """Whether customers are asked how an agent served them (`Session.rate_until`). True unless the shop says otherwise."""
+    @_builtins.property
+    def remind_after(self) -> _duration_pb2.Duration:
+        """How long a customer may leave an agent's message unanswered before they are reminded: the session is WARNING
+        then. 0: never. 5 minutes unless the shop says otherwise.
+        """
+
+    @_builtins.property
+    def close_after(self) -> _duration_pb2.Duration:
+        """How long after the reminder the session ends. 0: it does not end by itself. 3 minutes unless the shop says
+        otherwise.
+        """
+
+    @_builtins.property
+    def return_within(self) -> _duration_pb2.Duration:
+        """A customer who opens a session within this time after the end of the last one continues it: the new one names it as
+        `previous_session_id`, and is offered to the same agent at once when one had accepted the last one and is available
+        with a free place; else the bot answers. 0: never. 30 minutes unless the shop says otherwise.
+        """
+
+    def __init__(
+        self,
+        *,
+        remind_after: _duration_pb2.Duration | None = ...,
+        close_after: _duration_pb2.Duration | None = ...,
+        return_within: _duration_pb2.Duration | None = ...,
+        ask_satisfaction: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_after", b"close_after", "remind_after", b"remind_after", "return_within", b"return_within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_satisfaction", b"ask_satisfaction", "close_after", b"close_after", "remind_after", b"remind_after", "return_within", b"return_within"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionSettings: _TypeAlias = SessionSettings  # noqa: Y015
 
 @_typing.final
 class Agent(_message.Message):

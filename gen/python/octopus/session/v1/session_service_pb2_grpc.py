@@ -75,6 +75,21 @@ class SessionServiceStub:
                 request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.EndSessionRequest.SerializeToString,
                 response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.EndSessionResponse.FromString,
                 _registered_method=True)
+        self.RateSession = channel.unary_unary(
+                '/octopus.session.v1.SessionService/RateSession',
+                request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.RateSessionRequest.SerializeToString,
+                response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.RateSessionResponse.FromString,
+                _registered_method=True)
+        self.GetSessionSettings = channel.unary_unary(
+                '/octopus.session.v1.SessionService/GetSessionSettings',
+                request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetSessionSettingsRequest.SerializeToString,
+                response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetSessionSettingsResponse.FromString,
+                _registered_method=True)
+        self.UpdateSessionSettings = channel.unary_unary(
+                '/octopus.session.v1.SessionService/UpdateSessionSettings',
+                request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateSessionSettingsRequest.SerializeToString,
+                response_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateSessionSettingsResponse.FromString,
+                _registered_method=True)
         self.SetAgentStatus = channel.unary_unary(
                 '/octopus.session.v1.SessionService/SetAgentStatus',
                 request_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.SetAgentStatusRequest.SerializeToString,
@@ -107,7 +122,8 @@ class SessionServiceServicer:
     """
 
     def OpenSession(self, request, context):
-        """Returns the caller's open session, or opens one in the care of the bot.
+        """Returns the caller's open session, or opens one: in the care of the bot, or offered to the agent of the last session
+        when the caller returns soon (see `SessionSettings.return_within`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,6 +193,32 @@ class SessionServiceServicer:
 
     def EndSession(self, request, context):
         """Ends a session in which the caller takes part. Ending again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RateSession(self, request, context):
+        """Says how the caller was served in a session of theirs, once: while it is open, and for 7 days after its end. The same
+        again changes nothing.
+
+        ALREADY_EXISTS when something else was said before; SESSION_ENDED when the 7 days are over; SESSION_STATE when the
+        bot alone has answered so far.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSessionSettings(self, request, context):
+        """Returns how sessions of the shop go on and end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSessionSettings(self, request, context):
+        """Replaces how sessions of the shop go on and end. Holds at once, also for sessions that are open; a reminder that was
+        given keeps its `closes_at`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -259,6 +301,21 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.EndSession,
                     request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.EndSessionRequest.FromString,
                     response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'RateSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RateSession,
+                    request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.RateSessionRequest.FromString,
+                    response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.RateSessionResponse.SerializeToString,
+            ),
+            'GetSessionSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSessionSettings,
+                    request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetSessionSettingsRequest.FromString,
+                    response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.GetSessionSettingsResponse.SerializeToString,
+            ),
+            'UpdateSessionSettings': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSessionSettings,
+                    request_deserializer=octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateSessionSettingsRequest.FromString,
+                    response_serializer=octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateSessionSettingsResponse.SerializeToString,
             ),
             'SetAgentStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.SetAgentStatus,
@@ -503,6 +560,87 @@ class SessionService:
             '/octopus.session.v1.SessionService/EndSession',
             octopus_dot_session_dot_v1_dot_session__service__pb2.EndSessionRequest.SerializeToString,
             octopus_dot_session_dot_v1_dot_session__service__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RateSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.session.v1.SessionService/RateSession',
+            octopus_dot_session_dot_v1_dot_session__service__pb2.RateSessionRequest.SerializeToString,
+            octopus_dot_session_dot_v1_dot_session__service__pb2.RateSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSessionSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.session.v1.SessionService/GetSessionSettings',
+            octopus_dot_session_dot_v1_dot_session__service__pb2.GetSessionSettingsRequest.SerializeToString,
+            octopus_dot_session_dot_v1_dot_session__service__pb2.GetSessionSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSessionSettings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/octopus.session.v1.SessionService/UpdateSessionSettings',
+            octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateSessionSettingsRequest.SerializeToString,
+            octopus_dot_session_dot_v1_dot_session__service__pb2.UpdateSessionSettingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -17,7 +17,9 @@ class SessionServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.OpenSessionRequest, _session_service_pb2.OpenSessionResponse]
-    """Returns the caller's open session, or opens one in the care of the bot."""
+    """Returns the caller's open session, or opens one: in the care of the bot, or offered to the agent of the last session
+    when the caller returns soon (see `SessionSettings.return_within`).
+    """
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_service_pb2.GetSessionResponse]
     """Returns one session.
 
@@ -58,6 +60,19 @@ class SessionServiceStub:
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse]
     """Ends a session in which the caller takes part. Ending again changes nothing."""
+    RateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.RateSessionRequest, _session_service_pb2.RateSessionResponse]
+    """Says how the caller was served in a session of theirs, once: while it is open, and for 7 days after its end. The same
+    again changes nothing.
+
+    ALREADY_EXISTS when something else was said before; SESSION_ENDED when the 7 days are over; SESSION_STATE when the
+    bot alone has answered so far.
+    """
+    GetSessionSettings: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionSettingsRequest, _session_service_pb2.GetSessionSettingsResponse]
+    """Returns how sessions of the shop go on and end."""
+    UpdateSessionSettings: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionSettingsRequest, _session_service_pb2.UpdateSessionSettingsResponse]
+    """Replaces how sessions of the shop go on and end. Holds at once, also for sessions that are open; a reminder that was
+    given keeps its `closes_at`.
+    """
     SetAgentStatus: _aio.UnaryUnaryMultiCallable[_session_service_pb2.SetAgentStatusRequest, _session_service_pb2.SetAgentStatusResponse]
     """Sets the caller's own status. Becoming available takes waiting sessions at once."""
     GetAgent: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetAgentRequest, _session_service_pb2.GetAgentResponse]
@@ -78,7 +93,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.OpenSessionRequest,
         context: _aio.ServicerContext[_session_service_pb2.OpenSessionRequest, _session_service_pb2.OpenSessionResponse],
     ) -> _abc.Awaitable[_session_service_pb2.OpenSessionResponse]:
-        """Returns the caller's open session, or opens one in the care of the bot."""
+        """Returns the caller's open session, or opens one: in the care of the bot, or offered to the agent of the last session
+        when the caller returns soon (see `SessionSettings.return_within`).
+        """
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -161,6 +178,37 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_session_service_pb2.EndSessionRequest, _session_service_pb2.EndSessionResponse],
     ) -> _abc.Awaitable[_session_service_pb2.EndSessionResponse]:
         """Ends a session in which the caller takes part. Ending again changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RateSession(
+        self,
+        request: _session_service_pb2.RateSessionRequest,
+        context: _aio.ServicerContext[_session_service_pb2.RateSessionRequest, _session_service_pb2.RateSessionResponse],
+    ) -> _abc.Awaitable[_session_service_pb2.RateSessionResponse]:
+        """Says how the caller was served in a session of theirs, once: while it is open, and for 7 days after its end. The same
+        again changes nothing.
+
+        ALREADY_EXISTS when something else was said before; SESSION_ENDED when the 7 days are over; SESSION_STATE when the
+        bot alone has answered so far.
+        """
+
+    @_abc_1.abstractmethod
+    def GetSessionSettings(
+        self,
+        request: _session_service_pb2.GetSessionSettingsRequest,
+        context: _aio.ServicerContext[_session_service_pb2.GetSessionSettingsRequest, _session_service_pb2.GetSessionSettingsResponse],
+    ) -> _abc.Awaitable[_session_service_pb2.GetSessionSettingsResponse]:
+        """Returns how sessions of the shop go on and end."""
+
+    @_abc_1.abstractmethod
+    def UpdateSessionSettings(
+        self,
+        request: _session_service_pb2.UpdateSessionSettingsRequest,
+        context: _aio.ServicerContext[_session_service_pb2.UpdateSessionSettingsRequest, _session_service_pb2.UpdateSessionSettingsResponse],
+    ) -> _abc.Awaitable[_session_service_pb2.UpdateSessionSettingsResponse]:
+        """Replaces how sessions of the shop go on and end. Holds at once, also for sessions that are open; a reminder that was
+        given keeps its `closes_at`.
+        """
 
     @_abc_1.abstractmethod
     def SetAgentStatus(

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/session/v1/session_events.proto.
  */
 export const file_octopus_session_v1_session_events: GenFile = /*@__PURE__*/
-  fileDesc("CidvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9ldmVudHMucHJvdG8SEm9jdG9wdXMuc2Vzc2lvbi52MSKnBAoMU2Vzc2lvbkV2ZW50EhAKCGV2ZW50X2lkGAEgASgDEi8KC29jY3VycmVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgdzZXNzaW9uGAMgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SMwoGb3BlbmVkGAQgASgLMiEub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25PcGVuZWRIABJBChFoYW5kb2ZmX3JlcXVlc3RlZBgFIAEoCzIkLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVxdWVzdGVkSAASNwoIYXNzaWduZWQYBiABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkFzc2lnbmVkSAASNwoIcmVxdWV1ZWQYByABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvblJlcXVldWVkSAASNwoIYWNjZXB0ZWQYCCABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkFjY2VwdGVkSAASMQoFZW5kZWQYCSABKAsyIC5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkVuZGVkSAASRgoQY3VzdG9tZXJfY2hhbmdlZBgKIAEoCzIqLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uQ3VzdG9tZXJDaGFuZ2VkSABCCAoGY2hhbmdlIg8KDVNlc3Npb25PcGVuZWQiEgoQSGFuZG9mZlJlcXVlc3RlZCIRCg9TZXNzaW9uQXNzaWduZWQiVgoPU2Vzc2lvblJlcXVldWVkEhAKCGFnZW50X2lkGAEgASgDEjEKBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXVlUmVhc29uIhEKD1Nlc3Npb25BY2NlcHRlZCIOCgxTZXNzaW9uRW5kZWQiLAoWU2Vzc2lvbkN1c3RvbWVyQ2hhbmdlZBISCgp2aXNpdG9yX2lkGAEgASgDInkKCkFnZW50RXZlbnQSEAoIZXZlbnRfaWQYASABKAMSLwoLb2NjdXJyZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBWFnZW50GAMgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50Ij0KDVNlc3Npb25Ob3RpY2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uQsABChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhJTZXNzaW9uRXZlbnRzUHJvdG9QAVoub2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9zZXNzaW9uL3YxO3Nlc3Npb252MaoCEk9jdG9wdXMuU2Vzc2lvbi5WMcoCEk9jdG9wdXNcU2Vzc2lvblxWMeICHk9jdG9wdXNcU2Vzc2lvblxWMVxHUEJNZXRhZGF0YeoCFE9jdG9wdXM6OlNlc3Npb246OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_octopus_session_v1_session]);
+  fileDesc("CidvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9ldmVudHMucHJvdG8SEm9jdG9wdXMuc2Vzc2lvbi52MSLGBQoMU2Vzc2lvbkV2ZW50EhAKCGV2ZW50X2lkGAEgASgDEi8KC29jY3VycmVkX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgdzZXNzaW9uGAMgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SMwoGb3BlbmVkGAQgASgLMiEub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25PcGVuZWRIABJBChFoYW5kb2ZmX3JlcXVlc3RlZBgFIAEoCzIkLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVxdWVzdGVkSAASNwoIYXNzaWduZWQYBiABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkFzc2lnbmVkSAASNwoIcmVxdWV1ZWQYByABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvblJlcXVldWVkSAASNwoIYWNjZXB0ZWQYCCABKAsyIy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkFjY2VwdGVkSAASMQoFZW5kZWQYCSABKAsyIC5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbkVuZGVkSAASRgoQY3VzdG9tZXJfY2hhbmdlZBgKIAEoCzIqLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uQ3VzdG9tZXJDaGFuZ2VkSAASMwoGd2FybmVkGAsgASgLMiEub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25XYXJuZWRIABI1CgdyZXN1bWVkGAwgASgLMiIub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25SZXN1bWVkSAASMQoFcmF0ZWQYDSABKAsyIC5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvblJhdGVkSABCCAoGY2hhbmdlIg8KDVNlc3Npb25PcGVuZWQiEgoQSGFuZG9mZlJlcXVlc3RlZCIRCg9TZXNzaW9uQXNzaWduZWQiVgoPU2Vzc2lvblJlcXVldWVkEhAKCGFnZW50X2lkGAEgASgDEjEKBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXVlUmVhc29uIhEKD1Nlc3Npb25BY2NlcHRlZCIOCgxTZXNzaW9uRW5kZWQiLAoWU2Vzc2lvbkN1c3RvbWVyQ2hhbmdlZBISCgp2aXNpdG9yX2lkGAEgASgDIg8KDVNlc3Npb25XYXJuZWQiEAoOU2Vzc2lvblJlc3VtZWQiDgoMU2Vzc2lvblJhdGVkInkKCkFnZW50RXZlbnQSEAoIZXZlbnRfaWQYASABKAMSLwoLb2NjdXJyZWRfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBWFnZW50GAMgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50Ij0KDVNlc3Npb25Ob3RpY2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uQsABChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhJTZXNzaW9uRXZlbnRzUHJvdG9QAVoub2N0b3B1cy9jb250cmFjdHMvb2N0b3B1cy9zZXNzaW9uL3YxO3Nlc3Npb252MaoCEk9jdG9wdXMuU2Vzc2lvbi5WMcoCEk9jdG9wdXNcU2Vzc2lvblxWMeICHk9jdG9wdXNcU2Vzc2lvblxWMVxHUEJNZXRhZGF0YeoCFE9jdG9wdXM6OlNlc3Npb246OlYxYgZwcm90bzM", [file_google_protobuf_timestamp, file_octopus_session_v1_session]);
 
 /**
  * Something happened to a session. Subject: `event.session.<tenant>.<session id>`, in order.
@@ -105,6 +105,30 @@ export type SessionEvent = Message<"octopus.session.v1.SessionEvent"> & {
      */
     value: SessionCustomerChanged;
     case: "customerChanged";
+  } | {
+    /**
+     * The customer was reminded that an answer is owed.
+     *
+     * @generated from field: octopus.session.v1.SessionWarned warned = 11;
+     */
+    value: SessionWarned;
+    case: "warned";
+  } | {
+    /**
+     * Somebody wrote after the reminder.
+     *
+     * @generated from field: octopus.session.v1.SessionResumed resumed = 12;
+     */
+    value: SessionResumed;
+    case: "resumed";
+  } | {
+    /**
+     * The customer said how they were served.
+     *
+     * @generated from field: octopus.session.v1.SessionRated rated = 13;
+     */
+    value: SessionRated;
+    case: "rated";
   } | { case: undefined; value?: undefined };
 };
 
@@ -240,6 +264,51 @@ export const SessionCustomerChangedSchema: GenMessage<SessionCustomerChanged> = 
   messageDesc(file_octopus_session_v1_session_events, 7);
 
 /**
+ * The customer was reminded; `Session.closes_at` says when it ends.
+ *
+ * @generated from message octopus.session.v1.SessionWarned
+ */
+export type SessionWarned = Message<"octopus.session.v1.SessionWarned"> & {
+};
+
+/**
+ * Describes the message octopus.session.v1.SessionWarned.
+ * Use `create(SessionWarnedSchema)` to create a new message.
+ */
+export const SessionWarnedSchema: GenMessage<SessionWarned> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_events, 8);
+
+/**
+ * It is ACTIVE again.
+ *
+ * @generated from message octopus.session.v1.SessionResumed
+ */
+export type SessionResumed = Message<"octopus.session.v1.SessionResumed"> & {
+};
+
+/**
+ * Describes the message octopus.session.v1.SessionResumed.
+ * Use `create(SessionResumedSchema)` to create a new message.
+ */
+export const SessionResumedSchema: GenMessage<SessionResumed> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_events, 9);
+
+/**
+ * The customer said how they were served: `Session.satisfaction`, without the words.
+ *
+ * @generated from message octopus.session.v1.SessionRated
+ */
+export type SessionRated = Message<"octopus.session.v1.SessionRated"> & {
+};
+
+/**
+ * Describes the message octopus.session.v1.SessionRated.
+ * Use `create(SessionRatedSchema)` to create a new message.
+ */
+export const SessionRatedSchema: GenMessage<SessionRated> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_events, 10);
+
+/**
  * An agent's status, name or capacity changed. Subject: `event.agent.<tenant>.<user id>`.
  *
  * @generated from message octopus.session.v1.AgentEvent
@@ -272,7 +341,7 @@ export type AgentEvent = Message<"octopus.session.v1.AgentEvent"> & {
  * Use `create(AgentEventSchema)` to create a new message.
  */
 export const AgentEventSchema: GenMessage<AgentEvent> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_events, 8);
+  messageDesc(file_octopus_session_v1_session_events, 11);
 
 /**
  * Notifies every device of one person that a session of theirs, or their place in the queue, has changed.
@@ -294,5 +363,5 @@ export type SessionNotice = Message<"octopus.session.v1.SessionNotice"> & {
  * Use `create(SessionNoticeSchema)` to create a new message.
  */
 export const SessionNoticeSchema: GenMessage<SessionNotice> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_events, 9);
+  messageDesc(file_octopus_session_v1_session_events, 12);
 

@@ -4,8 +4,9 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import { file_buf_validate_validate } from "../../../buf/validate/validate_pb";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import { file_octopus_options_v1_options } from "../../options/v1/options_pb";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -13,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/session/v1/session.proto.
  */
 export const file_octopus_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("CiBvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbi5wcm90bxISb2N0b3B1cy5zZXNzaW9uLnYxIuAECgdTZXNzaW9uEgoKAmlkGAEgASgDEhEKCXRlbmFudF9pZBgCIAEoCRITCgtjdXN0b21lcl9pZBgDIAEoAxIbCg1jdXN0b21lcl9uYW1lGAQgASgJQgSQtRgBEi8KBXN0YXRlGAUgASgOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZRIQCghhZ2VudF9pZBgGIAEoAxIYCgphZ2VudF9uYW1lGAcgASgJQgSQtRgBEhYKDnF1ZXVlX3Bvc2l0aW9uGAggASgFEg8KB3ZlcnNpb24YCSABKAMSDwoHY2hhbm5lbBgKIAEoCRIOCgZsb2NhbGUYCyABKAkSLQoJb3BlbmVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpoYW5kb2ZmX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthY2NlcHRlZF9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKCmVuZF9yZWFzb24YECABKA4yHS5vY3RvcHVzLnNlc3Npb24udjEuRW5kUmVhc29uEjkKDmhhbmRvZmZfcmVhc29uGBEgASgOMiEub2N0b3B1cy5zZXNzaW9uLnYxLkhhbmRvZmZSZWFzb24SMQoNb2ZmZXJlZF91bnRpbBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi8wEKBUFnZW50Eg8KB3VzZXJfaWQYASABKAMSGgoMZGlzcGxheV9uYW1lGAIgASgJQgSQtRgBEi8KBnN0YXR1cxgDIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1cxIMCgRsb2FkGAQgASgFEhAKCGNhcGFjaXR5GAUgASgFEjMKC2F3YXlfcmVhc29uGAYgASgOMh4ub2N0b3B1cy5zZXNzaW9uLnYxLkF3YXlSZWFzb24SNwoOZWFybGllcl9zdGF0dXMYByABKA4yHy5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnRTdGF0dXMqrgEKDFNlc3Npb25TdGF0ZRIdChlTRVNTSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRU0VTU0lPTl9TVEFURV9CT1QQARIZChVTRVNTSU9OX1NUQVRFX1dBSVRJTkcQAhIaChZTRVNTSU9OX1NUQVRFX0FTU0lHTkVEEAMSGAoUU0VTU0lPTl9TVEFURV9BQ1RJVkUQBBIXChNTRVNTSU9OX1NUQVRFX0VOREVEEAUqggEKCUVuZFJlYXNvbhIaChZFTkRfUkVBU09OX1VOU1BFQ0lGSUVEEAASFwoTRU5EX1JFQVNPTl9DVVNUT01FUhABEhQKEEVORF9SRUFTT05fQUdFTlQQAhITCg9FTkRfUkVBU09OX0lETEUQAxIVChFFTkRfUkVBU09OX01FUkdFRBAEKnwKDUhhbmRvZmZSZWFzb24SHgoaSEFORE9GRl9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVIQU5ET0ZGX1JFQVNPTl9CVVRUT04QARIYChRIQU5ET0ZGX1JFQVNPTl9XT1JEUxACEhYKEkhBTkRPRkZfUkVBU09OX0JPVBADKnUKC0FnZW50U3RhdHVzEhwKGEFHRU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhoKFkFHRU5UX1NUQVRVU19BVkFJTEFCTEUQARIVChFBR0VOVF9TVEFUVVNfQlVTWRACEhUKEUFHRU5UX1NUQVRVU19BV0FZEAMqmAEKCkF3YXlSZWFzb24SGwoXQVdBWV9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJBV0FZX1JFQVNPTl9DSE9TRU4QARIbChdBV0FZX1JFQVNPTl9QQUdFX0NMT1NFRBACEhwKGEFXQVlfUkVBU09OX09GRkVSX0xBUFNFRBADEhoKFkFXQVlfUkVBU09OX0xPR0dFRF9PVVQQBCq7AQoNUmVxdWV1ZVJlYXNvbhIeChpSRVFVRVVFX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG1JFUVVFVUVfUkVBU09OX05PVF9BQ0NFUFRFRBABEh0KGVJFUVVFVUVfUkVBU09OX0FHRU5UX0FXQVkQAhIjCh9SRVFVRVVFX1JFQVNPTl9BR0VOVF9MT0dHRURfT1VUEAMSJQohUkVRVUVVRV9SRUFTT05fQUdFTlRfRElTQ09OTkVDVEVEEARCugEKFmNvbS5vY3RvcHVzLnNlc3Npb24udjFCDFNlc3Npb25Qcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL3Nlc3Npb24vdjE7c2Vzc2lvbnYxqgIST2N0b3B1cy5TZXNzaW9uLlYxygIST2N0b3B1c1xTZXNzaW9uXFYx4gIeT2N0b3B1c1xTZXNzaW9uXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6U2Vzc2lvbjo6VjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_octopus_options_v1_options]);
+  fileDesc("CiBvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbi5wcm90bxISb2N0b3B1cy5zZXNzaW9uLnYxIskGCgdTZXNzaW9uEgoKAmlkGAEgASgDEhEKCXRlbmFudF9pZBgCIAEoCRITCgtjdXN0b21lcl9pZBgDIAEoAxIbCg1jdXN0b21lcl9uYW1lGAQgASgJQgSQtRgBEi8KBXN0YXRlGAUgASgOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZRIQCghhZ2VudF9pZBgGIAEoAxIYCgphZ2VudF9uYW1lGAcgASgJQgSQtRgBEhYKDnF1ZXVlX3Bvc2l0aW9uGAggASgFEg8KB3ZlcnNpb24YCSABKAMSDwoHY2hhbm5lbBgKIAEoCRIOCgZsb2NhbGUYCyABKAkSLQoJb3BlbmVkX2F0GAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpoYW5kb2ZmX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthY2NlcHRlZF9hdBgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKCmVuZF9yZWFzb24YECABKA4yHS5vY3RvcHVzLnNlc3Npb24udjEuRW5kUmVhc29uEjkKDmhhbmRvZmZfcmVhc29uGBEgASgOMiEub2N0b3B1cy5zZXNzaW9uLnYxLkhhbmRvZmZSZWFzb24SMQoNb2ZmZXJlZF91bnRpbBgWIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoJY2xvc2VzX2F0GBIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2CgxzYXRpc2ZhY3Rpb24YEyABKAsyIC5vY3RvcHVzLnNlc3Npb24udjEuU2F0aXNmYWN0aW9uEjMKB3N1bW1hcnkYFCABKAsyIi5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvblN1bW1hcnkSGwoTcHJldmlvdXNfc2Vzc2lvbl9pZBgVIAEoAxIuCgpyYXRlX3VudGlsGBcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJiCgxTYXRpc2ZhY3Rpb24SDQoFc2NvcmUYASABKAUSFQoHY29tbWVudBgCIAEoCUIEkLUYBRIsCghyYXRlZF9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAimwIKDlNlc3Npb25TdW1tYXJ5EhQKBm9wZW5lchgBIAEoCUIEkLUYBRINCgV0b3BpYxgCIAEoCRIZChFjdXN0b21lcl9tZXNzYWdlcxgDIAEoBRIWCg5hZ2VudF9tZXNzYWdlcxgEIAEoBRIUCgxib3RfbWVzc2FnZXMYBSABKAUSKQoGd2FpdGVkGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEKDmZpcnN0X3Jlc3BvbnNlGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2hhbmRsZWQYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEQoJYWdlbnRfaWRzGAkgAygDIvcBCg9TZXNzaW9uU2V0dGluZ3MSQgoMcmVtaW5kX2FmdGVyGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA7IAQGqAQgiBAiAowUyABJBCgtjbG9zZV9hZnRlchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOyAEBqgEIIgQIgKMFMgASQwoNcmV0dXJuX3dpdGhpbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOyAEBqgEIIgQIgPUkMgASGAoQYXNrX3NhdGlzZmFjdGlvbhgEIAEoCCLzAQoFQWdlbnQSDwoHdXNlcl9pZBgBIAEoAxIaCgxkaXNwbGF5X25hbWUYAiABKAlCBJC1GAESLwoGc3RhdHVzGAMgASgOMh8ub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50U3RhdHVzEgwKBGxvYWQYBCABKAUSEAoIY2FwYWNpdHkYBSABKAUSMwoLYXdheV9yZWFzb24YBiABKA4yHi5vY3RvcHVzLnNlc3Npb24udjEuQXdheVJlYXNvbhI3Cg5lYXJsaWVyX3N0YXR1cxgHIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1cyrJAQoMU2Vzc2lvblN0YXRlEh0KGVNFU1NJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIVChFTRVNTSU9OX1NUQVRFX0JPVBABEhkKFVNFU1NJT05fU1RBVEVfV0FJVElORxACEhoKFlNFU1NJT05fU1RBVEVfQVNTSUdORUQQAxIYChRTRVNTSU9OX1NUQVRFX0FDVElWRRAEEhcKE1NFU1NJT05fU1RBVEVfRU5ERUQQBRIZChVTRVNTSU9OX1NUQVRFX1dBUk5JTkcQBiqCAQoJRW5kUmVhc29uEhoKFkVORF9SRUFTT05fVU5TUEVDSUZJRUQQABIXChNFTkRfUkVBU09OX0NVU1RPTUVSEAESFAoQRU5EX1JFQVNPTl9BR0VOVBACEhMKD0VORF9SRUFTT05fSURMRRADEhUKEUVORF9SRUFTT05fTUVSR0VEEAQqlwEKDUhhbmRvZmZSZWFzb24SHgoaSEFORE9GRl9SRUFTT05fVU5TUEVDSUZJRUQQABIZChVIQU5ET0ZGX1JFQVNPTl9CVVRUT04QARIYChRIQU5ET0ZGX1JFQVNPTl9XT1JEUxACEhYKEkhBTkRPRkZfUkVBU09OX0JPVBADEhkKFUhBTkRPRkZfUkVBU09OX1JFVFVSThAEKnUKC0FnZW50U3RhdHVzEhwKGEFHRU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhoKFkFHRU5UX1NUQVRVU19BVkFJTEFCTEUQARIVChFBR0VOVF9TVEFUVVNfQlVTWRACEhUKEUFHRU5UX1NUQVRVU19BV0FZEAMqmAEKCkF3YXlSZWFzb24SGwoXQVdBWV9SRUFTT05fVU5TUEVDSUZJRUQQABIWChJBV0FZX1JFQVNPTl9DSE9TRU4QARIbChdBV0FZX1JFQVNPTl9QQUdFX0NMT1NFRBACEhwKGEFXQVlfUkVBU09OX09GRkVSX0xBUFNFRBADEhoKFkFXQVlfUkVBU09OX0xPR0dFRF9PVVQQBCq7AQoNUmVxdWV1ZVJlYXNvbhIeChpSRVFVRVVFX1JFQVNPTl9VTlNQRUNJRklFRBAAEh8KG1JFUVVFVUVfUkVBU09OX05PVF9BQ0NFUFRFRBABEh0KGVJFUVVFVUVfUkVBU09OX0FHRU5UX0FXQVkQAhIjCh9SRVFVRVVFX1JFQVNPTl9BR0VOVF9MT0dHRURfT1VUEAMSJQohUkVRVUVVRV9SRUFTT05fQUdFTlRfRElTQ09OTkVDVEVEEARCugEKFmNvbS5vY3RvcHVzLnNlc3Npb24udjFCDFNlc3Npb25Qcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL3Nlc3Npb24vdjE7c2Vzc2lvbnYxqgIST2N0b3B1cy5TZXNzaW9uLlYxygIST2N0b3B1c1xTZXNzaW9uXFYx4gIeT2N0b3B1c1xTZXNzaW9uXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6U2Vzc2lvbjo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp, file_octopus_options_v1_options]);
 
 /**
  * One conversation of a customer with the shop.
@@ -147,6 +148,44 @@ export type Session = Message<"octopus.session.v1.Session"> & {
    * @generated from field: google.protobuf.Timestamp offered_until = 22;
    */
   offeredUntil?: Timestamp | undefined;
+
+  /**
+   * While WARNING: when it ends if nobody writes; absent when the shop does not close such sessions by itself.
+   *
+   * @generated from field: google.protobuf.Timestamp closes_at = 18;
+   */
+  closesAt?: Timestamp | undefined;
+
+  /**
+   * What the customer said of how they were served; absent until then. Only in answers of SessionService, in the
+   * event `rated` and in the notice of it.
+   *
+   * @generated from field: octopus.session.v1.Satisfaction satisfaction = 19;
+   */
+  satisfaction?: Satisfaction | undefined;
+
+  /**
+   * What it was about and what it took, a moment after it ended. Only for staff, in answers of GetSession and
+   * ListSessions.
+   *
+   * @generated from field: octopus.session.v1.SessionSummary summary = 20;
+   */
+  summary?: SessionSummary | undefined;
+
+  /**
+   * The session before this one, when the customer returned soon after it had ended; 0 when not.
+   *
+   * @generated from field: int64 previous_session_id = 21;
+   */
+  previousSessionId: bigint;
+
+  /**
+   * Set when the session has ended and the shop wants to know how the customer was served: until when RateSession
+   * takes the answer. Kept when it was given; see `satisfaction`. Absent when no agent accepted the session.
+   *
+   * @generated from field: google.protobuf.Timestamp rate_until = 23;
+   */
+  rateUntil?: Timestamp | undefined;
 };
 
 /**
@@ -155,6 +194,165 @@ export type Session = Message<"octopus.session.v1.Session"> & {
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
   messageDesc(file_octopus_session_v1_session, 0);
+
+/**
+ * What a customer said of how they were served.
+ *
+ * @generated from message octopus.session.v1.Satisfaction
+ */
+export type Satisfaction = Message<"octopus.session.v1.Satisfaction"> & {
+  /**
+   * From 1, bad, to 5, good.
+   *
+   * @generated from field: int32 score = 1;
+   */
+  score: number;
+
+  /**
+   * In words; empty when none. Only for staff and the customer.
+   *
+   * @generated from field: string comment = 2;
+   */
+  comment: string;
+
+  /**
+   * When it was said.
+   *
+   * @generated from field: google.protobuf.Timestamp rated_at = 3;
+   */
+  ratedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.Satisfaction.
+ * Use `create(SatisfactionSchema)` to create a new message.
+ */
+export const SatisfactionSchema: GenMessage<Satisfaction> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session, 1);
+
+/**
+ * What a session was about and what it took. Made of what the log still holds when the session ends: its last three
+ * days.
+ *
+ * @generated from message octopus.session.v1.SessionSummary
+ */
+export type SessionSummary = Message<"octopus.session.v1.SessionSummary"> & {
+  /**
+   * The customer's first words, at most 200 characters; empty when there were none.
+   *
+   * @generated from field: string opener = 1;
+   */
+  opener: string;
+
+  /**
+   * The title of the source of the bot's first answer that has one; empty when none.
+   *
+   * @generated from field: string topic = 2;
+   */
+  topic: string;
+
+  /**
+   * How many messages the customer sent.
+   *
+   * @generated from field: int32 customer_messages = 3;
+   */
+  customerMessages: number;
+
+  /**
+   * How many messages agents sent.
+   *
+   * @generated from field: int32 agent_messages = 4;
+   */
+  agentMessages: number;
+
+  /**
+   * How many messages the bot sent.
+   *
+   * @generated from field: int32 bot_messages = 5;
+   */
+  botMessages: number;
+
+  /**
+   * From the request for a person to the last acceptance; absent when no agent accepted.
+   *
+   * @generated from field: google.protobuf.Duration waited = 6;
+   */
+  waited?: Duration | undefined;
+
+  /**
+   * From the request for a person to the first message of an agent; absent when there is none.
+   *
+   * @generated from field: google.protobuf.Duration first_response = 7;
+   */
+  firstResponse?: Duration | undefined;
+
+  /**
+   * From the last acceptance to the end; absent when no agent accepted.
+   *
+   * @generated from field: google.protobuf.Duration handled = 8;
+   */
+  handled?: Duration | undefined;
+
+  /**
+   * The agents who wrote, in the order of their first messages.
+   *
+   * @generated from field: repeated int64 agent_ids = 9;
+   */
+  agentIds: bigint[];
+};
+
+/**
+ * Describes the message octopus.session.v1.SessionSummary.
+ * Use `create(SessionSummarySchema)` to create a new message.
+ */
+export const SessionSummarySchema: GenMessage<SessionSummary> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session, 2);
+
+/**
+ * How sessions of a shop go on and end. A duration of 0 switches what it is about off.
+ *
+ * @generated from message octopus.session.v1.SessionSettings
+ */
+export type SessionSettings = Message<"octopus.session.v1.SessionSettings"> & {
+  /**
+   * How long a customer may leave an agent's message unanswered before they are reminded: the session is WARNING
+   * then. 0: never. 5 minutes unless the shop says otherwise.
+   *
+   * @generated from field: google.protobuf.Duration remind_after = 1;
+   */
+  remindAfter?: Duration | undefined;
+
+  /**
+   * How long after the reminder the session ends. 0: it does not end by itself. 3 minutes unless the shop says
+   * otherwise.
+   *
+   * @generated from field: google.protobuf.Duration close_after = 2;
+   */
+  closeAfter?: Duration | undefined;
+
+  /**
+   * A customer who opens a session within this time after the end of the last one continues it: the new one names it as
+   * `previous_session_id`, and is offered to the same agent at once when one had accepted the last one and is available
+   * with a free place; else the bot answers. 0: never. 30 minutes unless the shop says otherwise.
+   *
+   * @generated from field: google.protobuf.Duration return_within = 3;
+   */
+  returnWithin?: Duration | undefined;
+
+  /**
+   * Whether customers are asked how an agent served them (`Session.rate_until`). True unless the shop says otherwise.
+   *
+   * @generated from field: bool ask_satisfaction = 4;
+   */
+  askSatisfaction: boolean;
+};
+
+/**
+ * Describes the message octopus.session.v1.SessionSettings.
+ * Use `create(SessionSettingsSchema)` to create a new message.
+ */
+export const SessionSettingsSchema: GenMessage<SessionSettings> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session, 3);
 
 /**
  * An agent as the queue sees one.
@@ -217,12 +415,13 @@ export type Agent = Message<"octopus.session.v1.Agent"> & {
  * Use `create(AgentSchema)` to create a new message.
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session, 1);
+  messageDesc(file_octopus_session_v1_session, 4);
 
 /**
- * State of a session. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE -> ENDED; ENDED can come from
+ * State of a session. It goes BOT -> WAITING -> ASSIGNED -> ACTIVE <-> WARNING -> ENDED; ENDED can come from
  * any state, and a session without a bot starts WAITING. WAITING follows ASSIGNED when the offer was not accepted, and
- * follows ASSIGNED or ACTIVE when the agent was disabled, logged out everywhere, or lost the connection for too long.
+ * follows ASSIGNED, ACTIVE or WARNING when the agent was disabled, logged out everywhere, or lost the connection for
+ * too long. Clients treat WARNING as ACTIVE in all but what they show.
  *
  * @generated from enum octopus.session.v1.SessionState
  */
@@ -266,6 +465,14 @@ export enum SessionState {
    * @generated from enum value: SESSION_STATE_ENDED = 5;
    */
   ENDED = 5,
+
+  /**
+   * As ACTIVE, but the customer owes the agent an answer and was reminded of it. Any message of either makes it ACTIVE
+   * again; without one it ends at `closes_at`.
+   *
+   * @generated from enum value: SESSION_STATE_WARNING = 6;
+   */
+  WARNING = 6,
 }
 
 /**
@@ -300,7 +507,7 @@ export enum EndReason {
   AGENT = 2,
 
   /**
-   * No message was sent for too long.
+   * No message was sent for too long, or the customer did not answer the agent's last one, and the reminder neither.
    *
    * @generated from enum value: END_REASON_IDLE = 3;
    */
@@ -351,6 +558,13 @@ export enum HandoffReason {
    * @generated from enum value: HANDOFF_REASON_BOT = 3;
    */
   BOT = 3,
+
+  /**
+   * The customer returned soon after a session with an agent, who is free; see `SessionSettings.return_within`.
+   *
+   * @generated from enum value: HANDOFF_REASON_RETURN = 4;
+   */
+  RETURN = 4,
 }
 
 /**

@@ -8,7 +8,7 @@ import { file_buf_validate_validate } from "../../../buf/validate/validate_pb";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
 import { file_octopus_options_v1_options } from "../../options/v1/options_pb";
-import type { Agent, AgentStatus, HandoffReason, Session, SessionState } from "./session_pb";
+import type { Agent, AgentStatus, HandoffReason, Session, SessionSettings, SessionState } from "./session_pb";
 import { file_octopus_session_v1_session } from "./session_pb";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/session/v1/session_service.proto.
  */
 export const file_octopus_session_v1_session_service: GenFile = /*@__PURE__*/
-  fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAUiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInMKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj0KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgq6SAeCAQQQASAAIkYKFlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjMKFEFjY2VwdFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiRQoVQWNjZXB0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIxChJQaWNrU2Vzc2lvblJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgACJDChNQaWNrU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIwChFFbmRTZXNzaW9uUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAIkIKEkVuZFNlc3Npb25SZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iVAoVU2V0QWdlbnRTdGF0dXNSZXF1ZXN0EjsKBnN0YXR1cxgBIAEoDjIfLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudFN0YXR1c0IKukgHggEEEAEgACJCChZTZXRBZ2VudFN0YXR1c1Jlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IhEKD0dldEFnZW50UmVxdWVzdCI8ChBHZXRBZ2VudFJlc3BvbnNlEigKBWFnZW50GAEgASgLMhkub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50IpgBCg9BYnNlbmNlU2V0dGluZ3MSQQoKYXdheV9hZnRlchgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkISukgPyAEBqgEJIgMIrAIyAggKEkIKDHJldHVybl9hZnRlchgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIRukgOyAEBqgEIIgIIeDICCDwiGwoZR2V0QWJzZW5jZVNldHRpbmdzUmVxdWVzdCJTChpHZXRBYnNlbmNlU2V0dGluZ3NSZXNwb25zZRI1CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3MiXQocVXBkYXRlQWJzZW5jZVNldHRpbmdzUmVxdWVzdBI9CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3NCBrpIA8gBASJWCh1VcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXNwb25zZRI1CghzZXR0aW5ncxgBIAEoCzIjLm9jdG9wdXMuc2Vzc2lvbi52MS5BYnNlbmNlU2V0dGluZ3MiUAoRTGlzdEFnZW50c1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjIASgAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIACInIKEkxpc3RBZ2VudHNSZXNwb25zZRIpCgZhZ2VudHMYASADKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhgKEHdhaXRpbmdfc2Vzc2lvbnMYAyABKAUy3gwKDlNlc3Npb25TZXJ2aWNlEnEKC09wZW5TZXNzaW9uEiYub2N0b3B1cy5zZXNzaW9uLnYxLk9wZW5TZXNzaW9uUmVxdWVzdBonLm9jdG9wdXMuc2Vzc2lvbi52MS5PcGVuU2Vzc2lvblJlc3BvbnNlIhGQAgKKtRgKCgIDBBIEZWRnZRKGAQoKR2V0U2Vzc2lvbhIlLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRTZXNzaW9uUmVzcG9uc2UiKZACAYq1GCIKBgMEBQYIAhIEZWRnZRIEY2hhdBIDYm90EgdhcmNoaXZlEogBChBMaXN0T3BlblNlc3Npb25zEisub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RPcGVuU2Vzc2lvbnNSZXF1ZXN0Giwub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RPcGVuU2Vzc2lvbnNSZXNwb25zZSIZkAIBirUYEgoEAwQFBhIEZWRnZRIEY2hhdBJ3CgxMaXN0U2Vzc2lvbnMSJy5vY3RvcHVzLnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVxdWVzdBooLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIUkAIBirUYDQoFAwQFBggSBGVkZ2USgAEKDlJlcXVlc3RIYW5kb2ZmEikub2N0b3B1cy5zZXNzaW9uLnYxLlJlcXVlc3RIYW5kb2ZmUmVxdWVzdBoqLm9jdG9wdXMuc2Vzc2lvbi52MS5SZXF1ZXN0SGFuZG9mZlJlc3BvbnNlIheQAgKKtRgQCgMDBAISBGVkZ2USA2JvdBJ2Cg1BY2NlcHRTZXNzaW9uEigub2N0b3B1cy5zZXNzaW9uLnYxLkFjY2VwdFNlc3Npb25SZXF1ZXN0Gikub2N0b3B1cy5zZXNzaW9uLnYxLkFjY2VwdFNlc3Npb25SZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJwCgtQaWNrU2Vzc2lvbhImLm9jdG9wdXMuc2Vzc2lvbi52MS5QaWNrU2Vzc2lvblJlcXVlc3QaJy5vY3RvcHVzLnNlc3Npb24udjEuUGlja1Nlc3Npb25SZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJwCgpFbmRTZXNzaW9uEiUub2N0b3B1cy5zZXNzaW9uLnYxLkVuZFNlc3Npb25SZXF1ZXN0GiYub2N0b3B1cy5zZXNzaW9uLnYxLkVuZFNlc3Npb25SZXNwb25zZSITkAICirUYDAoEAwQFBhIEZWRnZRJ5Cg5TZXRBZ2VudFN0YXR1cxIpLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXRBZ2VudFN0YXR1c1JlcXVlc3QaKi5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXNwb25zZSIQkAICirUYCQoBBRIEZWRnZRJnCghHZXRBZ2VudBIjLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRBZ2VudFJlcXVlc3QaJC5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXNwb25zZSIQkAIBirUYCQoBBRIEZWRnZRKHAQoSR2V0QWJzZW5jZVNldHRpbmdzEi0ub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFic2VuY2VTZXR0aW5nc1JlcXVlc3QaLi5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWJzZW5jZVNldHRpbmdzUmVzcG9uc2UiEpACAYq1GAsKAwUGCBIEZWRnZRKOAQoVVXBkYXRlQWJzZW5jZVNldHRpbmdzEjAub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZUFic2VuY2VTZXR0aW5nc1JlcXVlc3QaMS5vY3RvcHVzLnNlc3Npb24udjEuVXBkYXRlQWJzZW5jZVNldHRpbmdzUmVzcG9uc2UiEJACAoq1GAkKAQgSBGVkZ2USbgoKTGlzdEFnZW50cxIlLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVxdWVzdBomLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0QWdlbnRzUmVzcG9uc2UiEZACAYq1GAoKAgUGEgRlZGdlQsEBChZjb20ub2N0b3B1cy5zZXNzaW9uLnYxQhNTZXNzaW9uU2VydmljZVByb3RvUAFaLm9jdG9wdXMvY29udHJhY3RzL29jdG9wdXMvc2Vzc2lvbi92MTtzZXNzaW9udjGqAhJPY3RvcHVzLlNlc3Npb24uVjHKAhJPY3RvcHVzXFNlc3Npb25cVjHiAh5PY3RvcHVzXFNlc3Npb25cVjFcR1BCTWV0YWRhdGHqAhRPY3RvcHVzOjpTZXNzaW9uOjpWMWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_octopus_options_v1_options, file_octopus_session_v1_session]);
+  fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAYiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInUKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj8KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgy6SAmCAQYQASAAIAQiRgoWUmVxdWVzdEhhbmRvZmZSZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iMwoUQWNjZXB0U2Vzc2lvblJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgACJFChVBY2NlcHRTZXNzaW9uUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjAKEUVuZFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSRW5kU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiJqChJSYXRlU2Vzc2lvblJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgABIYCgVzY29yZRgCIAEoBUIJukgGGgQYBSgBEh0KB2NvbW1lbnQYAyABKAlCDLpIBXIDKNAPkLUYBSJDChNSYXRlU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIbChlHZXRTZXNzaW9uU2V0dGluZ3NSZXF1ZXN0IlMKGkdldFNlc3Npb25TZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5ncyJdChxVcGRhdGVTZXNzaW9uU2V0dGluZ3NSZXF1ZXN0Ej0KCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5nc0IGukgDyAEBIlYKHVVwZGF0ZVNlc3Npb25TZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5ncyJUChVTZXRBZ2VudFN0YXR1c1JlcXVlc3QSOwoGc3RhdHVzGAEgASgOMh8ub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50U3RhdHVzQgq6SAeCAQQQASAAIkIKFlNldEFnZW50U3RhdHVzUmVzcG9uc2USKAoFYWdlbnQYASABKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQiEQoPR2V0QWdlbnRSZXF1ZXN0IjwKEEdldEFnZW50UmVzcG9uc2USKAoFYWdlbnQYASABKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQimAEKD0Fic2VuY2VTZXR0aW5ncxJBCgphd2F5X2FmdGVyGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhK6SA/IAQGqAQkiAwisAjICCAoSQgoMcmV0dXJuX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA7IAQGqAQgiAgh4MgIIPCIbChlHZXRBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0IlMKGkdldEFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5ncyJdChxVcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0Ej0KCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5nc0IGukgDyAEBIlYKHVVwZGF0ZUFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5ncyJQChFMaXN0QWdlbnRzUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAIicgoSTGlzdEFnZW50c1Jlc3BvbnNlEikKBmFnZW50cxgBIAMoCzIZLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSGAoQd2FpdGluZ19zZXNzaW9ucxgDIAEoBTL6DgoOU2Vzc2lvblNlcnZpY2UScQoLT3BlblNlc3Npb24SJi5vY3RvcHVzLnNlc3Npb24udjEuT3BlblNlc3Npb25SZXF1ZXN0Gicub2N0b3B1cy5zZXNzaW9uLnYxLk9wZW5TZXNzaW9uUmVzcG9uc2UiEZACAoq1GAoKAgMEEgRlZGdlEoYBCgpHZXRTZXNzaW9uEiUub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25SZXF1ZXN0GiYub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25SZXNwb25zZSIpkAIBirUYIgoGAwQFBggCEgRlZGdlEgRjaGF0EgNib3QSB2FyY2hpdmUSiAEKEExpc3RPcGVuU2Vzc2lvbnMSKy5vY3RvcHVzLnNlc3Npb24udjEuTGlzdE9wZW5TZXNzaW9uc1JlcXVlc3QaLC5vY3RvcHVzLnNlc3Npb24udjEuTGlzdE9wZW5TZXNzaW9uc1Jlc3BvbnNlIhmQAgGKtRgSCgQDBAUGEgRlZGdlEgRjaGF0EncKDExpc3RTZXNzaW9ucxInLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0Gigub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlIhSQAgGKtRgNCgUDBAUGCBIEZWRnZRKAAQoOUmVxdWVzdEhhbmRvZmYSKS5vY3RvcHVzLnNlc3Npb24udjEuUmVxdWVzdEhhbmRvZmZSZXF1ZXN0Gioub2N0b3B1cy5zZXNzaW9uLnYxLlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2UiF5ACAoq1GBAKAwMEAhIEZWRnZRIDYm90EnYKDUFjY2VwdFNlc3Npb24SKC5vY3RvcHVzLnNlc3Npb24udjEuQWNjZXB0U2Vzc2lvblJlcXVlc3QaKS5vY3RvcHVzLnNlc3Npb24udjEuQWNjZXB0U2Vzc2lvblJlc3BvbnNlIhCQAgKKtRgJCgEFEgRlZGdlEnAKCkVuZFNlc3Npb24SJS5vY3RvcHVzLnNlc3Npb24udjEuRW5kU2Vzc2lvblJlcXVlc3QaJi5vY3RvcHVzLnNlc3Npb24udjEuRW5kU2Vzc2lvblJlc3BvbnNlIhOQAgKKtRgMCgQDBAUGEgRlZGdlEnEKC1JhdGVTZXNzaW9uEiYub2N0b3B1cy5zZXNzaW9uLnYxLlJhdGVTZXNzaW9uUmVxdWVzdBonLm9jdG9wdXMuc2Vzc2lvbi52MS5SYXRlU2Vzc2lvblJlc3BvbnNlIhGQAgKKtRgKCgIDBBIEZWRnZRKHAQoSR2V0U2Vzc2lvblNldHRpbmdzEi0ub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25TZXR0aW5nc1JlcXVlc3QaLi5vY3RvcHVzLnNlc3Npb24udjEuR2V0U2Vzc2lvblNldHRpbmdzUmVzcG9uc2UiEpACAYq1GAsKAwUGCBIEZWRnZRKOAQoVVXBkYXRlU2Vzc2lvblNldHRpbmdzEjAub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZVNlc3Npb25TZXR0aW5nc1JlcXVlc3QaMS5vY3RvcHVzLnNlc3Npb24udjEuVXBkYXRlU2Vzc2lvblNldHRpbmdzUmVzcG9uc2UiEJACAoq1GAkKAQgSBGVkZ2USeQoOU2V0QWdlbnRTdGF0dXMSKS5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXF1ZXN0Gioub2N0b3B1cy5zZXNzaW9uLnYxLlNldEFnZW50U3RhdHVzUmVzcG9uc2UiEJACAoq1GAkKAQUSBGVkZ2USZwoIR2V0QWdlbnQSIy5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXF1ZXN0GiQub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFnZW50UmVzcG9uc2UiEJACAYq1GAkKAQUSBGVkZ2UShwEKEkdldEFic2VuY2VTZXR0aW5ncxItLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0Gi4ub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlIhKQAgGKtRgLCgMFBggSBGVkZ2USjgEKFVVwZGF0ZUFic2VuY2VTZXR0aW5ncxIwLm9jdG9wdXMuc2Vzc2lvbi52MS5VcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0GjEub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZUFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlIhCQAgKKtRgJCgEIEgRlZGdlEm4KCkxpc3RBZ2VudHMSJS5vY3RvcHVzLnNlc3Npb24udjEuTGlzdEFnZW50c1JlcXVlc3QaJi5vY3RvcHVzLnNlc3Npb24udjEuTGlzdEFnZW50c1Jlc3BvbnNlIhGQAgGKtRgKCgIFBhIEZWRnZULBAQoWY29tLm9jdG9wdXMuc2Vzc2lvbi52MUITU2Vzc2lvblNlcnZpY2VQcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL3Nlc3Npb24vdjE7c2Vzc2lvbnYxqgIST2N0b3B1cy5TZXNzaW9uLlYxygIST2N0b3B1c1xTZXNzaW9uXFYx4gIeT2N0b3B1c1xTZXNzaW9uXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6U2Vzc2lvbjo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
  * The channel through which the shopper arrived.
@@ -314,48 +314,6 @@ export const AcceptSessionResponseSchema: GenMessage<AcceptSessionResponse> = /*
   messageDesc(file_octopus_session_v1_session_service, 11);
 
 /**
- * Chooses a session from the queue.
- *
- * @generated from message octopus.session.v1.PickSessionRequest
- */
-export type PickSessionRequest = Message<"octopus.session.v1.PickSessionRequest"> & {
-  /**
-   * The session's id.
-   *
-   * @generated from field: int64 session_id = 1;
-   */
-  sessionId: bigint;
-};
-
-/**
- * Describes the message octopus.session.v1.PickSessionRequest.
- * Use `create(PickSessionRequestSchema)` to create a new message.
- */
-export const PickSessionRequestSchema: GenMessage<PickSessionRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 12);
-
-/**
- * The picked session.
- *
- * @generated from message octopus.session.v1.PickSessionResponse
- */
-export type PickSessionResponse = Message<"octopus.session.v1.PickSessionResponse"> & {
-  /**
-   * The session, active.
-   *
-   * @generated from field: octopus.session.v1.Session session = 1;
-   */
-  session?: Session | undefined;
-};
-
-/**
- * Describes the message octopus.session.v1.PickSessionResponse.
- * Use `create(PickSessionResponseSchema)` to create a new message.
- */
-export const PickSessionResponseSchema: GenMessage<PickSessionResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 13);
-
-/**
  * Ends a session.
  *
  * @generated from message octopus.session.v1.EndSessionRequest
@@ -374,7 +332,7 @@ export type EndSessionRequest = Message<"octopus.session.v1.EndSessionRequest"> 
  * Use `create(EndSessionRequestSchema)` to create a new message.
  */
 export const EndSessionRequestSchema: GenMessage<EndSessionRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 14);
+  messageDesc(file_octopus_session_v1_session_service, 12);
 
 /**
  * The ended session.
@@ -395,7 +353,141 @@ export type EndSessionResponse = Message<"octopus.session.v1.EndSessionResponse"
  * Use `create(EndSessionResponseSchema)` to create a new message.
  */
 export const EndSessionResponseSchema: GenMessage<EndSessionResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 13);
+
+/**
+ * What the caller says of how they were served.
+ *
+ * @generated from message octopus.session.v1.RateSessionRequest
+ */
+export type RateSessionRequest = Message<"octopus.session.v1.RateSessionRequest"> & {
+  /**
+   * The session's id.
+   *
+   * @generated from field: int64 session_id = 1;
+   */
+  sessionId: bigint;
+
+  /**
+   * From 1, bad, to 5, good.
+   *
+   * @generated from field: int32 score = 2;
+   */
+  score: number;
+
+  /**
+   * In words; may be empty.
+   *
+   * @generated from field: string comment = 3;
+   */
+  comment: string;
+};
+
+/**
+ * Describes the message octopus.session.v1.RateSessionRequest.
+ * Use `create(RateSessionRequestSchema)` to create a new message.
+ */
+export const RateSessionRequestSchema: GenMessage<RateSessionRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 14);
+
+/**
+ * It was stored.
+ *
+ * @generated from message octopus.session.v1.RateSessionResponse
+ */
+export type RateSessionResponse = Message<"octopus.session.v1.RateSessionResponse"> & {
+  /**
+   * The session with it.
+   *
+   * @generated from field: octopus.session.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.RateSessionResponse.
+ * Use `create(RateSessionResponseSchema)` to create a new message.
+ */
+export const RateSessionResponseSchema: GenMessage<RateSessionResponse> = /*@__PURE__*/
   messageDesc(file_octopus_session_v1_session_service, 15);
+
+/**
+ * A request for the shop's settings.
+ *
+ * @generated from message octopus.session.v1.GetSessionSettingsRequest
+ */
+export type GetSessionSettingsRequest = Message<"octopus.session.v1.GetSessionSettingsRequest"> & {
+};
+
+/**
+ * Describes the message octopus.session.v1.GetSessionSettingsRequest.
+ * Use `create(GetSessionSettingsRequestSchema)` to create a new message.
+ */
+export const GetSessionSettingsRequestSchema: GenMessage<GetSessionSettingsRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 16);
+
+/**
+ * The shop's settings.
+ *
+ * @generated from message octopus.session.v1.GetSessionSettingsResponse
+ */
+export type GetSessionSettingsResponse = Message<"octopus.session.v1.GetSessionSettingsResponse"> & {
+  /**
+   * The settings.
+   *
+   * @generated from field: octopus.session.v1.SessionSettings settings = 1;
+   */
+  settings?: SessionSettings | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.GetSessionSettingsResponse.
+ * Use `create(GetSessionSettingsResponseSchema)` to create a new message.
+ */
+export const GetSessionSettingsResponseSchema: GenMessage<GetSessionSettingsResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 17);
+
+/**
+ * New settings of the shop.
+ *
+ * @generated from message octopus.session.v1.UpdateSessionSettingsRequest
+ */
+export type UpdateSessionSettingsRequest = Message<"octopus.session.v1.UpdateSessionSettingsRequest"> & {
+  /**
+   * All of them.
+   *
+   * @generated from field: octopus.session.v1.SessionSettings settings = 1;
+   */
+  settings?: SessionSettings | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.UpdateSessionSettingsRequest.
+ * Use `create(UpdateSessionSettingsRequestSchema)` to create a new message.
+ */
+export const UpdateSessionSettingsRequestSchema: GenMessage<UpdateSessionSettingsRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 18);
+
+/**
+ * They hold from now on.
+ *
+ * @generated from message octopus.session.v1.UpdateSessionSettingsResponse
+ */
+export type UpdateSessionSettingsResponse = Message<"octopus.session.v1.UpdateSessionSettingsResponse"> & {
+  /**
+   * The settings.
+   *
+   * @generated from field: octopus.session.v1.SessionSettings settings = 1;
+   */
+  settings?: SessionSettings | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.UpdateSessionSettingsResponse.
+ * Use `create(UpdateSessionSettingsResponseSchema)` to create a new message.
+ */
+export const UpdateSessionSettingsResponseSchema: GenMessage<UpdateSessionSettingsResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 19);
 
 /**
  * Changes the caller's status.
@@ -416,7 +508,7 @@ export type SetAgentStatusRequest = Message<"octopus.session.v1.SetAgentStatusRe
  * Use `create(SetAgentStatusRequestSchema)` to create a new message.
  */
 export const SetAgentStatusRequestSchema: GenMessage<SetAgentStatusRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 16);
+  messageDesc(file_octopus_session_v1_session_service, 20);
 
 /**
  * The changed agent.
@@ -437,7 +529,7 @@ export type SetAgentStatusResponse = Message<"octopus.session.v1.SetAgentStatusR
  * Use `create(SetAgentStatusResponseSchema)` to create a new message.
  */
 export const SetAgentStatusResponseSchema: GenMessage<SetAgentStatusResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 17);
+  messageDesc(file_octopus_session_v1_session_service, 21);
 
 /**
  * A request for the caller as an agent.
@@ -452,7 +544,7 @@ export type GetAgentRequest = Message<"octopus.session.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 18);
+  messageDesc(file_octopus_session_v1_session_service, 22);
 
 /**
  * The caller as an agent.
@@ -473,7 +565,7 @@ export type GetAgentResponse = Message<"octopus.session.v1.GetAgentResponse"> & 
  * Use `create(GetAgentResponseSchema)` to create a new message.
  */
 export const GetAgentResponseSchema: GenMessage<GetAgentResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 19);
+  messageDesc(file_octopus_session_v1_session_service, 23);
 
 /**
  * What happens when all pages of an agent are closed or unreachable.
@@ -502,7 +594,7 @@ export type AbsenceSettings = Message<"octopus.session.v1.AbsenceSettings"> & {
  * Use `create(AbsenceSettingsSchema)` to create a new message.
  */
 export const AbsenceSettingsSchema: GenMessage<AbsenceSettings> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 20);
+  messageDesc(file_octopus_session_v1_session_service, 24);
 
 /**
  * A request for the shop's settings.
@@ -517,7 +609,7 @@ export type GetAbsenceSettingsRequest = Message<"octopus.session.v1.GetAbsenceSe
  * Use `create(GetAbsenceSettingsRequestSchema)` to create a new message.
  */
 export const GetAbsenceSettingsRequestSchema: GenMessage<GetAbsenceSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 21);
+  messageDesc(file_octopus_session_v1_session_service, 25);
 
 /**
  * The shop's settings.
@@ -538,7 +630,7 @@ export type GetAbsenceSettingsResponse = Message<"octopus.session.v1.GetAbsenceS
  * Use `create(GetAbsenceSettingsResponseSchema)` to create a new message.
  */
 export const GetAbsenceSettingsResponseSchema: GenMessage<GetAbsenceSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 22);
+  messageDesc(file_octopus_session_v1_session_service, 26);
 
 /**
  * New settings of the shop.
@@ -559,7 +651,7 @@ export type UpdateAbsenceSettingsRequest = Message<"octopus.session.v1.UpdateAbs
  * Use `create(UpdateAbsenceSettingsRequestSchema)` to create a new message.
  */
 export const UpdateAbsenceSettingsRequestSchema: GenMessage<UpdateAbsenceSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 23);
+  messageDesc(file_octopus_session_v1_session_service, 27);
 
 /**
  * The shop's settings after the change.
@@ -580,7 +672,7 @@ export type UpdateAbsenceSettingsResponse = Message<"octopus.session.v1.UpdateAb
  * Use `create(UpdateAbsenceSettingsResponseSchema)` to create a new message.
  */
 export const UpdateAbsenceSettingsResponseSchema: GenMessage<UpdateAbsenceSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 24);
+  messageDesc(file_octopus_session_v1_session_service, 28);
 
 /**
  * Selects a page of agents.
@@ -608,7 +700,7 @@ export type ListAgentsRequest = Message<"octopus.session.v1.ListAgentsRequest"> 
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 25);
+  messageDesc(file_octopus_session_v1_session_service, 29);
 
 /**
  * A page of agents.
@@ -643,7 +735,7 @@ export type ListAgentsResponse = Message<"octopus.session.v1.ListAgentsResponse"
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 26);
+  messageDesc(file_octopus_session_v1_session_service, 30);
 
 /**
  * Manages the life cycle of sessions: who takes part, who waits, who answers.
@@ -652,7 +744,8 @@ export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PUR
  */
 export const SessionService: GenService<{
   /**
-   * Returns the caller's open session, or opens one in the care of the bot.
+   * Returns the caller's open session, or opens one: in the care of the bot, or offered to the agent of the last session
+   * when the caller returns soon (see `SessionSettings.return_within`).
    *
    * @generated from rpc octopus.session.v1.SessionService.OpenSession
    */
@@ -727,21 +820,6 @@ export const SessionService: GenService<{
     output: typeof AcceptSessionResponseSchema;
   },
   /**
-   * Takes a waiting session out of the queue for the calling agent, who chose it: it is assigned and accepted in one
-   * step, and counts against the capacity as any other. Of several agents who pick the same session one gets it.
-   * Picking again what one has changes nothing; an offer to the caller is accepted.
-   *
-   * SESSION_STATE when a colleague was faster: `ErrorInfo.metadata["agent_id"]` says who has it. SESSION_ENDED when it
-   * has ended. AGENT_NOT_AVAILABLE when the caller is away or has no free place; busy agents may pick.
-   *
-   * @generated from rpc octopus.session.v1.SessionService.PickSession
-   */
-  pickSession: {
-    methodKind: "unary";
-    input: typeof PickSessionRequestSchema;
-    output: typeof PickSessionResponseSchema;
-  },
-  /**
    * Ends a session in which the caller takes part. Ending again changes nothing.
    *
    * @generated from rpc octopus.session.v1.SessionService.EndSession
@@ -750,6 +828,41 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof EndSessionRequestSchema;
     output: typeof EndSessionResponseSchema;
+  },
+  /**
+   * Says how the caller was served in a session of theirs, once: while it is open, and for 7 days after its end. The same
+   * again changes nothing.
+   *
+   * ALREADY_EXISTS when something else was said before; SESSION_ENDED when the 7 days are over; SESSION_STATE when the
+   * bot alone has answered so far.
+   *
+   * @generated from rpc octopus.session.v1.SessionService.RateSession
+   */
+  rateSession: {
+    methodKind: "unary";
+    input: typeof RateSessionRequestSchema;
+    output: typeof RateSessionResponseSchema;
+  },
+  /**
+   * Returns how sessions of the shop go on and end.
+   *
+   * @generated from rpc octopus.session.v1.SessionService.GetSessionSettings
+   */
+  getSessionSettings: {
+    methodKind: "unary";
+    input: typeof GetSessionSettingsRequestSchema;
+    output: typeof GetSessionSettingsResponseSchema;
+  },
+  /**
+   * Replaces how sessions of the shop go on and end. Holds at once, also for sessions that are open; a reminder that was
+   * given keeps its `closes_at`.
+   *
+   * @generated from rpc octopus.session.v1.SessionService.UpdateSessionSettings
+   */
+  updateSessionSettings: {
+    methodKind: "unary";
+    input: typeof UpdateSessionSettingsRequestSchema;
+    output: typeof UpdateSessionSettingsResponseSchema;
   },
   /**
    * Sets the caller's own status. Becoming available takes waiting sessions at once.
