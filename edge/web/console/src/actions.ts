@@ -1,8 +1,7 @@
 // What an agent can do with a line.
 
-import { SessionState } from "@octopus/contracts/octopus/session/v1/session_pb";
 import { isRecalled } from "@octopus/core/content";
-import type { Conversation, Line } from "@octopus/core/conversation";
+import { type Conversation, isTalking, type Line } from "@octopus/core/conversation";
 import type { Link } from "@octopus/core/link";
 import type { Action } from "@octopus/core/menu";
 
@@ -12,7 +11,7 @@ import type { Words } from "./words";
 /** What can be done with a line now. Notes stay as they were written, and are quoted in notes. */
 export function actionsOn(line: Line, conversation: Conversation, link: Link, text: Words): Action[] {
   const { message } = line;
-  if (conversation.session.value.state !== SessionState.ACTIVE || message.seq === 0n) return [];
+  if (!isTalking(conversation.session.value) || message.seq === 0n) return [];
   if (isRecalled(message)) return [];
   const actions: Action[] = [{ name: "quote", label: text.quote, run: () => (conversation.quoting.value = line) }];
   if (line.delivery === undefined || isNote(message)) return actions;
