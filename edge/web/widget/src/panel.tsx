@@ -4,11 +4,12 @@ import { type Session } from "@octopus/contracts/octopus/session/v1/session_pb";
 import { isOpen } from "@octopus/core/conversation";
 import type { Language } from "@octopus/core/locale";
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useRef } from "preact/hooks";
 
 import { ConnectionBanner, QueueBanner, RefusalBanner, ReminderBanner } from "./banners";
 import { Composer } from "./composer";
 import { Log } from "./log";
+import { Rating } from "./rating";
 import { headline } from "./shown";
 import type { Shopper } from "./shopper";
 import { WORDS, type Words } from "./words";
@@ -114,28 +115,13 @@ interface EndedProps {
 }
 
 function Ended({ shopper, session, words, writing }: EndedProps) {
-  const Rating = useRating(session.rateUntil !== undefined);
   return (
     <div class="over">
-      {Rating && <Rating shopper={shopper} session={session} words={words} />}
+      <Rating shopper={shopper} session={session} words={words} />
       {writing && <p role="status" data-testid="draft-kept">{words.draftKept}</p>}
       <button type="button" class={writing ? "quiet" : "primary"} onClick={() => shopper.startAgain()} data-testid="start-again">
         {words.startAgain}
       </button>
     </div>
   );
-}
-
-/** The part that asks how the service was; it is loaded where a shop asks, and null until it is there. */
-function useRating(asked: boolean) {
-  const part = useSignal<typeof import("./rating").Rating | null>(null);
-  useEffect(() => {
-    if (!asked) return;
-    import("./rating").then(
-      ({ Rating }) => (part.value = Rating),
-      // The chat goes without; whoever opens it again is asked then.
-      () => console.warn("octopus: the question for satisfaction could not be loaded"),
-    );
-  }, [asked]);
-  return part.value;
 }
