@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file octopus/session/v1/session_service.proto.
  */
 export const file_octopus_session_v1_session_service: GenFile = /*@__PURE__*/
-  fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAYiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInUKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj8KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgy6SAmCAQYQASAAIAQiRgoWUmVxdWVzdEhhbmRvZmZSZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iMwoUQWNjZXB0U2Vzc2lvblJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgACJFChVBY2NlcHRTZXNzaW9uUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjAKEUVuZFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSRW5kU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiJqChJSYXRlU2Vzc2lvblJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgABIYCgVzY29yZRgCIAEoBUIJukgGGgQYBSgBEh0KB2NvbW1lbnQYAyABKAlCDLpIBXIDKNAPkLUYBSJDChNSYXRlU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIbChlHZXRTZXNzaW9uU2V0dGluZ3NSZXF1ZXN0IlMKGkdldFNlc3Npb25TZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5ncyJdChxVcGRhdGVTZXNzaW9uU2V0dGluZ3NSZXF1ZXN0Ej0KCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5nc0IGukgDyAEBIlYKHVVwZGF0ZVNlc3Npb25TZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5ncyJUChVTZXRBZ2VudFN0YXR1c1JlcXVlc3QSOwoGc3RhdHVzGAEgASgOMh8ub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50U3RhdHVzQgq6SAeCAQQQASAAIkIKFlNldEFnZW50U3RhdHVzUmVzcG9uc2USKAoFYWdlbnQYASABKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQiEQoPR2V0QWdlbnRSZXF1ZXN0IjwKEEdldEFnZW50UmVzcG9uc2USKAoFYWdlbnQYASABKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQimAEKD0Fic2VuY2VTZXR0aW5ncxJBCgphd2F5X2FmdGVyGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhK6SA/IAQGqAQkiAwisAjICCAoSQgoMcmV0dXJuX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA7IAQGqAQgiAgh4MgIIPCIbChlHZXRBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0IlMKGkdldEFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5ncyJdChxVcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0Ej0KCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5nc0IGukgDyAEBIlYKHVVwZGF0ZUFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5ncyJQChFMaXN0QWdlbnRzUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAIicgoSTGlzdEFnZW50c1Jlc3BvbnNlEikKBmFnZW50cxgBIAMoCzIZLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSGAoQd2FpdGluZ19zZXNzaW9ucxgDIAEoBTL6DgoOU2Vzc2lvblNlcnZpY2UScQoLT3BlblNlc3Npb24SJi5vY3RvcHVzLnNlc3Npb24udjEuT3BlblNlc3Npb25SZXF1ZXN0Gicub2N0b3B1cy5zZXNzaW9uLnYxLk9wZW5TZXNzaW9uUmVzcG9uc2UiEZACAoq1GAoKAgMEEgRlZGdlEoYBCgpHZXRTZXNzaW9uEiUub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25SZXF1ZXN0GiYub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25SZXNwb25zZSIpkAIBirUYIgoGAwQFBggCEgRlZGdlEgRjaGF0EgNib3QSB2FyY2hpdmUSiAEKEExpc3RPcGVuU2Vzc2lvbnMSKy5vY3RvcHVzLnNlc3Npb24udjEuTGlzdE9wZW5TZXNzaW9uc1JlcXVlc3QaLC5vY3RvcHVzLnNlc3Npb24udjEuTGlzdE9wZW5TZXNzaW9uc1Jlc3BvbnNlIhmQAgGKtRgSCgQDBAUGEgRlZGdlEgRjaGF0EncKDExpc3RTZXNzaW9ucxInLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0Gigub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlIhSQAgGKtRgNCgUDBAUGCBIEZWRnZRKAAQoOUmVxdWVzdEhhbmRvZmYSKS5vY3RvcHVzLnNlc3Npb24udjEuUmVxdWVzdEhhbmRvZmZSZXF1ZXN0Gioub2N0b3B1cy5zZXNzaW9uLnYxLlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2UiF5ACAoq1GBAKAwMEAhIEZWRnZRIDYm90EnYKDUFjY2VwdFNlc3Npb24SKC5vY3RvcHVzLnNlc3Npb24udjEuQWNjZXB0U2Vzc2lvblJlcXVlc3QaKS5vY3RvcHVzLnNlc3Npb24udjEuQWNjZXB0U2Vzc2lvblJlc3BvbnNlIhCQAgKKtRgJCgEFEgRlZGdlEnAKCkVuZFNlc3Npb24SJS5vY3RvcHVzLnNlc3Npb24udjEuRW5kU2Vzc2lvblJlcXVlc3QaJi5vY3RvcHVzLnNlc3Npb24udjEuRW5kU2Vzc2lvblJlc3BvbnNlIhOQAgKKtRgMCgQDBAUGEgRlZGdlEnEKC1JhdGVTZXNzaW9uEiYub2N0b3B1cy5zZXNzaW9uLnYxLlJhdGVTZXNzaW9uUmVxdWVzdBonLm9jdG9wdXMuc2Vzc2lvbi52MS5SYXRlU2Vzc2lvblJlc3BvbnNlIhGQAgKKtRgKCgIDBBIEZWRnZRKHAQoSR2V0U2Vzc2lvblNldHRpbmdzEi0ub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25TZXR0aW5nc1JlcXVlc3QaLi5vY3RvcHVzLnNlc3Npb24udjEuR2V0U2Vzc2lvblNldHRpbmdzUmVzcG9uc2UiEpACAYq1GAsKAwUGCBIEZWRnZRKOAQoVVXBkYXRlU2Vzc2lvblNldHRpbmdzEjAub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZVNlc3Npb25TZXR0aW5nc1JlcXVlc3QaMS5vY3RvcHVzLnNlc3Npb24udjEuVXBkYXRlU2Vzc2lvblNldHRpbmdzUmVzcG9uc2UiEJACAoq1GAkKAQgSBGVkZ2USeQoOU2V0QWdlbnRTdGF0dXMSKS5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXF1ZXN0Gioub2N0b3B1cy5zZXNzaW9uLnYxLlNldEFnZW50U3RhdHVzUmVzcG9uc2UiEJACAoq1GAkKAQUSBGVkZ2USZwoIR2V0QWdlbnQSIy5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXF1ZXN0GiQub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFnZW50UmVzcG9uc2UiEJACAYq1GAkKAQUSBGVkZ2UShwEKEkdldEFic2VuY2VTZXR0aW5ncxItLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0Gi4ub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlIhKQAgGKtRgLCgMFBggSBGVkZ2USjgEKFVVwZGF0ZUFic2VuY2VTZXR0aW5ncxIwLm9jdG9wdXMuc2Vzc2lvbi52MS5VcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0GjEub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZUFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlIhCQAgKKtRgJCgEIEgRlZGdlEm4KCkxpc3RBZ2VudHMSJS5vY3RvcHVzLnNlc3Npb24udjEuTGlzdEFnZW50c1JlcXVlc3QaJi5vY3RvcHVzLnNlc3Npb24udjEuTGlzdEFnZW50c1Jlc3BvbnNlIhGQAgGKtRgKCgIFBhIEZWRnZULBAQoWY29tLm9jdG9wdXMuc2Vzc2lvbi52MUITU2Vzc2lvblNlcnZpY2VQcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL3Nlc3Npb24vdjE7c2Vzc2lvbnYxqgIST2N0b3B1cy5TZXNzaW9uLlYxygIST2N0b3B1c1xTZXNzaW9uXFYx4gIeT2N0b3B1c1xTZXNzaW9uXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6U2Vzc2lvbjo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_octopus_options_v1_options, file_octopus_session_v1_session]);
+  fileDesc("CihvY3RvcHVzL3Nlc3Npb24vdjEvc2Vzc2lvbl9zZXJ2aWNlLnByb3RvEhJvY3RvcHVzLnNlc3Npb24udjEiYAoST3BlblNlc3Npb25SZXF1ZXN0EjEKB2NoYW5uZWwYASABKAlCILpIHXIbUgN3ZWJSAmg1UgttaW5pcHJvZ3JhbVIDYXBwEhcKBmxvY2FsZRgCIAEoCUIHukgEcgIYIyJUChNPcGVuU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbhIPCgdjcmVhdGVkGAIgASgIIjAKEUdldFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSR2V0U2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIZChdMaXN0T3BlblNlc3Npb25zUmVxdWVzdCJJChhMaXN0T3BlblNlc3Npb25zUmVzcG9uc2USLQoIc2Vzc2lvbnMYASADKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiKzAQoTTGlzdFNlc3Npb25zUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAISQQoGc3RhdGVzGAMgAygOMiAub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TdGF0ZUIPukgMkgEJEAYiBYIBAhABEhwKC2N1c3RvbWVyX2lkGAQgASgDQge6SAQiAigAIl4KFExpc3RTZXNzaW9uc1Jlc3BvbnNlEi0KCHNlc3Npb25zGAEgAygLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInUKFVJlcXVlc3RIYW5kb2ZmUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAEj8KBnJlYXNvbhgCIAEoDjIhLm9jdG9wdXMuc2Vzc2lvbi52MS5IYW5kb2ZmUmVhc29uQgy6SAmCAQYQASAAIAQiRgoWUmVxdWVzdEhhbmRvZmZSZXNwb25zZRIsCgdzZXNzaW9uGAEgASgLMhsub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb24iMwoUQWNjZXB0U2Vzc2lvblJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgACJFChVBY2NlcHRTZXNzaW9uUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjEKElBpY2tTZXNzaW9uUmVxdWVzdBIbCgpzZXNzaW9uX2lkGAEgASgDQge6SAQiAiAAIkMKE1BpY2tTZXNzaW9uUmVzcG9uc2USLAoHc2Vzc2lvbhgBIAEoCzIbLm9jdG9wdXMuc2Vzc2lvbi52MS5TZXNzaW9uIjAKEUVuZFNlc3Npb25SZXF1ZXN0EhsKCnNlc3Npb25faWQYASABKANCB7pIBCICIAAiQgoSRW5kU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiJqChJSYXRlU2Vzc2lvblJlcXVlc3QSGwoKc2Vzc2lvbl9pZBgBIAEoA0IHukgEIgIgABIYCgVzY29yZRgCIAEoBUIJukgGGgQYBSgBEh0KB2NvbW1lbnQYAyABKAlCDLpIBXIDKNAPkLUYBSJDChNSYXRlU2Vzc2lvblJlc3BvbnNlEiwKB3Nlc3Npb24YASABKAsyGy5vY3RvcHVzLnNlc3Npb24udjEuU2Vzc2lvbiIbChlHZXRTZXNzaW9uU2V0dGluZ3NSZXF1ZXN0IlMKGkdldFNlc3Npb25TZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5ncyJdChxVcGRhdGVTZXNzaW9uU2V0dGluZ3NSZXF1ZXN0Ej0KCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5nc0IGukgDyAEBIlYKHVVwZGF0ZVNlc3Npb25TZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLlNlc3Npb25TZXR0aW5ncyJUChVTZXRBZ2VudFN0YXR1c1JlcXVlc3QSOwoGc3RhdHVzGAEgASgOMh8ub2N0b3B1cy5zZXNzaW9uLnYxLkFnZW50U3RhdHVzQgq6SAeCAQQQASAAIkIKFlNldEFnZW50U3RhdHVzUmVzcG9uc2USKAoFYWdlbnQYASABKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQiEQoPR2V0QWdlbnRSZXF1ZXN0IjwKEEdldEFnZW50UmVzcG9uc2USKAoFYWdlbnQYASABKAsyGS5vY3RvcHVzLnNlc3Npb24udjEuQWdlbnQimAEKD0Fic2VuY2VTZXR0aW5ncxJBCgphd2F5X2FmdGVyGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhK6SA/IAQGqAQkiAwisAjICCAoSQgoMcmV0dXJuX2FmdGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhG6SA7IAQGqAQgiAgh4MgIIPCIbChlHZXRBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0IlMKGkdldEFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5ncyJdChxVcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0Ej0KCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5nc0IGukgDyAEBIlYKHVVwZGF0ZUFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlEjUKCHNldHRpbmdzGAEgASgLMiMub2N0b3B1cy5zZXNzaW9uLnYxLkFic2VuY2VTZXR0aW5ncyJQChFMaXN0QWdlbnRzUmVxdWVzdBIdCglwYWdlX3NpemUYASABKAVCCrpIBxoFGMgBKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAIicgoSTGlzdEFnZW50c1Jlc3BvbnNlEikKBmFnZW50cxgBIAMoCzIZLm9jdG9wdXMuc2Vzc2lvbi52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSGAoQd2FpdGluZ19zZXNzaW9ucxgDIAEoBTLsDwoOU2Vzc2lvblNlcnZpY2UScQoLT3BlblNlc3Npb24SJi5vY3RvcHVzLnNlc3Npb24udjEuT3BlblNlc3Npb25SZXF1ZXN0Gicub2N0b3B1cy5zZXNzaW9uLnYxLk9wZW5TZXNzaW9uUmVzcG9uc2UiEZACAoq1GAoKAgMEEgRlZGdlEoYBCgpHZXRTZXNzaW9uEiUub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25SZXF1ZXN0GiYub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25SZXNwb25zZSIpkAIBirUYIgoGAwQFBggCEgRlZGdlEgRjaGF0EgNib3QSB2FyY2hpdmUSiAEKEExpc3RPcGVuU2Vzc2lvbnMSKy5vY3RvcHVzLnNlc3Npb24udjEuTGlzdE9wZW5TZXNzaW9uc1JlcXVlc3QaLC5vY3RvcHVzLnNlc3Npb24udjEuTGlzdE9wZW5TZXNzaW9uc1Jlc3BvbnNlIhmQAgGKtRgSCgQDBAUGEgRlZGdlEgRjaGF0EncKDExpc3RTZXNzaW9ucxInLm9jdG9wdXMuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0Gigub2N0b3B1cy5zZXNzaW9uLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlIhSQAgGKtRgNCgUDBAUGCBIEZWRnZRKAAQoOUmVxdWVzdEhhbmRvZmYSKS5vY3RvcHVzLnNlc3Npb24udjEuUmVxdWVzdEhhbmRvZmZSZXF1ZXN0Gioub2N0b3B1cy5zZXNzaW9uLnYxLlJlcXVlc3RIYW5kb2ZmUmVzcG9uc2UiF5ACAoq1GBAKAwMEAhIEZWRnZRIDYm90EnYKDUFjY2VwdFNlc3Npb24SKC5vY3RvcHVzLnNlc3Npb24udjEuQWNjZXB0U2Vzc2lvblJlcXVlc3QaKS5vY3RvcHVzLnNlc3Npb24udjEuQWNjZXB0U2Vzc2lvblJlc3BvbnNlIhCQAgKKtRgJCgEFEgRlZGdlEnAKC1BpY2tTZXNzaW9uEiYub2N0b3B1cy5zZXNzaW9uLnYxLlBpY2tTZXNzaW9uUmVxdWVzdBonLm9jdG9wdXMuc2Vzc2lvbi52MS5QaWNrU2Vzc2lvblJlc3BvbnNlIhCQAgKKtRgJCgEFEgRlZGdlEnAKCkVuZFNlc3Npb24SJS5vY3RvcHVzLnNlc3Npb24udjEuRW5kU2Vzc2lvblJlcXVlc3QaJi5vY3RvcHVzLnNlc3Npb24udjEuRW5kU2Vzc2lvblJlc3BvbnNlIhOQAgKKtRgMCgQDBAUGEgRlZGdlEnEKC1JhdGVTZXNzaW9uEiYub2N0b3B1cy5zZXNzaW9uLnYxLlJhdGVTZXNzaW9uUmVxdWVzdBonLm9jdG9wdXMuc2Vzc2lvbi52MS5SYXRlU2Vzc2lvblJlc3BvbnNlIhGQAgKKtRgKCgIDBBIEZWRnZRKHAQoSR2V0U2Vzc2lvblNldHRpbmdzEi0ub2N0b3B1cy5zZXNzaW9uLnYxLkdldFNlc3Npb25TZXR0aW5nc1JlcXVlc3QaLi5vY3RvcHVzLnNlc3Npb24udjEuR2V0U2Vzc2lvblNldHRpbmdzUmVzcG9uc2UiEpACAYq1GAsKAwUGCBIEZWRnZRKOAQoVVXBkYXRlU2Vzc2lvblNldHRpbmdzEjAub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZVNlc3Npb25TZXR0aW5nc1JlcXVlc3QaMS5vY3RvcHVzLnNlc3Npb24udjEuVXBkYXRlU2Vzc2lvblNldHRpbmdzUmVzcG9uc2UiEJACAoq1GAkKAQgSBGVkZ2USeQoOU2V0QWdlbnRTdGF0dXMSKS5vY3RvcHVzLnNlc3Npb24udjEuU2V0QWdlbnRTdGF0dXNSZXF1ZXN0Gioub2N0b3B1cy5zZXNzaW9uLnYxLlNldEFnZW50U3RhdHVzUmVzcG9uc2UiEJACAoq1GAkKAQUSBGVkZ2USZwoIR2V0QWdlbnQSIy5vY3RvcHVzLnNlc3Npb24udjEuR2V0QWdlbnRSZXF1ZXN0GiQub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFnZW50UmVzcG9uc2UiEJACAYq1GAkKAQUSBGVkZ2UShwEKEkdldEFic2VuY2VTZXR0aW5ncxItLm9jdG9wdXMuc2Vzc2lvbi52MS5HZXRBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0Gi4ub2N0b3B1cy5zZXNzaW9uLnYxLkdldEFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlIhKQAgGKtRgLCgMFBggSBGVkZ2USjgEKFVVwZGF0ZUFic2VuY2VTZXR0aW5ncxIwLm9jdG9wdXMuc2Vzc2lvbi52MS5VcGRhdGVBYnNlbmNlU2V0dGluZ3NSZXF1ZXN0GjEub2N0b3B1cy5zZXNzaW9uLnYxLlVwZGF0ZUFic2VuY2VTZXR0aW5nc1Jlc3BvbnNlIhCQAgKKtRgJCgEIEgRlZGdlEm4KCkxpc3RBZ2VudHMSJS5vY3RvcHVzLnNlc3Npb24udjEuTGlzdEFnZW50c1JlcXVlc3QaJi5vY3RvcHVzLnNlc3Npb24udjEuTGlzdEFnZW50c1Jlc3BvbnNlIhGQAgGKtRgKCgIFBhIEZWRnZULBAQoWY29tLm9jdG9wdXMuc2Vzc2lvbi52MUITU2Vzc2lvblNlcnZpY2VQcm90b1ABWi5vY3RvcHVzL2NvbnRyYWN0cy9vY3RvcHVzL3Nlc3Npb24vdjE7c2Vzc2lvbnYxqgIST2N0b3B1cy5TZXNzaW9uLlYxygIST2N0b3B1c1xTZXNzaW9uXFYx4gIeT2N0b3B1c1xTZXNzaW9uXFYxXEdQQk1ldGFkYXRh6gIUT2N0b3B1czo6U2Vzc2lvbjo6VjFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_octopus_options_v1_options, file_octopus_session_v1_session]);
 
 /**
  * The channel through which the shopper arrived.
@@ -314,6 +314,48 @@ export const AcceptSessionResponseSchema: GenMessage<AcceptSessionResponse> = /*
   messageDesc(file_octopus_session_v1_session_service, 11);
 
 /**
+ * Chooses a session from the queue.
+ *
+ * @generated from message octopus.session.v1.PickSessionRequest
+ */
+export type PickSessionRequest = Message<"octopus.session.v1.PickSessionRequest"> & {
+  /**
+   * The session's id.
+   *
+   * @generated from field: int64 session_id = 1;
+   */
+  sessionId: bigint;
+};
+
+/**
+ * Describes the message octopus.session.v1.PickSessionRequest.
+ * Use `create(PickSessionRequestSchema)` to create a new message.
+ */
+export const PickSessionRequestSchema: GenMessage<PickSessionRequest> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 12);
+
+/**
+ * The picked session.
+ *
+ * @generated from message octopus.session.v1.PickSessionResponse
+ */
+export type PickSessionResponse = Message<"octopus.session.v1.PickSessionResponse"> & {
+  /**
+   * The session, active.
+   *
+   * @generated from field: octopus.session.v1.Session session = 1;
+   */
+  session?: Session | undefined;
+};
+
+/**
+ * Describes the message octopus.session.v1.PickSessionResponse.
+ * Use `create(PickSessionResponseSchema)` to create a new message.
+ */
+export const PickSessionResponseSchema: GenMessage<PickSessionResponse> = /*@__PURE__*/
+  messageDesc(file_octopus_session_v1_session_service, 13);
+
+/**
  * Ends a session.
  *
  * @generated from message octopus.session.v1.EndSessionRequest
@@ -332,7 +374,7 @@ export type EndSessionRequest = Message<"octopus.session.v1.EndSessionRequest"> 
  * Use `create(EndSessionRequestSchema)` to create a new message.
  */
 export const EndSessionRequestSchema: GenMessage<EndSessionRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 12);
+  messageDesc(file_octopus_session_v1_session_service, 14);
 
 /**
  * The ended session.
@@ -353,7 +395,7 @@ export type EndSessionResponse = Message<"octopus.session.v1.EndSessionResponse"
  * Use `create(EndSessionResponseSchema)` to create a new message.
  */
 export const EndSessionResponseSchema: GenMessage<EndSessionResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 13);
+  messageDesc(file_octopus_session_v1_session_service, 15);
 
 /**
  * What the caller says of how they were served.
@@ -388,7 +430,7 @@ export type RateSessionRequest = Message<"octopus.session.v1.RateSessionRequest"
  * Use `create(RateSessionRequestSchema)` to create a new message.
  */
 export const RateSessionRequestSchema: GenMessage<RateSessionRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 14);
+  messageDesc(file_octopus_session_v1_session_service, 16);
 
 /**
  * It was stored.
@@ -409,7 +451,7 @@ export type RateSessionResponse = Message<"octopus.session.v1.RateSessionRespons
  * Use `create(RateSessionResponseSchema)` to create a new message.
  */
 export const RateSessionResponseSchema: GenMessage<RateSessionResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 15);
+  messageDesc(file_octopus_session_v1_session_service, 17);
 
 /**
  * A request for the shop's settings.
@@ -424,7 +466,7 @@ export type GetSessionSettingsRequest = Message<"octopus.session.v1.GetSessionSe
  * Use `create(GetSessionSettingsRequestSchema)` to create a new message.
  */
 export const GetSessionSettingsRequestSchema: GenMessage<GetSessionSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 16);
+  messageDesc(file_octopus_session_v1_session_service, 18);
 
 /**
  * The shop's settings.
@@ -445,7 +487,7 @@ export type GetSessionSettingsResponse = Message<"octopus.session.v1.GetSessionS
  * Use `create(GetSessionSettingsResponseSchema)` to create a new message.
  */
 export const GetSessionSettingsResponseSchema: GenMessage<GetSessionSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 17);
+  messageDesc(file_octopus_session_v1_session_service, 19);
 
 /**
  * New settings of the shop.
@@ -466,7 +508,7 @@ export type UpdateSessionSettingsRequest = Message<"octopus.session.v1.UpdateSes
  * Use `create(UpdateSessionSettingsRequestSchema)` to create a new message.
  */
 export const UpdateSessionSettingsRequestSchema: GenMessage<UpdateSessionSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 18);
+  messageDesc(file_octopus_session_v1_session_service, 20);
 
 /**
  * They hold from now on.
@@ -487,7 +529,7 @@ export type UpdateSessionSettingsResponse = Message<"octopus.session.v1.UpdateSe
  * Use `create(UpdateSessionSettingsResponseSchema)` to create a new message.
  */
 export const UpdateSessionSettingsResponseSchema: GenMessage<UpdateSessionSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 19);
+  messageDesc(file_octopus_session_v1_session_service, 21);
 
 /**
  * Changes the caller's status.
@@ -508,7 +550,7 @@ export type SetAgentStatusRequest = Message<"octopus.session.v1.SetAgentStatusRe
  * Use `create(SetAgentStatusRequestSchema)` to create a new message.
  */
 export const SetAgentStatusRequestSchema: GenMessage<SetAgentStatusRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 20);
+  messageDesc(file_octopus_session_v1_session_service, 22);
 
 /**
  * The changed agent.
@@ -529,7 +571,7 @@ export type SetAgentStatusResponse = Message<"octopus.session.v1.SetAgentStatusR
  * Use `create(SetAgentStatusResponseSchema)` to create a new message.
  */
 export const SetAgentStatusResponseSchema: GenMessage<SetAgentStatusResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 21);
+  messageDesc(file_octopus_session_v1_session_service, 23);
 
 /**
  * A request for the caller as an agent.
@@ -544,7 +586,7 @@ export type GetAgentRequest = Message<"octopus.session.v1.GetAgentRequest"> & {
  * Use `create(GetAgentRequestSchema)` to create a new message.
  */
 export const GetAgentRequestSchema: GenMessage<GetAgentRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 22);
+  messageDesc(file_octopus_session_v1_session_service, 24);
 
 /**
  * The caller as an agent.
@@ -565,7 +607,7 @@ export type GetAgentResponse = Message<"octopus.session.v1.GetAgentResponse"> & 
  * Use `create(GetAgentResponseSchema)` to create a new message.
  */
 export const GetAgentResponseSchema: GenMessage<GetAgentResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 23);
+  messageDesc(file_octopus_session_v1_session_service, 25);
 
 /**
  * What happens when all pages of an agent are closed or unreachable.
@@ -594,7 +636,7 @@ export type AbsenceSettings = Message<"octopus.session.v1.AbsenceSettings"> & {
  * Use `create(AbsenceSettingsSchema)` to create a new message.
  */
 export const AbsenceSettingsSchema: GenMessage<AbsenceSettings> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 24);
+  messageDesc(file_octopus_session_v1_session_service, 26);
 
 /**
  * A request for the shop's settings.
@@ -609,7 +651,7 @@ export type GetAbsenceSettingsRequest = Message<"octopus.session.v1.GetAbsenceSe
  * Use `create(GetAbsenceSettingsRequestSchema)` to create a new message.
  */
 export const GetAbsenceSettingsRequestSchema: GenMessage<GetAbsenceSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 25);
+  messageDesc(file_octopus_session_v1_session_service, 27);
 
 /**
  * The shop's settings.
@@ -630,7 +672,7 @@ export type GetAbsenceSettingsResponse = Message<"octopus.session.v1.GetAbsenceS
  * Use `create(GetAbsenceSettingsResponseSchema)` to create a new message.
  */
 export const GetAbsenceSettingsResponseSchema: GenMessage<GetAbsenceSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 26);
+  messageDesc(file_octopus_session_v1_session_service, 28);
 
 /**
  * New settings of the shop.
@@ -651,7 +693,7 @@ export type UpdateAbsenceSettingsRequest = Message<"octopus.session.v1.UpdateAbs
  * Use `create(UpdateAbsenceSettingsRequestSchema)` to create a new message.
  */
 export const UpdateAbsenceSettingsRequestSchema: GenMessage<UpdateAbsenceSettingsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 27);
+  messageDesc(file_octopus_session_v1_session_service, 29);
 
 /**
  * The shop's settings after the change.
@@ -672,7 +714,7 @@ export type UpdateAbsenceSettingsResponse = Message<"octopus.session.v1.UpdateAb
  * Use `create(UpdateAbsenceSettingsResponseSchema)` to create a new message.
  */
 export const UpdateAbsenceSettingsResponseSchema: GenMessage<UpdateAbsenceSettingsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 28);
+  messageDesc(file_octopus_session_v1_session_service, 30);
 
 /**
  * Selects a page of agents.
@@ -700,7 +742,7 @@ export type ListAgentsRequest = Message<"octopus.session.v1.ListAgentsRequest"> 
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 29);
+  messageDesc(file_octopus_session_v1_session_service, 31);
 
 /**
  * A page of agents.
@@ -735,7 +777,7 @@ export type ListAgentsResponse = Message<"octopus.session.v1.ListAgentsResponse"
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_octopus_session_v1_session_service, 30);
+  messageDesc(file_octopus_session_v1_session_service, 32);
 
 /**
  * Manages the life cycle of sessions: who takes part, who waits, who answers.
@@ -818,6 +860,21 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof AcceptSessionRequestSchema;
     output: typeof AcceptSessionResponseSchema;
+  },
+  /**
+   * Takes a waiting session out of the queue for the calling agent, who chose it: it is assigned and accepted in one
+   * step, and counts against the capacity as any other. Of several agents who pick the same session one gets it.
+   * Picking again what one has changes nothing; an offer to the caller is accepted.
+   *
+   * SESSION_STATE when a colleague was faster: `ErrorInfo.metadata["agent_id"]` says who has it. SESSION_ENDED when it
+   * has ended. AGENT_NOT_AVAILABLE when the caller is away or has no free place; busy agents may pick.
+   *
+   * @generated from rpc octopus.session.v1.SessionService.PickSession
+   */
+  pickSession: {
+    methodKind: "unary";
+    input: typeof PickSessionRequestSchema;
+    output: typeof PickSessionResponseSchema;
   },
   /**
    * Ends a session in which the caller takes part. Ending again changes nothing.
