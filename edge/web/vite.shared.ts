@@ -20,9 +20,12 @@ const withoutOptions = (roles: readonly number[] | null): Plugin => ({
     return code.replace(/fileDesc\("([^"]+)"/, (_, encoded: string) => {
       const file = fromBinary(FileDescriptorProtoSchema, base64Decode(encoded));
       if (roles) forget(file, roles);
-      // What options mean.
-      if (file.name === "octopus/options/v1/options.proto") Object.assign(file, { messageType: [], enumType: [], extension: [] });
-      for (const one of described(file)) if (!isMap(one)) delete one.options;
+      // Its names are what others refer to.
+      if (file.name === "octopus/options/v1/options.proto") for (const message of file.messageType) message.field = [];
+      for (const one of described(file)) {
+        if (!isMap(one)) delete one.options;
+        if (one.reservedName) Object.assign(one, { reservedName: [], reservedRange: [] });
+      }
       // Names repeat, and compress in plain sight only: base64 takes half as much again.
       const plain = String.fromCharCode(...toBinary(FileDescriptorProtoSchema, file));
       return `fileDesc(/*@__PURE__*/ btoa(${JSON.stringify(plain)})`;
@@ -71,7 +74,7 @@ const ROLES = 1;
 /** For a page that only shoppers see. */
 export const SHOPPERS: readonly number[] = [1, 3, 4];
 
-type Described = { options?: unknown };
+type Described = { options?: unknown; reservedName?: string[] };
 
 /** Everything in a file that has options. */
 function described(file: FileDescriptorProto): Described[] {

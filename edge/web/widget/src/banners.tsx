@@ -13,7 +13,7 @@ import type { Words } from "./words";
 
 /** Says that the connection is away, or that a message has gone unanswered for too long. */
 export function ConnectionBanner({ link, words }: { link: Link | null; words: Words }) {
-  const seconds = useSecondsToRetry(link);
+  const seconds = useSecondsTo(link?.retryAt.value ?? 0);
   const state = link?.state.value;
   const shown = state === "offline" || state === "reconnecting";
   const stalled = link?.stalled.value ?? false;
@@ -91,15 +91,5 @@ function useSecondsTo(moment: number): number {
     const timer = window.setInterval(() => (seconds.value = left()), 500);
     return () => window.clearInterval(timer);
   }, [moment]);
-  return seconds.value;
-}
-
-function useSecondsToRetry(link: Link | null): number {
-  const seconds = useSignal(0);
-  useEffect(() => {
-    const count = () => (seconds.value = Math.max(0, Math.ceil(((link?.retryAt.peek() ?? 0) - Date.now()) / 1000)));
-    const timer = window.setInterval(count, 500);
-    return () => window.clearInterval(timer);
-  }, [link]);
   return seconds.value;
 }

@@ -51,7 +51,7 @@ function Question({ shopper, session, words }: { shopper: Shopper; session: Sess
         {/* Radio buttons: arrows choose, and screen readers say which of how many. */}
         <div class="stars">
           {SCORES.map((score) => (
-            <label key={score} title={text.scores[score - 1]}>
+            <label key={score}>
               <input
                 type="radio"
                 name="score"

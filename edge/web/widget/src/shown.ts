@@ -65,7 +65,7 @@ export function changeText({ session, previousState: before, requeueReason }: Se
     case SessionState.ACTIVE:
       return before === SessionState.WARNING ? "" : words.joined(session.agentName);
     case SessionState.WARNING:
-      return words.reminded;
+      return words.owed;
     case SessionState.WAITING:
       if (before !== SessionState.ASSIGNED && requeueReason === RequeueReason.AGENT_DISCONNECTED) return words.agentLost;
       return before === SessionState.BOT || before === SessionState.UNSPECIFIED ? "" : words.requeued;
