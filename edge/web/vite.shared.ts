@@ -38,6 +38,8 @@ const withoutOptions = (roles: readonly number[] | null): Plugin => ({
  * places, by which the generated code finds the others.
  */
 function forget(file: FileDescriptorProto, roles: readonly number[]): void {
+  // On the wire values are numbers, and the code has names of its own.
+  for (const { value } of file.enumType) value.forEach((one, place) => (one.name = `V${place}`));
   for (const service of file.service) {
     const kept = service.method.filter(({ options }) => callersOf(options).some((role) => roles.includes(role)));
     for (const { inputType, outputType } of service.method.filter((method) => !kept.includes(method))) {
