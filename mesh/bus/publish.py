@@ -31,7 +31,7 @@ _ACK_WAIT_S = 2.0
 _ASK_S = 0.4
 _ASK_PART = 0.2
 # A process that notices a timeout so much too late, in seconds, may not have sent the message in time either.
-_LATE_S = 0.25
+_LATE_S = 0.5
 # How many messages may wait for their acknowledgement; the server itself queues 10,000 per stream.
 _MAX_PENDING = 4096
 

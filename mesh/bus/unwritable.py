@@ -9,7 +9,7 @@ that continues after a freeze may answer before it stores what has arrived meanw
 
 import asyncio
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from nats.errors import Error as NatsError
@@ -19,8 +19,9 @@ from mesh.bus.replies import Replies
 
 # Seconds without contact after which a peer of a cluster is considered lost.
 _AWAY_NS: Final = 2_000_000_000
-# Seconds between the two questions.
+# Seconds between two answers that say the same, at least and at most.
 _ASK_AGAIN_S: Final = 0.1
+_FORGET_S: Final = 10.0
 # JetStream was disabled for lack of room, or has no room for the request.
 _NO_ROOM: Final = (10023, 10028, 10039, 10047, 10076)
 
@@ -30,12 +31,21 @@ def is_out_of_room(code: int, description: str) -> bool:
     return code in _NO_ROOM or "no space left" in description or "insufficient" in description
 
 
+class _Answer(NamedTuple):
+    """When a stream answered, by the loop's clock, and for how many seconds it had stored nothing then."""
+
+    at: float
+    quiet_s: float
+
+
 class Streams:
     """The state of the streams; concurrent checks of one stream share one request."""
 
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
         self._asking: dict[str, asyncio.Task[float]] = {}
+        # The last answer of each stream that had stored nothing for a while.
+        self._answers: dict[str, _Answer] = {}
 
     async def is_unwritable(self, stream: str, *, unanswered: float, timeout: float) -> bool:
         """Return whether a stream stores nothing, after a message was `unanswered` for this many seconds.
@@ -55,17 +65,31 @@ class Streams:
 
     async def _quiet_for(self, stream: str, timeout: float) -> float:
         """Return for how many seconds a stream that answers twice has stored nothing; 0 when unknown."""
-        if not await self._ask(stream, timeout):
-            return 0
-        await asyncio.sleep(_ASK_AGAIN_S)
-        return await self._ask(stream, timeout)
+        first = self._answers.get(stream)
+        if first is None or not _ASK_AGAIN_S <= self._age(first) <= _FORGET_S:
+            first = await self._ask(stream, timeout)
+            if not first.quiet_s:
+                return 0
+            await asyncio.sleep(_ASK_AGAIN_S)
+        second = await self._ask(stream, timeout)
+        return second.quiet_s if second.quiet_s > self._age(first) else 0
 
-    async def _ask(self, stream: str, timeout: float) -> float:
+    def _age(self, answer: _Answer) -> float:
+        return asyncio.get_running_loop().time() - answer.at
+
+    async def _ask(self, stream: str, timeout: float) -> _Answer:
         try:
             reply = await self._replies.request(f"$JS.API.STREAM.INFO.{stream}", b"", None, timeout)
         except (TimeoutError, Unavailable, NatsError, OSError):
-            return 0
-        return 0 if reply.status else quiet_for(orjson.loads(reply.data))
+            quiet_s = 0.0
+        else:
+            quiet_s = 0 if reply.status else quiet_for(orjson.loads(reply.data))
+        answer = _Answer(asyncio.get_running_loop().time(), quiet_s)
+        if quiet_s:
+            self._answers[stream] = answer
+        else:
+            self._answers.pop(stream, None)
+        return answer
 
 
 def quiet_for(info: dict[str, Any]) -> float:
