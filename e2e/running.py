@@ -17,6 +17,7 @@ import psutil
 from redis.asyncio import Redis
 
 from e2e.clients.edge import Edge
+from mesh.platform.child import leashed
 from mesh.platform.folder import Folder
 from mesh.platform.status import status
 from mesh.testing.ports import free_port
@@ -136,7 +137,7 @@ async def running(root: Path, *options: str) -> AsyncIterator[Octopus]:
     root.mkdir(parents=True, exist_ok=True)
     terminal = root / "up.log"
     with terminal.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
+        command = (
             sys.executable,
             "-m",
             "mesh.platform.cli",
@@ -145,8 +146,10 @@ async def running(root: Path, *options: str) -> AsyncIterator[Octopus]:
             str(root),
             "--edge-port",
             str(free_port()),
-            *_MANY_FROM_ONE_ADDRESS,
-            *options,
+        )
+        process = await asyncio.create_subprocess_exec(
+            # It ends with us, also when we are killed.
+            *leashed((*command, *_MANY_FROM_ONE_ADDRESS, *options), uid=None, stop_signal=signal.SIGINT),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -23,6 +23,7 @@ from mesh.identity import names
 from mesh.identity.authority import Authority
 from mesh.identity.files import Identity
 from mesh.manifest import manifests
+from mesh.platform.child import leashed
 from mesh.platform.folder import Folder
 from mesh.platform.orphans import until_ended
 from mesh.platform.plan import PUBLIC
@@ -46,7 +47,11 @@ class Up:
         self.output = root.with_suffix(".out")
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [*OCTOPUS, "up", "--root", str(root), "--edge-port", str(edge_port), "--no-demo"],
+                leashed(
+                    (*OCTOPUS, "up", "--root", str(root), "--edge-port", str(edge_port), "--no-demo"),
+                    uid=None,
+                    stop_signal=signal.SIGINT,
+                ),
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
 
