@@ -13,6 +13,7 @@ from octopus.errors.v1 import errors_pb2
 
 from mesh.bus import Bus, Delivery, Full
 from mesh.bus.bounds import Bounds
+from mesh.bus.provision import durables
 from mesh.bus.tests.members import entry, member, until
 from mesh.errors import refused_from
 from mesh.testing import Platform
@@ -51,8 +52,8 @@ async def fill(bus: Bus, tenant: str, first: int, most: int = 3000) -> int:
 
 
 async def archive_all(platform: Platform, count: int) -> None:
-    """Acknowledge everything as the archive and the bot do."""
-    for name in ("archive", "bot"):
+    """Acknowledge everything as all do that read the log."""
+    for name in (each.name for each in durables() if each.stream == "LOG"):
         seen: set[int] = set()
 
         async def keep(deliveries: list[Delivery[LogEntry]]) -> None:

@@ -226,6 +226,8 @@ async def test_many_at_once_on_two_instances_leave_nobody_waiting_beside_a_free_
         await either().hand_off(session)
 
         async def served() -> bool:
+            # 120 who look without a pause would leave no connection to the others.
+            await asyncio.sleep(0.2)
             return (await one.session(session)).state is SessionState.ACTIVE
 
         await eventually(served, f"customer {number} is served", within=60)
