@@ -213,7 +213,7 @@ export class Shopper {
   }
 
   /** Show the session that ended last, on whatever device, when there is one and none is open. */
-  private async recall(link: Link): Promise<void> {
+  private async recall(link: Link, attempts = 3): Promise<void> {
     if (!this.mayHaveTalked || this.conversation.peek()) return;
     try {
       const { sessions } = await this.api!.session.listSessions({ pageSize: 1 });
@@ -221,6 +221,10 @@ export class Shopper {
       const conversation = link.learn(sessions[0]);
       conversation.incomplete.value = true;
     } catch (error) {
+      if (attempts > 1 && link === this.link.peek()) {
+        setTimeout(() => void this.recall(link, attempts - 1), 2_000);
+        return;
+      }
       // A greeting is all there is to show then.
       console.warn("octopus: the last session could not be read", troubleOf(error));
     }
