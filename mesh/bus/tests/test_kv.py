@@ -12,14 +12,17 @@ from mesh.testing import Platform
 
 pytestmark = pytest.mark.store
 
+# In the bucket of the worker numbers, members have keys too.
+OWN = "test.*"
+
 
 @contextlib.asynccontextmanager
-async def watching(bucket: KeyValue) -> AsyncIterator[list[Entry | None]]:
+async def watching(bucket: KeyValue, keys: str = ">") -> AsyncIterator[list[Entry | None]]:
     """What a watch tells, from when it has told what was there."""
     told: list[Entry | None] = []
 
     async def follow() -> None:
-        async for update in bucket.watch():
+        async for update in bucket.watch(keys):
             told.append(update)  # noqa: PERF401  # it never ends
 
     task = asyncio.create_task(follow())
@@ -59,7 +62,7 @@ async def test_of_many_creators_one_succeeds(chat: Bus) -> None:
     bucket = chat.kv("workers")
 
     results = await asyncio.gather(
-        *(bucket.create("worker.0", str(n).encode()) for n in range(20)), return_exceptions=True
+        *(bucket.create("test.0", str(n).encode()) for n in range(20)), return_exceptions=True
     )
 
     assert sum(isinstance(each, int) for each in results) == 1
@@ -78,44 +81,44 @@ async def test_a_key_that_is_not_renewed_is_forgotten_and_a_watch_tells_so(chat:
 async def test_a_watch_tells_what_is_there_and_then_every_change(chat: Bus) -> None:
     bucket = chat.kv("workers")
     for number in range(3):
-        await bucket.put(f"worker.{number}", b"old")
-    await bucket.delete("worker.2")
-    async with watching(bucket) as told:
+        await bucket.put(f"test.{number}", b"old")
+    await bucket.delete("test.2")
+    async with watching(bucket, OWN) as told:
         there = [each for each in told[: told.index(None)] if each is not None and each.value is not None]
-        assert [each.key for each in there] == ["worker.0", "worker.1"]
-        await bucket.put("worker.1", b"new")
-        await bucket.delete("worker.0")
+        assert [each.key for each in there] == ["test.0", "test.1"]
+        await bucket.put("test.1", b"new")
+        await bucket.delete("test.0")
         await until(lambda: len(told) >= told.index(None) + 3)
         news = told[told.index(None) + 1 :]
-        assert [(each.key, each.value) for each in news if each] == [("worker.1", b"new"), ("worker.0", None)]
+        assert [(each.key, each.value) for each in news if each] == [("test.1", b"new"), ("test.0", None)]
 
 
 async def test_a_watch_survives_a_killed_nats_and_tells_what_it_missed(platform: Platform, chat: Bus) -> None:
     bucket = chat.kv("workers")
     for number in range(3):
-        await bucket.put(f"worker.{number}", b"old")
-    async with watching(bucket) as told:
+        await bucket.put(f"test.{number}", b"old")
+    async with watching(bucket, OWN) as told:
         told.clear()
         await platform.nats.kill()
         await platform.nats.start()
         async with member(platform, "session") as other:
-            await other.kv("workers").put("worker.1", b"new")
-            await other.kv("workers").delete("worker.0")
+            await other.kv("workers").put("test.1", b"new")
+            await other.kv("workers").delete("test.0")
         await until(lambda: None in told)
         await until(lambda: len([each for each in told if each]) >= 2)
         latest = {each.key: each.value for each in told if each}
-        assert latest == {"worker.1": b"new", "worker.0": None}
+        assert latest == {"test.1": b"new", "test.0": None}
 
-        await bucket.put("worker.2", b"newer")
+        await bucket.put("test.2", b"newer")
         await until(lambda: any(each is not None and each.value == b"newer" for each in told))
 
 
 async def test_a_watch_notices_a_bucket_that_was_wiped(platform: Platform, chat: Bus) -> None:
     bucket = chat.kv("workers")
-    await bucket.put("worker.1", b"old")
-    async with watching(bucket) as told:
+    await bucket.put("test.1", b"old")
+    async with watching(bucket, OWN) as told:
         told.clear()
         await platform.nats.wipe()
         async with member(platform, "session") as other:
-            await other.kv("workers").put("worker.2", b"new")
-        await until(lambda: {each.key: each.value for each in told if each} == {"worker.1": None, "worker.2": b"new"})
+            await other.kv("workers").put("test.2", b"new")
+        await until(lambda: {each.key: each.value for each in told if each} == {"test.1": None, "test.2": b"new"})
