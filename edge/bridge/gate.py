@@ -11,7 +11,7 @@ from typing import Final, cast
 
 import structlog
 
-from edge.bridge.allowances import Allowances
+from edge.bridge.rate_limit import RateLimit
 from edge.bridge.unix import peer_uid
 from edge.bridge.upgrades import announced, is_announced, undecided, upgrade
 
@@ -41,11 +41,11 @@ class Gates:
     """What the gates of a bridge share."""
 
     def __init__(
-        self, make: Callable[[], asyncio.BufferedProtocol], *, edge_socket: Path | None, allowances: Allowances
+        self, make: Callable[[], asyncio.BufferedProtocol], *, edge_socket: Path | None, rate_limit: RateLimit
     ) -> None:
         self.make = make
         self.edge_socket = edge_socket
-        self.allowances = allowances
+        self.rate_limit = rate_limit
         self.returned: set[_Half] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -135,7 +135,7 @@ class Gate(asyncio.Protocol):
             self._settled()
             transport.pause_reading()
             self._gates.give_back(self, transport, self._data)
-        elif self._gates.allowances.spend(client.network, time.monotonic()):
+        elif self._gates.rate_limit.spend(client.network, time.monotonic()):
             self._keep(transport, opening)
         else:
             self._settled()

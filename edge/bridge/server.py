@@ -16,12 +16,12 @@ from picows import WSAutoPingStrategy, WSListener, WSUpgradeRequest, WSUpgradeRe
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # there, but not in its stubs
 from prometheus_client import Gauge
 
-from edge.bridge.allowances import Allowances
 from edge.bridge.client import GOING_AWAY, WebSocket
 from edge.bridge.config import BridgeConfig
 from edge.bridge.frames import CODECS
 from edge.bridge.gate import Gate, Gates
 from edge.bridge.lines import Lines
+from edge.bridge.rate_limit import RateLimit
 from edge.bridge.unix import OnUnixSocket, private_socket, socket_path
 from edge.bridge.wheel import Wheel
 from edge.peer import is_edge
@@ -160,7 +160,7 @@ async def listening(service: Service, certificate: ssl.SSLContext) -> AsyncItera
     loop = asyncio.get_running_loop()
     path = socket_path(config.socket_folder, config.instance)
     gates = Gates(
-        lambda: _ByGate(service), edge_socket=config.edge_socket, allowances=Allowances(config.upgrades_per_minute)
+        lambda: _ByGate(service), edge_socket=config.edge_socket, rate_limit=RateLimit(config.upgrades_per_minute)
     )
     async with AsyncExitStack() as stack:
         server = await loop.create_server(lambda: _FromEdge(service), config.host, config.port, ssl=certificate)

@@ -15,6 +15,8 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from octopus.chat.v1 import chat_events_pb2, message_pb2
 
+from mesh.varint import varint
+
 # Numbers of the fields in `Message` then, and of the same kinds in `Content` now. All are messages.
 _KINDS: Final = {8: 2, 9: 3, 10: 4}
 _LENGTH_DELIMITED: Final = 2
@@ -38,7 +40,7 @@ def with_content(message: message_pb2.Message) -> message_pb2.Message:
     for number, data in _unknown(message):
         if number in _KINDS and isinstance(data, bytes):
             tag = bytes([_KINDS[number] << 3 | _LENGTH_DELIMITED])
-            message.content.MergeFromString(tag + _varint(len(data)) + data)
+            message.content.MergeFromString(tag + varint(len(data)) + data)
     if message.content.HasField("answer"):
         message.content.fallback_text = message.content.answer.text
         for source in message.content.answer.sources:
@@ -55,12 +57,3 @@ def _unknown(message: Message) -> Iterator[tuple[int, object]]:
     unknown = UnknownFieldSet(message)
     for place in range(len(unknown)):
         yield unknown[place].field_number, unknown[place].data
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -12,6 +12,7 @@ from octopus.chat.v1 import frame_pb2
 from octopus.errors.v1 import errors_pb2
 
 from mesh.rpc.principal import Principal
+from mesh.varint import varint
 
 # Bytes of frames that one write carries at most; a single larger frame goes alone.
 WRITE_BYTES = 64 * 1024
@@ -28,17 +29,7 @@ def encoded(frame: frame_pb2.ServerFrame) -> bytes:
     """
     data = frame.SerializeToString()
     # Half the time of putting the frame into a `ConverseResponse`, which copies it.
-    return b"".join((_FRAMES, _varint(len(data)), data))
-
-
-def _varint(number: int) -> bytes:
-    """Return a number as protobuf writes lengths: seven bits a byte, the lowest first."""
-    data = bytearray()
-    while number > 0x7F:
-        data.append(number & 0x7F | 0x80)
-        number >>= 7
-    data.append(number)
-    return bytes(data)
+    return b"".join((_FRAMES, varint(len(data)), data))
 
 
 @dataclass(frozen=True, slots=True)

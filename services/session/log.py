@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import Final
 
-from google.protobuf.message import DecodeError
 from octopus.chat.v1 import message_pb2
 from octopus.chat.v1.chat_events_pb2 import LogEntry
 from octopus.session.v1 import session_pb2
 
-from mesh.bus import Bus
+from mesh.bus import Bus, Poison, decode
 from services.session.domain import Speaker, Word
 
 _PAGE: Final = 500
@@ -30,21 +30,26 @@ class Log:
         self._bus = bus
 
     async def after(self, tenant_id: str, session_id: int, seq: int) -> list[Word]:
-        """Return the messages of a session after a position, in order. Raises `Unavailable`."""
-        words, subject = [], f"log.{tenant_id}.{session_id}"
+        """Return the messages of a session after a position, in order; recalled ones without words.
+
+        Raises `Unavailable`.
+        """
+        words, recalled, subject = [], set(), f"log.{tenant_id}.{session_id}"
         while stored := await self._bus.read(subject, after_seq=seq, limit=_PAGE):
             seq = stored[-1].seq
-            for entry in stored:
+            for each in stored:
                 try:
-                    word = word_of(LogEntry.FromString(entry.data), entry.seq)
-                except DecodeError:
+                    entry = decode(each.data, each.headers, LogEntry)
+                except Poison:
                     # Not of this platform; the archive parks such an entry.
                     continue
-                if word is not None:
+                if entry.message.content.HasField("recall"):
+                    recalled.add(entry.message.content.recall.target_seq)
+                if (word := word_of(entry, each.seq)) is not None:
                     words.append(word)
             if not stored[-1].following:
                 break
-        return words
+        return [replace(word, text="") if word.seq in recalled else word for word in words]
 
 
 def word_of(entry: LogEntry, seq: int) -> Word | None:

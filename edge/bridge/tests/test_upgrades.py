@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from edge.bridge.allowances import Allowances
+from edge.bridge.rate_limit import RateLimit
 from edge.bridge.upgrades import announced, undecided, upgrade
 
 pytestmark = pytest.mark.unit
@@ -118,18 +118,18 @@ def test_a_request_is_waited_for_as_long_as_it_may_be_an_upgrade() -> None:
 
 
 def test_an_address_has_its_own_bucket_that_fills_again() -> None:
-    allowances = Allowances(60)
-    assert [allowances.spend(b"one", 0.0) for _ in range(61)] == [True] * 60 + [False]
-    assert allowances.spend(b"two", 0.0)
-    assert not allowances.spend(b"one", 0.5)
-    assert allowances.spend(b"one", 1.6)
-    assert not allowances.spend(b"one", 1.7)
+    rate_limit = RateLimit(60)
+    assert [rate_limit.spend(b"one", 0.0) for _ in range(61)] == [True] * 60 + [False]
+    assert rate_limit.spend(b"two", 0.0)
+    assert not rate_limit.spend(b"one", 0.5)
+    assert rate_limit.spend(b"one", 1.6)
+    assert not rate_limit.spend(b"one", 1.7)
 
 
 def test_addresses_that_were_quiet_are_forgotten() -> None:
-    allowances = Allowances(60)
-    assert allowances.spend(b"busy", 100.0)
+    rate_limit = RateLimit(60)
+    assert rate_limit.spend(b"busy", 100.0)
     for number in range(20_000):
-        allowances.spend(number.to_bytes(4), 0.0 if number < 19_000 else 100.0)
-    assert allowances.remembered < 2_000
-    assert not all(allowances.spend(b"busy", 100.0) for _ in range(60))
+        rate_limit.spend(number.to_bytes(4), 0.0 if number < 19_000 else 100.0)
+    assert rate_limit.remembered < 2_000
+    assert not all(rate_limit.spend(b"busy", 100.0) for _ in range(60))

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from octopus.mesh.v1 import registry_pb2
 
-from edge.bridge.allowances import Allowances
 from edge.bridge.gate import Gate, Gates
+from edge.bridge.rate_limit import RateLimit
 from edge.bridge.upgrades import Announced, announced
 from edge.envoy.config import EdgeConfig
 from mesh import bus
@@ -290,7 +290,7 @@ class Edge:
                 super().give_back(gate, transport, data)
 
         # None becomes a WebSocket here.
-        gates = Watched(asyncio.BufferedProtocol, edge_socket=self.config.http_socket, allowances=Allowances(1))
+        gates = Watched(asyncio.BufferedProtocol, edge_socket=self.config.http_socket, rate_limit=RateLimit(1))
         server = await asyncio.get_running_loop().create_unix_server(lambda: Gate(gates), path)
         stack.push_async_callback(gates.stopped)
         stack.callback(server.close)

@@ -56,7 +56,7 @@ class Talk:
     agent: Person
     session: session_pb2.Session
 
-    async def say(self, kind: message_pb2.SenderKind.ValueType, text: str, **content: Any) -> None:
+    async def say(self, kind: message_pb2.SenderKind.ValueType, text: str, **content: Any) -> int:
         now = await self.read(self.agent)
         message_id = f"{self.session.id}-{datetime.now(UTC).timestamp()}"
         entry = LogEntry(
@@ -72,7 +72,8 @@ class Talk:
             customer_id=self.session.customer_id,
             session_state=now.state,
         )
-        await self.chat.publish(f"log.{self.session.tenant_id}.{self.session.id}", entry, message_id=message_id)
+        log = f"log.{self.session.tenant_id}.{self.session.id}"
+        return (await self.chat.publish(log, entry, message_id=message_id)).seq
 
     async def read(self, person: Person) -> session_pb2.Session:
         found: session_pb2.Session = (await person.GetSession(pb.GetSessionRequest(session_id=self.session.id))).session
@@ -169,6 +170,20 @@ async def test_staff_see_what_an_ended_session_was_about_and_its_customer_does_n
     # Nothing of it stands in the database in words.
     rows = await running.platform.postgres.execute("SELECT opener FROM cs_session_summary")
     assert all(b"parcel" not in bytes(opener or b"") for (opener,) in rows)
+
+
+async def test_a_summary_has_no_words_that_were_recalled(running: Service, chat: Bus, tenant: str) -> None:
+    conversation = await talk(running, chat, tenant)
+    wrong = await conversation.say(CUSTOMER, "My card is 6222 0000")
+    await conversation.say(CUSTOMER, "", recall=message_pb2.Recall(target_seq=wrong))
+    await conversation.say(CUSTOMER, "Where is my parcel?")
+    await conversation.customer.EndSession(pb.EndSessionRequest(session_id=conversation.session.id))
+
+    async def summarized() -> bool:
+        return (await conversation.read(conversation.agent)).HasField("summary")
+
+    await eventually(summarized, "the summary is stored")
+    assert (await conversation.read(conversation.agent)).summary.opener == "Where is my parcel?"
 
 
 async def test_a_customer_says_once_how_they_were_served(running: Service, chat: Bus, tenant: str) -> None:

@@ -7,6 +7,7 @@ import { isOpen } from "@octopus/core/conversation";
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
+import { Fact } from "./fact";
 import { words } from "./words";
 import type { Workspace } from "./workspace";
 
@@ -88,16 +89,6 @@ export function Stars({ score }: { score: number }) {
     <span class="stars" role="img" aria-label={words.value.closing.stars(score)}>
       {"★".repeat(score)}<span class="soft">{"☆".repeat(Math.max(0, MOST_STARS - score))}</span>
     </span>
-  );
-}
-
-function Fact({ name, value }: { name: string; value: string }) {
-  if (value === "") return null;
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd dir="auto">{value}</dd>
-    </div>
   );
 }
 

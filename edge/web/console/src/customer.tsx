@@ -9,10 +9,11 @@ import { failureOf, troubleOf } from "@octopus/core/api";
 import { language } from "@octopus/core/language";
 import type { Conversation } from "@octopus/core/conversation";
 import { Closing, Stars } from "./closing";
-import type { Workspace } from "./workspace";
+import { Fact } from "./fact";
 import { Avatar, Icon } from "./icons";
 import { customerName, endText, localeName, momentOf } from "./shown";
 import { words } from "./words";
+import type { Workspace } from "./workspace";
 
 const FORMER_PAGE = 10;
 const LONGEST_TAG = 64;
@@ -88,16 +89,6 @@ function Card({ workspace, conversation }: { workspace: Workspace; conversation:
       <Closing workspace={workspace} session={session} />
       <Former workspace={workspace} session={session} />
     </>
-  );
-}
-
-function Fact({ name, value }: { name: string; value: string }) {
-  if (value === "") return null;
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd dir="auto">{value}</dd>
-    </div>
   );
 }
 

@@ -8,7 +8,7 @@ from typing import Final
 _MOST_ADDRESSES: Final = 20_000
 
 
-class Allowances:
+class RateLimit:
     """Counts by address. Times are seconds of any monotonic clock."""
 
     def __init__(self, per_minute: int) -> None:
